@@ -52,31 +52,26 @@ class Files:
     files: Mapping[Workload, Path]
 
     def modes(self, workload: Workload) -> tuple[Any, ...]:
-        """See `Programs.modes`."""
         return ("merged",)
 
     def check(self, workload: Workload) -> None:
-        """See `Programs.check`; every file is run."""
+        """Accepts every file."""
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
         return Need(str(self.files[workload]), 2**20, 0)
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`."""
         return self.files[base].stat().st_size
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         feed, file = Feed(workload.hash, canonical_json({"inputs": INPUTS}), Work(1, 1, 1)), self.files[workload]
         return Program(file.name, file.name, "{}", (feed,), (program_file(file),), 2**20)
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`; nothing is compared with itself."""
+        """The program itself, as nothing is compared."""
         return self.program(workload)
 
     def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`."""
         return self.program(workload)
 
 
@@ -177,16 +172,13 @@ class Pausing:
     feeds: frozenset[str]
 
     def info(self) -> Any:
-        """See `Device.info`."""
         return self.device.info()
 
     def capacity_bytes(self) -> int:
-        """See `Device.capacity_bytes`."""
         return self.device.capacity_bytes()
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
-        """See `Device.open`."""
         with self.device.open() as worker:
             yield PausingWorker(worker, self.feeds)
 
@@ -199,7 +191,6 @@ class PausingWorker:
         self.info, self.load, self.unload = worker.info, worker.load, worker.unload
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """See `Worker.run`."""
         if feed_id in self._feeds:
             time.sleep(GAP_S)
         return self._worker.run(program_id, feed_id, calls)

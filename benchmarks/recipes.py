@@ -161,11 +161,9 @@ class Neurons:
 
     @property
     def name(self) -> str:
-        """See `Objective.name`."""
         return "neurons"
 
     def __call__(self, codes: Codes, /) -> Losses:
-        """See `Objective.__call__`."""
         widths = [each.kind == WIDTH for each in self.space.dimensions]
         return codes[:, widths].sum(axis=1).astype(np.float64)
 

@@ -15,7 +15,6 @@ class Jitter:
     sigma: float
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         return math.exp(self.sigma * rng.standard_normal())
 
 
@@ -26,7 +25,6 @@ class Autocorrelated:
         self._sigma, self._rho, self._state = sigma, rho, 0.0
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         fresh = math.sqrt(1 - self._rho**2) * rng.standard_normal()
         self._state = self._rho * self._state + fresh
         return math.exp(self._sigma * self._state)
@@ -40,7 +38,6 @@ class Bursts:
     slowdown: float
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         return self.slowdown if rng.random() < self.share else 1.0
 
 
@@ -52,7 +49,6 @@ class RegimeStep:
     slowdown: float
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         return self.slowdown if moment.clock_s >= self.at_s else 1.0
 
 
@@ -63,7 +59,6 @@ class Drift:
     per_s: float
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         return 1.0 + self.per_s * moment.clock_s
 
 
@@ -75,7 +70,6 @@ class WarmUp:
     slowdown: float
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         return 1.0 + (self.slowdown - 1.0) * math.exp(-moment.call / self.calls)
 
 
@@ -86,7 +80,6 @@ class Touch:
     slowdown: float
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         return self.slowdown if moment.switched else 1.0
 
 
@@ -98,6 +91,5 @@ class OpeningOffset:
     seed: int = 0
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
-        """See `Noise.factor`."""
         own = np.random.default_rng([self.seed, moment.opening, int(moment.program, 16)])
         return math.exp(self.sigma * own.standard_normal())

@@ -33,11 +33,10 @@ class Alternating:
         self._rounds = rounds
 
     def reason(self, progress: Progress) -> str:
-        """See `StoppingRule.reason`."""
         return ""
 
     def opening_reason(self, progress: Progress) -> str:
-        """See `StoppingRule.opening_reason`; settles how the next round goes."""
+        """Settles how the next round goes."""
         group_run.MOST_TOGETHER = 1 if progress.rounds % 2 else TOGETHER
         return "rounds" if progress.rounds >= self._rounds else ""
 

@@ -131,12 +131,12 @@ class WatchedOutput:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """See `TextIO.write`."""
+        """Writes to the stream."""
         with _as_output_error():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """See `TextIO.flush`."""
+        """Flushes the stream."""
         with _as_output_error():
             self._stream.flush()
 

@@ -236,7 +236,7 @@ class FittedPredictor:
         return replace(self.features, template=self.template)
 
     def _at_length(self, values: NDArray[np.int64]) -> Array:
-        """See `relative_features`, at `length`."""
+        """Features relative to the base, at the length of the template."""
         return self._features.matrix(values) * (self.base.at(self.features.template.length) / self.base_value)
 
     def _ratios(self, X: Array) -> Array:

@@ -56,7 +56,11 @@ class LeftOutRegressor(Regressor, Protocol):
     """A regressor that knows the errors of left-out rows without being fitted again."""
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> Array:
-        """See the function `left_out_residuals`."""
+        """Residual of each training row when it and others are left out, all else equal.
+
+        Args:
+            apart: True if row j is left out when row i is evaluated; true where i = j. Shape (n_samples, n_samples).
+        """
         ...
 
 

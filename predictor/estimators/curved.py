@@ -50,12 +50,10 @@ class Curved(LinearEstimator):
         self.prior_columns = prior_columns
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Regressor.state`."""
         return {**super().state(), **{name: self.curve_[own] for own, name in CURVE.items()}}
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """See `Regressor.from_state`."""
         if "curve_rows_1" in state:
             raise InputError("an earlier version fitted it with two curves, which this version lacks; fit it again")
         made = super().from_state(state)
@@ -63,7 +61,7 @@ class Curved(LinearEstimator):
         return made
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> Array:
-        """See `ShrunkenLinear.left_out_residuals`; each part leaves the rows out while the other stays as fitted."""
+        """Residuals; each part leaves the rows out while the other stays as fitted."""
         check_is_fitted(self)
         left_out = np.empty(len(self._gains))
         for judged, rows in rows_by_left_out_set(apart):

@@ -52,12 +52,10 @@ class LinearEstimator(Estimator, ABC):
     intercept_: float
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See `Regressor.state`."""
         return {"coefficients": self.coef_, "intercept": np.array(self.intercept_)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """See `Regressor.from_state`."""
         made = cls()
         made.coef_, made.intercept_ = state["coefficients"], float(state["intercept"])
         made.n_features_in_ = len(made.coef_)

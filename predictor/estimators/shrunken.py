@@ -44,14 +44,7 @@ class ShrunkenLinear(LinearEstimator):
         self.strengths = strengths
 
     def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """Residual of each training row when it and others are left out, all else equal.
-
-        A row without which the fit is undetermined is compared with the mean of the others.
-
-        Args:
-            apart: True if row j is left out when row i is evaluated; true where i = j. Shape (n_samples, n_samples).
-                Default: each row alone.
-        """
+        """Residuals, by default of each row alone; of a row that the fit needs, from the mean of the others."""
         check_is_fitted(self)
         n = len(self._residuals)
         left_out = np.empty(n)

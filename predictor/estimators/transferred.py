@@ -40,6 +40,5 @@ class Transferred(LinearEstimator):
         self.intercept_ = self.shrunken_.intercept_
 
     def left_out_residuals(self, apart: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """See `ShrunkenLinear.left_out_residuals`."""
         check_is_fitted(self)
         return self.shrunken_.left_out_residuals(apart)

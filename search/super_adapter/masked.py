@@ -19,7 +19,7 @@ class MaskedElasticLinear(ElasticLinear):
     separable = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See `ElasticLinear.forward`."""
+        """Output of the linear whose weight has the masked update of the active rank."""
         if self._rank == 0:
             found: torch.Tensor = self.base(x)
             return found
@@ -33,5 +33,5 @@ class MaskedElasticLinear(ElasticLinear):
 
     @classmethod
     def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        """See `ElasticLinear.merge`."""
+        """The weight plus the update where the weight is not zero."""
         return weight + torch.where(weight != 0, update, 0)

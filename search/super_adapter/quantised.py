@@ -34,18 +34,18 @@ class QuantisedElasticLinear(MaskedElasticLinear):
 
     @property
     def master(self) -> torch.Tensor:
-        """See `ElasticLinear.master`."""
+        """Weight of the base before its rounding, if that is kept."""
         found: torch.Tensor = getattr(self.base, "master", self.base.weight)
         return found
 
     def adapted(self, rank: int) -> torch.Tensor:
-        """See `MaskedElasticLinear.adapted`."""
+        """Weight at a rank >= 1, rounded to the grid of the base. Shape (out, in)."""
         scales = self.get_buffer("scales")
         return int4_values(int4_codes(super().adapted(rank), scales, block=self.block), scales, block=self.block)
 
     @classmethod
     def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        """See `ElasticLinear.merge`."""
+        """The masked sum, rounded to the grid of the weight."""
         return int4_values(cls.codes(weight, update).float(), int4_scales(weight, block=cls.block), block=cls.block)
 
     @classmethod

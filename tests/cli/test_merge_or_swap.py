@@ -103,30 +103,24 @@ class FedPrograms:
         self._programs = programs_for(SimulatedDevice().info())
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`."""
         return self._programs.modes(workload)
 
-    def check(self, workload: Workload) -> None:
-        """See `Programs.check`."""
+    def check(self, workload: Workload) -> None: ...
 
     def need(self, workload: Workload) -> Need:
         """The adapter is among the feeds."""
         return Need("one", 1000, 10 + 7 * len(workload.configuration.ranks))
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`."""
         return self._programs.disk_bytes(base)
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         return self._programs.program(workload)
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`."""
         return self._programs.merged_reference(workload)
 
     def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`."""
         return self.program(workload)
 
 
@@ -139,12 +133,10 @@ class SlowlyBinding:
         self.loads: list[Program] = []
 
     def info(self) -> DeviceInfo:
-        """See `Device.info`."""
         return self._device.info()
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
-        """See `Device.open`."""
         with self._device.open() as worker:
             yield Recording(worker, self.loads)
 
@@ -157,22 +149,18 @@ class Recording:
 
     @property
     def info(self) -> WorkerInfo:
-        """See `Worker`."""
         return self._worker.info
 
     def load(self, program: Program) -> Loaded:
-        """See `Worker`."""
         self._loads.append(program)
         loaded = self._worker.load(program)
         seconds: Mapping[str, float] = {feed.name: 1.0 + n for n, feed in enumerate(program.feeds)}
         return replace(loaded, bind_s=seconds)
 
     def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        """See `Worker`."""
         return self._worker.run(program_id, feed_id, calls)
 
     def unload(self, program_id: str) -> None:
-        """See `Worker`."""
         self._worker.unload(program_id)
 
 
@@ -193,12 +181,10 @@ class Forgetful(Recording):
         self._forgotten = False
 
     def forget(self, program: Program) -> bool:
-        """See `ForgettingWorker`."""
         self._forgotten = True
         return True
 
     def load(self, program: Program) -> Loaded:
-        """See `Worker`."""
         loaded = self._worker.load(program)
         late_s, self._forgotten = float(self._forgotten), False
         return replace(loaded, load_s=loaded.load_s + late_s)
@@ -209,7 +195,6 @@ class ForgetfulDevice(SlowlyBinding):
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
-        """See `Device.open`."""
         with self._device.open() as worker:
             yield Forgetful(worker, self.loads)
 

@@ -26,8 +26,6 @@ class Emulated(Transport):
 
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`."""
-
         def bring(file: ProgramFile) -> None:
             shutil.copyfile(file.path, self._place / "files" / file.digest)
 

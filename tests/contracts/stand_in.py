@@ -56,8 +56,6 @@ class StandIn(Transport):
 
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """See `Transport.linked`."""
-
         def bring(file: ProgramFile) -> None:
             self.brought.append(file.name)
             (self.storage / "files" / file.digest).write_bytes(file.path.read_bytes())

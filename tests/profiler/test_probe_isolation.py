@@ -47,22 +47,17 @@ class Troubled:
         self._when = when
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        """See `Programs.modes`."""
         return ("swappable",)
 
-    def check(self, workload: Workload) -> None:
-        """See `Programs.check`."""
+    def check(self, workload: Workload) -> None: ...
 
     def need(self, workload: Workload) -> Need:
-        """See `Programs.need`."""
         return Need(workload.hash, 0, 0)
 
     def disk_bytes(self, base: Workload) -> int:
-        """See `Programs.disk_bytes`."""
         return 0
 
     def program(self, workload: Workload) -> Program:
-        """See `Programs.program`."""
         rank = max(workload.configuration.by_path.values(), default=0)
         feed = (Feed(workload.hash, "{}", workload.work()),)
         if (trouble := TROUBLES.get(rank)) and not self.calm:
@@ -71,11 +66,9 @@ class Troubled:
         return Program("good", "worker_programs:constant", canonical_json({"values": [float(rank)]}), feed)
 
     def merged_reference(self, workload: Workload) -> Program:
-        """See `Programs.merged_reference`."""
         return self.program(workload)
 
     def unrounded(self, workload: Workload) -> Program:
-        """See `Programs.unrounded`."""
         return self.program(workload)
 
 
@@ -90,12 +83,10 @@ class Impatient:
         self.capacity_bytes = self._device.capacity_bytes
 
     def info(self) -> DeviceInfo:
-        """See `Device.info`."""
         return self._device.info()
 
     @contextmanager
     def open(self) -> Iterator[AgentWorker]:
-        """See `Device.open`."""
         self.openings += 1
         with self._device.open() as worker:
             worker._timeout_s = PATIENCE_S

@@ -8,7 +8,7 @@ from adaptare.devices.agent.runtime import RuntimeFacts
 
 
 class PlainRuntime:
-    """See `adaptare.devices.Runtime`; programs are `module:factory` of plain Python."""
+    """A runtime whose programs are `module:factory` of plain Python."""
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
         """Fails if asked to."""

@@ -7,7 +7,7 @@ from plain_runtime import PlainRuntime
 
 
 class ProfiledRuntime(PlainRuntime):
-    """See `PlainRuntime`."""
+    """A plain runtime with a profiler."""
 
     def attribute(
         self, folder: str, source: str, arguments: Mapping[str, Any], feed: Mapping[str, Any], timed: Any

@@ -16,7 +16,6 @@ class Bindable:
         self._call, self._restore = call, restore
 
     def bind(self, arguments: dict[str, Any]) -> Bound:
-        """See the agent."""
         calls = [0]
 
         def call() -> Any:
@@ -35,12 +34,10 @@ class Echo:
     """Answers with what its feed holds."""
 
     def bind(self, arguments: dict[str, Any]) -> Bound:
-        """See the agent."""
         return lambda: arguments["values"], lambda: None
 
 
 def echo() -> Echo:
-    """See `Echo`."""
     return Echo()
 
 

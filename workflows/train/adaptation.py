@@ -32,7 +32,7 @@ class Adaptation:
 
     @property
     def base_name(self) -> str | None:
-        """See `published_name`; a prepared base has no name but its folder."""
+        """Name by which others load the base; of a prepared base, its folder."""
         if self.recipe.prepare is not None:
             return str(self.base)
         return published_name(self.task.model_name, str(self.task.model))
