@@ -5,8 +5,9 @@ it: `adaptare.core`, `adaptare.devices`, `adaptare.profiler`, `adaptare.predicto
 `adaptare.workflows`.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Final
+
+from adaptare.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from adaptare.devices import connect
@@ -71,8 +72,4 @@ __all__ = [
     "save_predictor",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = lazy_names(__name__, _LATER)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TextIO, TypeVar
 
 import typer
@@ -23,8 +23,6 @@ from adaptare.exit_codes import ExitCode
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from adaptare.core.progress import Feedback
     from adaptare.core.table import AnyTable, Section
 
@@ -33,7 +31,7 @@ PLAIN_INTERVAL_S: Final = 5.0
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Shown = TypeVar("Shown", contravariant=True)
-Request = TypeVar("Request", bound="DataclassInstance")
+Made = TypeVar("Made")
 # Arguments of the running command by name.
 _ARGUMENTS: ContextVar[Mapping[str, Any]] = ContextVar("arguments")
 
@@ -80,13 +78,18 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
     return run
 
 
-def requested(kind: type[Request], **values: object) -> Request:
-    """A request with these values; its other fields are the arguments of the same names of the running command.
+def requested(make: Callable[..., Made], **values: object) -> Made:
+    """The result of a call with these values, and else with arguments of the running command by the same names.
 
-    A field whose argument was not given, and is `None`, keeps its default.
+    An argument that was not given, and is `None`, leaves the default of its parameter.
+
+    Args:
+        make: Class of a request, or another callable.
     """
-    arguments = {name: value for name, value in _ARGUMENTS.get().items() if value is not None} | values
-    return kind(**{field.name: arguments[field.name] for field in fields(kind) if field.name in arguments})
+    arguments = {**_ARGUMENTS.get(), **values}
+    taken = [each for name, each in inspect.signature(make).parameters.items() if name in arguments]
+    left = {each.name for each in taken if arguments[each.name] is None and each.default is not each.empty}
+    return make(**{each.name: arguments[each.name] for each in taken if each.name not in left})
 
 
 def _code(error: AdaptareError) -> ExitCode:

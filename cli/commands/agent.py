@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import JsonOption
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -17,7 +17,7 @@ def agent(
     target: Annotated[
         str, typer.Option("--target", help="x86_64-linux or aarch64-linux.", show_default="that of this machine")
     ] = "",
-    output: Annotated[
+    folder: Annotated[
         Path | None,
         typer.Option(
             "--output",
@@ -26,7 +26,7 @@ def agent(
             show_default="one in the user's cache, where devices find it",
         ),
     ] = None,
-    program: Annotated[
+    agent: Annotated[
         Path | None,
         typer.Option("--agent", help="The agent, compiled elsewhere.", show_default="it is compiled"),
     ] = None,
@@ -70,13 +70,5 @@ def agent(
     chosen = target_named(target)
     if not build:
         return console.show(AgentBundles(chosen.name, kept_for(chosen)), view)
-    bundle = build_bundle(
-        chosen,
-        folder=output,
-        agent=program,
-        headers=headers,
-        runtime_library=runtime_library,
-        wheel=wheel,
-        libraries=libraries or [],
-    )
+    bundle = requested(build_bundle, target=chosen, libraries=libraries or [])
     return console.show(AgentBundles(chosen.name, [bundle], is_new=True), view)

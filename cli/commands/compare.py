@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import DEFAULT_BAND, BandOption, JsonOption
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 @command
@@ -44,13 +44,6 @@ def compare(
         raise InputError(f"--other-adapter {other_adapter} is compared with --adapter; name that too")
     if not (other or other_device or other_adapter):
         raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
-    report = compare_stores(
-        Store(store, create=False),
-        Store(other or store, create=False),
-        device=device,
-        other_device=other_device,
-        adapter=adapter,
-        other_adapter=other_adapter,
-        band=band,
-    )
+    here, there = Store(store, create=False), Store(other or store, create=False)
+    report = requested(compare_stores, here=here, there=there)
     return Console(as_json=as_json).show(report, view)

@@ -7,7 +7,7 @@ from typing import Final
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds
 from adaptare.workflows.profiling.operators_report import OperatorRow, OperatorsResult
-from adaptare.workflows.target import weight_words
+from adaptare.workflows.target import spelled
 
 # Operators beyond these rows and below this share of the profiled call are summed in one row.
 SHOWN_ROWS = 12
@@ -46,7 +46,7 @@ COLUMNS: Final[tuple[Column[Line], ...]] = (
 def sections(result: OperatorsResult) -> Iterator[Section]:
     """A table of operators and totals, and the effect of the profiler."""
     base, adapted = result.base, result.adapted
-    device = ",".join([result.device, *weight_words(result.quantisation, result.dtype)])
+    device = spelled(result.device, result.quantisation, result.dtype)
     adapter = f"{result.placement} r{result.rank}, {result.mode}"
     totals = [
         Line("outside operators", base.outside_s, adapted.outside_s, adapted.outside_s / adapted.profiled_s),

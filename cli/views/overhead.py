@@ -13,7 +13,7 @@ from adaptare.views.compare import compared
 from adaptare.views.words import ends
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import ComposedRequest, PriceOfPrecision, Row, Slope
-from adaptare.workflows.target import weight_words
+from adaptare.workflows.target import spelled
 
 A_DAY_S: Final = 24 * 60 * 60
 
@@ -52,9 +52,9 @@ REQUESTS: Final[tuple[Column[ComposedRequest], ...]] = (
 
 def title(report: OverheadReport) -> str:
     """Title of the table of all rows."""
-    sites = f"{report.linears} linears"
+    device = spelled(report.device, report.quantisation, report.dtype)
     composed = COMPOSED * (report.origin == "composed")
-    return f"{report.model} on {_device(report)}: adapters on {sites} or some of them{composed}"
+    return f"{report.model} on {device}: adapters on {report.linears} linears or some of them{composed}"
 
 
 def sections(report: OverheadReport) -> Iterator[Section]:
@@ -82,7 +82,8 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
         yield energy.section(report.energy)
     if report.merge_or_swap:
         yield from merge_or_swap.sections(report.merge_or_swap)
-    words = ["adaptare", "profile", report.model, "--device", _device(report)]
+    device = spelled(report.device, report.quantisation, report.dtype)
+    words = ["adaptare", "profile", report.model, "--device", device]
     yield Note(f"next, to predict other adapters: {shlex.join(words)}")
 
 
@@ -110,11 +111,6 @@ def price_words(price: PriceOfPrecision) -> str:
     of_each = " for each phase" if price.phases > 1 else ""
     options = f"--half-width {100 * price.half_width:g}% --seconds {rounded_s}"
     return f"{share} would take about {time}{of_each}: {options}"
-
-
-def _device(report: OverheadReport) -> str:
-    """Spelling of the device, with the weight format."""
-    return ",".join([report.device, *weight_words(report.quantisation, report.dtype)])
 
 
 def _requests(requests: Sequence[ComposedRequest]) -> Table[ComposedRequest]:

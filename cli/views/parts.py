@@ -7,7 +7,7 @@ from typing import Final
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import between, milliseconds, percent
 from adaptare.workflows.profiling.parts_report import PartRow, PartsResult
-from adaptare.workflows.target import weight_words
+from adaptare.workflows.target import spelled
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def sections(result: PartsResult) -> Iterator[Section]:
     )
     lines = [_line(name, own, other, result.whole_s) for name, own, other in rows]
     what = f"{result.sites} adapters, {result.mode}" if result.sites else "the base"
-    device = ",".join([result.device, *weight_words(result.quantisation, result.dtype)])
+    device = spelled(result.device, result.quantisation, result.dtype)
     title = f"{result.model} on {device}, {result.phase} {result.length}: {what}"
     yield Table(title, COLUMNS, [*lines, Line("the whole", 0, result.whole_s)])
     for caches, parts in result.parts.items():

@@ -11,7 +11,7 @@ from adaptare.exit_codes import ExitCode
 from adaptare.profiler.workloads import kind_named
 from adaptare.views.words import ends
 from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
-from adaptare.workflows.target import weight_words
+from adaptare.workflows.target import spelled
 
 COLUMNS: Final[tuple[Column[SpaceRow], ...]] = (
     Column("sites", lambda row: str(row.sites)),
@@ -25,7 +25,7 @@ COLUMNS: Final[tuple[Column[SpaceRow], ...]] = (
 def sections(report: SpaceReport) -> Iterator[Section]:
     """A table of all configurations, and the command that fits a predictor to them."""
     cut = dict.fromkeys(key for row in report.rows for key, share in row.kept.items() if share < 1)
-    device = ",".join([report.device, *weight_words(report.quantisation, report.dtype)])
+    device = spelled(report.device, report.quantisation, report.dtype)
     opened, composed = " open" * report.open, COMPOSED * (report.origin == "composed")
     title = f"{report.model} on {device}, {report.phase} {report.length}, {report.mode}{opened}{composed}"
     yield Table(title, (*map(_kept, cut), *COLUMNS), report.rows)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from adaptare.core.table import Note, Section
 from adaptare.views.search import ONLY, choices
 from adaptare.workflows.search.result import SearchResult
-from adaptare.workflows.target import weight_words
+from adaptare.workflows.target import spelled
 
 
 def sections(result: SearchResult) -> Iterator[Section]:
@@ -20,7 +20,7 @@ def sections(result: SearchResult) -> Iterator[Section]:
     if written.test_loss is None:
         yield Note("no loss was computed, the most energy was kept; --data FILE searches by held-out loss instead")
     place = result.place
-    device = ",".join([place.device, *weight_words(place.quantisation, place.dtype)])
+    device = spelled(place.device, place.quantisation, place.dtype)
     phase = ("-p", "0", "-d") if place.phase == "decode" else ("-d", "-1", "-p")
     words = ["adaptare", "overhead", place.model, str(result.folder), "--device", device, *phase, str(place.length)]
     yield f"written: {result.folder}; {ONLY}; next: {shlex.join(words)}"

@@ -86,7 +86,8 @@ def test_machines_run_at_the_same_time_but_never_two_devices_of_one(
         alone[machine].release()
         raise DeviceError(f"{device} is gone")
 
-    found = side_by_side(REQUEST, list(known), feedback=lambda name: SILENT, measure=measure)
+    monkeypatch.setattr(module, "measure_overhead", measure)
+    found = side_by_side(REQUEST, list(known), feedback=lambda name: SILENT)
     assert found.devices == [DeviceResult(name, problem=f"{name} is gone") for name in known]
     assert order[:2] == ["simulated:seed=2", "simulated:seed=5"]  # those of this machine, while nothing else runs
     assert exit_code(found) == 3
@@ -143,7 +144,7 @@ def test_resuming_takes_whole_phases_only(run: Callable[..., Any], model_cache: 
 )
 def test_a_request_that_makes_no_sense_is_refused(devices: Sequence[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        side_by_side(REQUEST, devices, feedback=feedback_of, measure=lambda *_, **__: pytest.fail("measured"))
+        side_by_side(REQUEST, devices, feedback=feedback_of)
 
 
 def test_a_figure_is_of_one_device(run: Callable[..., Any]) -> None:

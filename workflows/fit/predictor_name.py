@@ -34,7 +34,7 @@ def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredicto
     Raises:
         InputError: The existing files cannot be read, or are a predictor of another kind.
     """
-    stem = predictor_stem(base)
+    stem = base.with_suffix("") if base.suffix in (".json", ".npz") else base
     if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
         return None
     try:
@@ -66,22 +66,10 @@ def reason_to_keep(existing: FittedPredictor, predictor: FittedPredictor) -> str
     )
 
 
-def predictor_stem(path: Path) -> Path:
-    """Path of a predictor without the suffix of either of its files."""
-    return path.with_suffix("") if path.suffix in (".json", ".npz") else path
-
-
 def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
     """Identity of a predictor; another version of the runtime, or more rows, make a newer one of the same identity."""
     template, device = predictor.template, predictor.device
-    kind = (
-        template.shape.sizes,
-        template.phase,
-        predictor.quantity,
-        predictor.lengths,
-        template.mode,
-        template.graph,
-        template.batch,
-    )
-    weights = (template.quantisation, template.dtype)
-    return (*kind, *weights, device.device, device.hardware, predictor.error_card.composed > 0)
+    names = ("phase", "mode", "graph", "batch", "quantisation", "dtype")
+    workload = (template.shape.sizes, *(getattr(template, name) for name in names))
+    composed = predictor.error_card.composed > 0
+    return (*workload, predictor.quantity, predictor.lengths, device.device, device.hardware, composed)

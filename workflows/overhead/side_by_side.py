@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from adaptare.core import AdaptareError, DeviceError, InputError
 from adaptare.core.progress import Feedback
@@ -16,14 +15,6 @@ from adaptare.workflows.overhead.request import OverheadRequest
 from adaptare.workflows.target import target_of
 
 MOST = 26
-
-
-class Measure(Protocol):
-    """Measures a request on its device; a function of a module, because it is sent to other processes."""
-
-    def __call__(self, request: OverheadRequest, *, feedback: Feedback) -> OverheadReport:
-        """The report of this device."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -51,11 +42,7 @@ class SideBySide:
 
 
 def side_by_side(
-    request: OverheadRequest,
-    devices: Sequence[str],
-    *,
-    feedback: Callable[[str], Feedback],
-    measure: Measure = measure_overhead,
+    request: OverheadRequest, devices: Sequence[str], *, feedback: Callable[[str], Feedback]
 ) -> SideBySide:
     """Measures several devices; one that is lost leaves the others running.
 
@@ -66,7 +53,6 @@ def side_by_side(
         request: Request for each of them.
         devices: Spellings, each once.
         feedback: Callbacks for one of them; a function of a module.
-        measure: Measures one of them.
 
     Raises:
         InputError: A spelling is wrong or comes twice, or the request is invalid.
@@ -85,14 +71,14 @@ def side_by_side(
             machines.setdefault(_machine_of(name) or here, []).append(name)
         except DeviceError as error:
             results[name] = DeviceResult(name, problem=str(error))
-    results |= _measured(machines.pop(here, []), request, measure, feedback)
+    results |= _measured(machines.pop(here, []), request, feedback)
     if machines:
         context = multiprocessing.get_context("spawn")
         with contextlib.ExitStack() as stack:
             # A pool for each machine, as a process that dies breaks its pool.
             pools = [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in machines]
             running = [
-                (names, pool.submit(_measured, names, request, measure, feedback))
+                (names, pool.submit(_measured, names, request, feedback))
                 for names, pool in zip(machines.values(), pools, strict=True)
             ]
             for names, future in running:
@@ -116,13 +102,13 @@ def _machine_of(name: str) -> str:
 
 
 def _measured(
-    names: Sequence[str], request: OverheadRequest, measure: Measure, feedback: Callable[[str], Feedback]
+    names: Sequence[str], request: OverheadRequest, feedback: Callable[[str], Feedback]
 ) -> dict[str, DeviceResult]:
     """Results of the devices of one machine, one after the other."""
     results: dict[str, DeviceResult] = {}
     for name in names:
         try:
-            report = measure(replace(request, device=name), feedback=feedback(name))
+            report = measure_overhead(replace(request, device=name), feedback=feedback(name))
             results[name] = DeviceResult(name, report)
         except AdaptareError as error:
             results[name] = DeviceResult(name, problem=str(error), bad_input=isinstance(error, InputError))
