@@ -113,6 +113,12 @@ def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     return (root.parent if hasattr(request.config, "workerinput") else root) / "shared"
 
 
+@pytest.fixture(scope="session")
+def model_cache(shared_folder: Path) -> Path:
+    """Models and their exports; nobody may change what is in it."""
+    return shared_folder / "models"
+
+
 @pytest.fixture
 def worker_modules(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lets worker processes import the modules in `tests/worker_modules`."""

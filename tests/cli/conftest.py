@@ -35,12 +35,6 @@ CommandsIn = Callable[[Path], AbstractContextManager[Run]]
 
 
 @pytest.fixture(scope="session")
-def model_cache(shared_folder: Path) -> Path:
-    """Models and their exports; nobody may change what is in it."""
-    return shared_folder / "models"
-
-
-@pytest.fixture(scope="session")
 def commands_in() -> CommandsIn:
     """Runs commands in a folder, in this process."""
 
