@@ -125,7 +125,11 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
     infos = list(dict.fromkeys(row.device for row in measurements))
     known = "; ".join(dict.fromkeys(named(info) for info in infos)) or "nothing"
     spellings = (spelling, _in_full(spelling)) if spelling else ()
-    chosen = [info for info in infos if not spelling or info.device in spellings or _is_hash(spelling, info)]
+    chosen = [
+        info
+        for info in infos
+        if not spelling or info.device in spellings or (len(spelling) >= SHORT_HASH and info.hash.startswith(spelling))
+    ]
     if not chosen:
         raise InputError(
             f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}; "
@@ -152,25 +156,18 @@ def of_adapter(measurements: Sequence[Measurement], folder: Path, place: str) ->
     Raises:
         InputError: There is none, or the adapter fits none of the measured base models.
     """
-    configs = _configs(folder, measurements)
-    chosen = [row for row in measurements if row.workload.configuration == configs.get(row.workload.shape.hash)]
-    if not chosen:
-        raise InputError(f"{place} has no measurement of {str(folder)!r}; measure it first")
-    return chosen
-
-
-def _configs(folder: Path, measurements: Sequence[Measurement]) -> dict[str, Configuration]:
-    """Configuration of the folder for each shape that it fits, by the shape's hash."""
-    shapes = {row.workload.shape.hash: row.workload.shape for row in measurements}
-    configs, refused = {}, None
-    for name, shape in shapes.items():
+    configs, refused = dict[str, Configuration](), None
+    for name, shape in {row.workload.shape.hash: row.workload.shape for row in measurements}.items():
         try:
             configs[name] = read_peft(folder, shape)
         except InputError as error:
             refused = error
     if refused and not configs:
         raise refused
-    return configs
+    chosen = [row for row in measurements if row.workload.configuration == configs.get(row.workload.shape.hash)]
+    if not chosen:
+        raise InputError(f"{place} has no measurement of {str(folder)!r}; measure it first")
+    return chosen
 
 
 def compare(
@@ -254,10 +251,6 @@ def _in_full(spelling: str) -> str:
         return target_of(spelling).device.info().device
     except AdaptareError:
         return spelling
-
-
-def _is_hash(spelling: str, info: DeviceInfo) -> bool:
-    return len(spelling) >= SHORT_HASH and info.hash.startswith(spelling)
 
 
 def named(info: DeviceInfo) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import COMPOSED, milliseconds, per_second, percent
+from adaptare.core.units import COMPOSED, energy, megabytes, milliseconds, per_second, percent
 from adaptare.exit_codes import ExitCode
-from adaptare.views import energy, merge_or_swap
 from adaptare.views.compare import compared
 from adaptare.views.words import ends
+from adaptare.workflows.overhead.energy_rows import EnergyRow
+from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, Way
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import ComposedRequest, PriceOfPrecision, Row, Slope
 from adaptare.workflows.target import spelled
@@ -48,6 +49,26 @@ REQUESTS: Final[tuple[Column[ComposedRequest], ...]] = (
     Column("overhead", lambda row: percent(row.over_base.middle)),
     Column("95 %", interval),
 )
+ENERGY: Final[tuple[Column[EnergyRow], ...]] = (
+    Column("phase", lambda row: f"{row.phase} {row.length}"),
+    Column("placement", lambda row: f"{row.placement} r{row.rank}" if row.mode else row.placement, folds=True),
+    Column("mode", lambda row: row.mode),
+    Column("energy", lambda row: energy(row.joules.middle)),
+    Column("95 %", lambda row: ends(row.joules, energy), 1),
+    Column("W", lambda row: f"{row.watts:.3g}", 2),
+    Column("over the base", lambda row: _share(row)),
+)
+WAYS: Final[tuple[Column[Way], ...]] = (
+    Column("mode", lambda way: way.mode),
+    Column("disk MB", lambda way: megabytes(way.disk_bytes)),
+    Column("memory MB, one task", lambda way: megabytes(way.memory_bytes)),
+    Column("all", lambda way: megabytes(way.memory_of_all_bytes), 2),
+    Column("peak MB", lambda way: megabytes(way.peak_bytes), 3),
+    Column("change of task ms", lambda way: milliseconds(way.swap_s)),
+    Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s), 1),
+    Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s)}", 4),
+    Column("overhead", lambda way: percent(way.overhead)),
+)
 
 
 def title(report: OverheadReport) -> str:
@@ -79,9 +100,11 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
     if report.requests:
         yield _requests(report.requests)
     if report.energy:
-        yield energy.section(report.energy)
+        reason = report.energy.reason
+        table = Table("energy of a call, with all that the device draws meanwhile", ENERGY, report.energy.rows)
+        yield f"energy: {reason}" if reason else table
     if report.merge_or_swap:
-        yield from merge_or_swap.sections(report.merge_or_swap)
+        yield from _ways(report.merge_or_swap)
     device = spelled(report.device, report.quantisation, report.dtype)
     words = ["adaptare", "profile", report.model, "--device", device]
     yield Note(f"next, to predict other adapters: {shlex.join(words)}")
@@ -117,6 +140,20 @@ def _requests(requests: Sequence[ComposedRequest]) -> Table[ComposedRequest]:
     prompts = " or ".join(dict.fromkeys(str(row.prompt) for row in requests))
     after = f"the first token and {requests[0].generated} more, composed of the rows above"
     return Table(f"Requests of {prompts} tokens: {after}", REQUESTS, requests)
+
+
+def _ways(result: MergeOrSwap) -> Iterator[Section]:
+    """Merging and swapping for several tasks: a table, failures, and the conclusion."""
+    adapters = f"adapters of {megabytes(result.adapter_bytes)} MB, a base of {megabytes(result.base_bytes)} MB"
+    title = f"Merge or swap for {result.tasks} tasks, {result.placement} r{result.rank}: {adapters}"
+    yield Table(title, WAYS, result.ways)
+    yield from (Note(f"not loaded: {mode}: {reason}") for mode, reason in result.failures.items())
+    if result.conclusion:
+        yield result.conclusion
+
+
+def _share(row: EnergyRow) -> str:
+    return f"{percent(row.over_base.middle)} {ends(row.over_base, percent)}" if row.over_base else ""
 
 
 def _microseconds(seconds: float) -> str:

@@ -92,7 +92,12 @@ def rows_to_fit(
     if wanted.model:  # of two models that differ only in fields without effect on latency, the one that was named
         kinds = {key: rows for key, rows in kinds.items() if key[0].shape.hash == wanted.model.hash} or kinds
     # A merged adapter runs like its base, unless that is cut; such rows among others are a check, not a campaign.
-    kinds = {key: rows for key, rows in kinds.items() if not _like_their_base(rows)} or kinds
+    unlike_base = {
+        key: rows
+        for key, rows in kinds.items()
+        if any(row.workload.configuration.cuts_base or not row.workload.in_weights for row in rows)
+    }
+    kinds = unlike_base or kinds
     if not kinds:
         held = "; ".join(rows[0].workload.describe() for rows in _kinds(measured, quantity).values())
         where, lacking = device or measured[0].device.device, "" if quantity == LATENCY else f" of {quantity}"
@@ -164,10 +169,6 @@ def _at_all_lengths(kinds: Mapping[tuple[Workload, Workload], Sequence[Measureme
     for (bare, reference), rows in kinds.items():
         joined.setdefault((at_length(bare, 1), at_length(reference, 1)), []).extend(rows)
     return list(joined.values())
-
-
-def _like_their_base(rows: Sequence[Measurement]) -> bool:
-    return all(row.workload.in_weights and not row.workload.configuration.cuts_base for row in rows)
 
 
 def _is_campaign(bare: Workload, rows: Sequence[Measurement]) -> bool:

@@ -11,17 +11,13 @@ from adaptare.workflows.target import Target, opened
 
 @dataclass(frozen=True)
 class CallRequest:
-    """Calls of a model.
+    """Calls of a model; fields without a description are those of `OverheadRequest`.
 
     Args:
-        model: A folder, a hub id, a `config.json`, a GGUF file, `smollm2-135m` or `tiny-random`.
         adapter: PEFT folder; `None` for the same rank on every site.
         rank: Rank without a folder.
         sites: Kinds of linears with commas; `None` for all linears.
-        device: A `Device`, or its spelling, such as `ort-cpu:int4,threads=2`.
         length: Tokens of prefill, or cached positions of decode.
-        batch: Sequences at once.
-        cache: Folder for converted models; the user's cache folder if `None`.
     """
 
     model: str

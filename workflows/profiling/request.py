@@ -11,29 +11,20 @@ from adaptare.profiler import Mode, Phase, Programs, Space
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """Configurations of a space to measure into a store.
+    """Configurations of a space to measure into a store; fields without a description are those of `OverheadRequest`.
 
     Args:
-        model: A folder, a hub id, a `config.json`, a GGUF file, `smollm2-135m` or `tiny-random`.
-        device: A `Device`, or its spelling, such as `ort-cpu:int4,threads=2`.
-        programs: Builder of the device's programs; by default the one that is registered for its runtime.
         space: A `Space`, its name, or a YAML file; default: `blocks`, or `sites` with stubs.
         ranks: Ranks that a site may have, for a space by name.
         count: Number of configurations; all of a smaller space.
         length: Tokens of prefill, or cached positions of decode.
-        batch: Sequences at once.
         every_site: True for one graph in which every site takes an adapter; unused sites get rank 0.
         half_width: Measuring a group ends when every interval is this narrow; 0.01 is 1 %.
         seconds: Time limit of each group of programs, including loading.
         openings: Maximum number of fresh loads of every program.
         minutes: No further measurement starts after this time; `None` for no limit.
         until_error: Error of a predictor on held-out adapters at which to stop, a share; `None` to measure all.
-        recalibrate: True to scale latencies to the present speed of the base, even if it changed little.
-        stubs: True to compose whole models from models of fewer layers.
         quantities: Quantities to measure beside latency, such as energy.
-        store: File or database URL.
-        cache: Folder for converted models; the user's cache folder if `None`.
-        seed: Seed of every random choice.
     """
 
     model: str
