@@ -137,6 +137,5 @@ RecalibrateOption = Annotated[
 ]
 
 DEFAULT_DEVICE = "torch-cpu:threads=1"
-DEFAULT_SPACE = "blocks"
 DEFAULT_BAND = 0.01
 DEFAULT_STORE = "adaptare.db"

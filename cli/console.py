@@ -79,7 +79,7 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
 
 
 def requested(make: Callable[..., Made], **values: object) -> Made:
-    """The result of a call with these values, and else with arguments of the running command by the same names.
+    """Calls with these values, and for all other parameters with the arguments of the running command of the same name.
 
     An argument that was not given, and is `None`, leaves the default of its parameter.
 

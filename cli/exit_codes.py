@@ -1,5 +1,3 @@
-"""Exit codes of the command line."""
-
 from enum import IntEnum
 
 

@@ -1,5 +1,3 @@
-"""`adaptare devices agent`."""
-
 from pathlib import Path
 from typing import Annotated
 

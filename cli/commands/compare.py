@@ -1,5 +1,3 @@
-"""`adaptare compare`."""
-
 from pathlib import Path
 from typing import Annotated
 

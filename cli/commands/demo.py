@@ -1,5 +1,3 @@
-"""`adaptare demo`."""
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`adaptare devices`."""
-
 from typing import Annotated, Any
 
 import typer

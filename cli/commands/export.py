@@ -1,5 +1,3 @@
-"""`adaptare export`."""
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 

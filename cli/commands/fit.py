@@ -1,5 +1,3 @@
-"""`adaptare fit`."""
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated

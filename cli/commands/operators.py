@@ -1,5 +1,3 @@
-"""`adaptare operators`."""
-
 from pathlib import Path
 from typing import Annotated
 

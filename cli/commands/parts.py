@@ -1,5 +1,3 @@
-"""`adaptare parts`."""
-
 from pathlib import Path
 from typing import Annotated
 

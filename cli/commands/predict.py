@@ -1,5 +1,3 @@
-"""`adaptare predict`."""
-
 from pathlib import Path
 from typing import Annotated
 

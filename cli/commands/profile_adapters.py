@@ -1,5 +1,3 @@
-"""`adaptare profile`."""
-
 from typing import Annotated
 
 import typer

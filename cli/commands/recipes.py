@@ -1,5 +1,3 @@
-"""`adaptare recipes`."""
-
 from adaptare.arguments import JsonOption
 from adaptare.console import Console, command
 

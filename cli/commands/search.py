@@ -1,5 +1,3 @@
-"""`adaptare search`."""
-
 from pathlib import Path
 from typing import Annotated
 

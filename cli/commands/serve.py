@@ -1,5 +1,3 @@
-"""`adaptare devices serve`."""
-
 import io
 import json
 from pathlib import Path

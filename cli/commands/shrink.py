@@ -1,5 +1,3 @@
-"""`adaptare shrink`."""
-
 from pathlib import Path
 from typing import Annotated
 

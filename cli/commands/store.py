@@ -1,5 +1,3 @@
-"""`adaptare store`."""
-
 from typing import Annotated
 
 import typer

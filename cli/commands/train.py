@@ -1,5 +1,3 @@
-"""`adaptare train`."""
-
 from pathlib import Path
 from typing import Annotated, Literal
 

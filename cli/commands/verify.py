@@ -1,5 +1,3 @@
-"""`adaptare verify`."""
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,5 +1,3 @@
-"""View of `adaptare devices agent`."""
-
 from collections.abc import Iterator
 from typing import Final
 

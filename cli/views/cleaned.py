@@ -1,5 +1,3 @@
-"""View of `adaptare devices --clean`."""
-
 from collections.abc import Iterator
 
 from adaptare.workflows.devices import Cleaned

@@ -1,5 +1,3 @@
-"""View of `adaptare compare`."""
-
 from collections.abc import Iterator, Sequence
 from typing import Final
 

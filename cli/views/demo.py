@@ -1,5 +1,3 @@
-"""View of `adaptare demo`."""
-
 from collections.abc import Iterator
 from functools import singledispatch
 
@@ -15,7 +13,7 @@ from adaptare.workflows.verification import met
 
 
 def exit_code(result: DemoResult) -> ExitCode:
-    """That of the verification."""
+    """Exit code of the verification."""
     return verify.exit_code(result.verification)
 
 

@@ -1,5 +1,3 @@
-"""View of `adaptare export`."""
-
 from collections.abc import Iterator
 
 from adaptare.core.table import Note, Section

@@ -1,5 +1,3 @@
-"""View of `adaptare operators`."""
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -1,5 +1,3 @@
-"""View of `adaptare overhead`."""
-
 import math
 import shlex
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,3 @@
-"""View of `adaptare parts`."""
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -52,7 +50,7 @@ def sections(result: PartsResult) -> Iterator[Section]:
     for caches, parts in result.parts.items():
         ratio, one = parts.over_whole, parts.together.within_one_opening
         ends = between(ratio.lower - 1, ratio.upper - 1, percent, within_one_opening=one)
-        yield f"{caches} parts together are {percent(ratio.middle - 1)} {ends} off the whole"
+        yield f"the sum of the {caches} parts differs from the whole by {percent(ratio.middle - 1)} {ends}"
 
 
 def _line(name: str, cold: PartRow, hot: PartRow, whole_s: float) -> Line:

@@ -1,5 +1,3 @@
-"""View of `adaptare predict`."""
-
 from collections.abc import Iterator
 
 from adaptare.core.table import Column, Note, Section, Table

@@ -1,5 +1,3 @@
-"""View of `adaptare profile`."""
-
 import shlex
 from collections.abc import Iterator
 from typing import Final

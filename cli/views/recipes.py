@@ -1,5 +1,3 @@
-"""View of `adaptare recipes`."""
-
 from collections.abc import Iterator
 from typing import Final
 

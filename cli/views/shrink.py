@@ -1,5 +1,3 @@
-"""View of `adaptare shrink`."""
-
 import shlex
 from collections.abc import Iterator
 

@@ -1,5 +1,3 @@
-"""View of `adaptare overhead` on several devices."""
-
 from collections.abc import Callable, Iterator, Mapping
 from string import ascii_uppercase
 
@@ -41,7 +39,7 @@ def sections(result: SideBySide) -> Iterator[Section]:
 
 
 def exit_code(result: SideBySide) -> ExitCode:
-    """That of the device that went worst."""
+    """The largest exit code of a device."""
     return max(map(_code, result.devices))
 
 

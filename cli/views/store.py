@@ -1,5 +1,3 @@
-"""View of `adaptare store`."""
-
 import shlex
 from collections.abc import Iterator
 from typing import Final

@@ -1,5 +1,3 @@
-"""View of `adaptare train`."""
-
 from collections.abc import Iterator
 
 from adaptare.core.table import Section

@@ -1,5 +1,3 @@
-"""View of `adaptare verify`."""
-
 from collections.abc import Callable, Iterator
 
 from adaptare.core.table import Column, Note, Section, Table

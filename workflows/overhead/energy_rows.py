@@ -1,4 +1,4 @@
-"""Energy of calls, beside their latency."""
+"""Energy of calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -98,7 +98,7 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
             Session(device, programs=programs).split(list(phase), reference=next(iter(phase)).base)
     counting = request.energy and counts_energy(device)
     if counting:
-        feedback.note("counting energy: a second of calls without a pause, eight times for each row and base")
+        feedback.note("measuring energy: eight times one second of calls for each row and for the base")
     campaign = Campaign(
         device,
         programs,

@@ -13,7 +13,7 @@ from adaptare.profiler.measuring import PreciseWithin
 
 @dataclass(frozen=True)
 class OverheadRequest:
-    """Measures adapters beside their base, in every way the runtime applies them, and keeps all samples in a store.
+    """Measures adapters and their base, in every mode that the runtime has, and keeps all samples in a store.
 
     Args:
         model: A folder, a hub id, a `config.json`, a GGUF file, `smollm2-135m` or `tiny-random`.

@@ -64,7 +64,7 @@ class Campaign:
             those of the models composed from them.
         recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
         stubs: True to compose whole models from stubs instead of loading them.
-        resume: True to take what the store has whole, see `kept`, instead of measuring it again.
+        resume: True to use complete measurements of the store instead of measuring again, see `kept`.
         probes: Quantities to measure.
     """
 
@@ -94,7 +94,7 @@ class Campaign:
         return self.store.calibration(self.device.info(), reference, origin=self.origin)
 
     def kept(self, workloads: Sequence[Workload]) -> list[Measurement]:
-        """Measurements of the latest session that has all these workloads complete; empty unless resumed, or if none.
+        """Measurements of the latest session that completed all workloads; empty without one, or without `resume`.
 
         Args:
             workloads: Workloads of one base.
@@ -190,7 +190,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     times = sum(len(changes([visit.median_s for visit in row.reference_visits])) for row in groups.values())
     if times:
         often = "once" if times == 1 else f"{times} times"
-        yield f"the device became faster or slower {often} while measuring; ratios to the base bear that"
+        yield f"device speed changed {often}; overheads are ratios to the interleaved base and are not affected"
     yield from slowed_down(list(groups.values()))
     yield from throttled(measured)
     # Of many short openings, a few appear unsteady by chance.
@@ -256,6 +256,6 @@ def _calibration_change(measured: Sequence[Measurement], before_s: float | None)
         yield f"{changed}; it is calibrated anew: its base takes {milliseconds(last.reference_s)} ms"
     elif abs(last.slowdown) > CALIBRATION_HOLDS:
         yield (
-            f"{changed}, but not all the time, so its calibration stays; close other programs and repeat, or "
-            "recalibrate it to take the present speed for the usual one"
+            f"{changed}, but only in a part of the session, so its calibration stays; close other programs and repeat, "
+            "or recalibrate it to the present speed"
         )

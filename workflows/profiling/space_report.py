@@ -187,7 +187,7 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
 def _workloads(
     request: ProfileRequest, template: Workload, programs: Programs, note: Callable[[str], None]
 ) -> list[Workload]:
-    """Workloads of a design of as many configurations as wanted, or of all of a smaller space, which is noted.
+    """Workloads of a design with the requested number of configurations; of a smaller space all, with a note.
 
     Where adapters are merged, only widths and depth of a space that has them vary, as ranks do not change latency.
 

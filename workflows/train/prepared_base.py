@@ -25,7 +25,7 @@ class _LayerOrder:
 
 
 def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
-    """Folder of the weights that the adapters of a training folder are made for.
+    """Folder of the base weights of a training.
 
     Raises:
         InputError: The recipe prepares the base, and the prepared one is missing.
