@@ -24,7 +24,7 @@ from adaptare.profiler import (
     programs_for,
 )
 from adaptare.search import Origin, TrainingSettings, export_adapter, read_budget
-from adaptare.search.budget.limits import Budget
+from adaptare.search.budget import Budget
 from adaptare.search.export.check import Expectation, check, read_by_peft
 from adaptare.search.super_adapter.merging import dense
 from adaptare.workflows.exporting import ExportRequest, export_files, origin_of

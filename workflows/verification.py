@@ -145,8 +145,9 @@ def judged(row: Measurement, result: SearchResult) -> Measured:
             verdict = "missed"
         elif interval.upper <= limit and not within_one:
             verdict = "met"
-    searched, now = result.measured_base, row.reference_raw_s if latency else row.reference_value(quantity)
-    return Measured(value, overhead, None if searched is None else now / searched - 1, within_one, verdict)
+    guessed = {"composed", "interpolated"} & set(result.origin.split(", "))
+    now = row.reference_raw_s if latency else row.reference_value(quantity)
+    return Measured(value, overhead, None if guessed else now / result.base - 1, within_one, verdict)
 
 
 def met(result: SearchResult) -> list[int]:

@@ -10,7 +10,7 @@ from adaptare.core import InputError
 from adaptare.profiler.workloads.depth import LAYER
 from adaptare.profiler.workloads.dimension import Dimension, Kind
 from adaptare.profiler.workloads.kinds import kind_named
-from adaptare.profiler.workloads.part import WHOLE, Part, sites_of
+from adaptare.profiler.workloads.part import WHOLE, Part
 from adaptare.profiler.workloads.rank import RANK
 from adaptare.profiler.workloads.shape import ModelShape, Site
 from adaptare.profiler.workloads.width import WIDTH
@@ -142,7 +142,11 @@ class Configuration:
 
     def sites(self, shape: ModelShape) -> tuple[Site, ...]:
         """Every linear of the kept layers at its configured size, in the order of `ModelShape.sites`."""
-        return sites_of(shape, self._cut(shape)) if self.cuts_base else shape.sites
+        if not self.cuts_base:
+            return shape.sites
+        cut = self._cut(shape)
+        sites = ((site, cut.get(site.path, WHOLE)) for site in shape.sites)
+        return tuple(part.of(site) for site, part in sites if not part.is_empty)
 
     def _cut(self, shape: ModelShape) -> dict[str, Part]:
         parts: dict[str, Part] = {}

@@ -1,12 +1,12 @@
 """Parts of the weights of a base model that stay in a smaller model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from adaptare.core.content_hash import Json
-from adaptare.profiler.workloads.shape import ModelShape, Site
+from adaptare.profiler.workloads.shape import Site
 
 Runs = tuple[tuple[int, int], ...]
 
@@ -57,18 +57,10 @@ class Part:
             size if runs is None else sum(stop - start for start, stop in runs)
             for runs, size in ((self.rows, site.out_features), (self.columns, site.in_features))
         )
-        return Site(site.path, site.kind, site.layer, wide_in, wide_out)
+        return replace(site, in_features=wide_in, out_features=wide_out)
 
 
 WHOLE, NOTHING = Part(), Part((), ())
-
-
-def sites_of(shape: ModelShape, parts: Mapping[str, Part]) -> tuple[Site, ...]:
-    """Linears of a model of which only some parts stay, in the order of `ModelShape.sites`."""
-    if not parts:
-        return shape.sites
-    sites = ((site, parts.get(site.path, WHOLE)) for site in shape.sites)
-    return tuple(part.of(site) for site, part in sites if not part.is_empty)
 
 
 def _index(runs: Runs | None) -> slice | list[int]:

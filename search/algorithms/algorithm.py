@@ -1,12 +1,12 @@
 """Contract of a search algorithm."""
 
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core.extensions import extension
-from adaptare.profiler import Space
 
 ALGORITHMS = "adaptare.algorithms"
 
@@ -39,19 +39,16 @@ class Algorithm(Protocol):
         ...
 
 
-class MakeAlgorithm(Protocol):
-    """A class of algorithms, or a function that makes one."""
-
-    def __call__(self, space: Space, /, *, seed: int) -> Algorithm:
-        """An algorithm on a space."""
-        ...
-
-
 def may_be_screened(algorithm: Algorithm) -> bool:
     """False if the algorithm needs an answer to every proposal."""
     return bool(getattr(algorithm, "screened", True))
 
 
-def algorithm_named(name: str) -> MakeAlgorithm:
-    """The registered algorithm of this name. Raises `InputError` if no installed package registers it."""
-    return cast(MakeAlgorithm, extension(ALGORITHMS, name, kind="search algorithm"))
+def algorithm_named(name: str) -> Callable[..., Algorithm]:
+    """The class registered by this name, or the function that makes an algorithm; called with a space and `seed=`.
+
+    Raises:
+        InputError: No installed package registers it.
+    """
+    made: Callable[..., Algorithm] = extension(ALGORITHMS, name, kind="search algorithm")
+    return made

@@ -14,18 +14,18 @@ FUSED_ATTENTION = ("qkv_proj",)
 
 
 def baselines(space: Space) -> dict[str, Configuration]:
-    """Baselines: `uniform 8`, `q+v 8` (`qkv 8` where these linears are fused), and `midpoint`.
+    """Baselines: `uniform 8` and other ranks, `midpoint`, and `q+v 16` (`qkv 16` where these linears are fused).
 
-    Ranks are those that occur among the choices. A configuration need not be a choice of the space, but is never above
-    the largest rank of a site there; several names may denote one configuration.
+    Ranks are those that occur among the choices; query and value have the largest. A configuration need not be a choice
+    of the space, but is never above the largest rank of a site there; several names may denote one configuration.
     """
     kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in space.sites) else QUERY_AND_VALUE
-    every = [site.path for site in space.sites]
     attention = [site.path for site in space.sites if site.kind in kinds]
+    name = "+".join(kind.removesuffix("_proj") for kind in kinds)
     named = {
-        **_of_one_rank("uniform", space, every),
-        **_of_one_rank("+".join(kind.removesuffix("_proj") for kind in kinds), space, attention),
+        **_of_one_rank("uniform", space, [site.path for site in space.sites]),
         "midpoint": space.decode(space.at(midpoint(space))),
+        **dict(list(_of_one_rank(name, space, attention).items())[-1:]),
     }
     return {name: config for name, config in named.items() if config != Configuration()}
 

@@ -10,7 +10,7 @@ from adaptare.profiler import Configuration
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.programs.builders import memory_bytes
 from adaptare.profiler.workloads import BYTES
-from adaptare.search.budget.limits import Budget, covering
+from adaptare.search.budget import Budget, covering
 from adaptare.workflows.adapter_files import read_adapters
 from adaptare.workflows.grid import cases_of
 from adaptare.workflows.target import named_target

@@ -20,10 +20,8 @@ from adaptare.search import (
     pick_winners,
     search,
 )
-from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
-from adaptare.search.algorithms.budget_repair import BudgetRepair
-from adaptare.search.budget.candidate import Candidate
-from adaptare.search.budget.limits import Budget, predicted_limit
+from adaptare.search.algorithms import BudgetRepair, algorithm_named, may_be_screened
+from adaptare.search.budget import Budget, Candidate, predicted_limit
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
@@ -31,20 +29,20 @@ SCREEN: Final = AdditiveScreen()
 
 
 @dataclass(frozen=True)
-class MergedLatency:
-    """Predicts the latency of the base for any ranks, because an adapter that exists only merged adds none.
+class ValueOfBase:
+    """Predicts the value of the base for any ranks, because an adapter that exists only merged costs nothing.
 
     Args:
-        base_s: Latency of the base, seconds.
-        unit: Unit of latencies.
+        value: Value of the base, such as its latency.
+        unit: SI unit of the value.
     """
 
-    base_s: float
-    unit: str = "s"
+    value: float
+    unit: str
 
     def predict(self, codes: Points, dimensions: tuple[Dimension, ...], /) -> Prediction:
-        """The same latency for every row of codes."""
-        same = np.full(len(codes), self.base_s)
+        """The same value for every row of codes."""
+        same = np.full(len(codes), self.value)
         return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
 
 
@@ -63,7 +61,7 @@ class Problem:
 
     space: Space
     objective: Objective
-    predictor: FittedPredictor | MergedLatency
+    predictor: FittedPredictor | ValueOfBase
     bound: float
     base: float
     mode: Mode

@@ -12,7 +12,7 @@ from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Mode, Phase, Quantisation
 from adaptare.profiler.analysis import Interval
-from adaptare.search.budget.limits import Budget
+from adaptare.search.budget import Budget
 from adaptare.search.training.accuracy import Accuracy
 
 SCHEMA: Final = 2
@@ -124,12 +124,6 @@ class SearchResult:
     predictor: Path | None = None
     file: Path | None = None
     polished: Path | None = None
-
-    @property
-    def measured_base(self) -> float | None:
-        """Measured value of the base; `None` if it was composed or interpolated."""
-        guessed = {"composed", "interpolated"} & set(self.origin.split(", "))
-        return None if guessed else self.base
 
 
 def place_of(model: str, predictor: FittedPredictor) -> Place:

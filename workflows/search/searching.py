@@ -9,20 +9,17 @@ import numpy as np
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Configuration, Mode, Space
+from adaptare.profiler import Mode
 from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, SuperAdapter
-from adaptare.search.algorithms.algorithm import algorithm_named
-from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
-from adaptare.search.algorithms.greedy import greedy_point
-from adaptare.search.budget.front import front_of
-from adaptare.search.budget.limits import Budget, check_predictor, covering
+from adaptare.search.algorithms import algorithm_named, baselines, greedy_point, midpoint, uniform_cuts
+from adaptare.search.budget import Budget, check_predictor, covering, front_of
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.merging import fills_zeros, requantised
 from adaptare.search.training.answers import accuracies_of
 from adaptare.search.training.rank_importance import gate_gradients
-from adaptare.workflows.search.problem import MergedLatency, Points, Problem
+from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
@@ -130,7 +127,7 @@ def search_loaded(
     names = {space.decode(space.at(point)): name for name, point in cuts.items()}
     uniform = front_of(front.objectives, tuple(one for one in front.history if one.configuration in names))
     compared = [
-        *_reported_baselines(space),
+        *baselines(space).items(),
         *(("random search", one.configuration) for one in random.members[:1]),
         *((GREEDY, space.decode(codes)) for codes in space.at(greedy)),
         *((names[config], config) for config in problem.winners(uniform, REPORTED_CUTS)),
@@ -208,9 +205,9 @@ def _problem(
     if space.cuts_base and template.in_weights:
         space = space.at_largest_ranks
     mode, base = template.mode, predictor.base_value
-    timing: FittedPredictor | MergedLatency = predictor
+    timing: FittedPredictor | ValueOfBase = predictor
     if not super_adapter.separable:
-        mode, timing = _merged_mode(adaptation), MergedLatency(base)
+        mode, timing = _merged_mode(adaptation), ValueOfBase(base, predictor.unit)
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
     return Problem(space, validation, timing, bound, base, mode, request.seed, feedback)
 
@@ -243,11 +240,3 @@ def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Proble
     importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
     point = greedy_point(space, importance, problem.limit)
     return nothing if point is None else point[None]
-
-
-def _reported_baselines(space: Space) -> list[tuple[str, Configuration]]:
-    """Baselines to report: uniform ranks, the midpoint, and the largest rank on query and value."""
-    every = list(baselines(space).items())
-    everywhere = [(name, config) for name, config in every if name.startswith(("uniform", "midpoint"))]
-    attention_only = [pair for pair in every if pair not in everywhere]
-    return [*everywhere, *attention_only[-1:]]

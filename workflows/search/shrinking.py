@@ -15,8 +15,8 @@ from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
-from adaptare.search.algorithms.allocation import SumOfSites, allocations
-from adaptare.search.budget.limits import Budget, check_predictor, covering
+from adaptare.search.algorithms import SumOfSites, allocations
+from adaptare.search.budget import Budget, check_predictor, covering
 from adaptare.search.export.folder import check_replaceable
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.quantised_base import load_rounded

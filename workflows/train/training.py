@@ -14,8 +14,8 @@ from adaptare.profiler import ModelShape, Quantisation, Space, open_model
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.models import ModelSource
 from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
-from adaptare.search.algorithms.budget_repair import BudgetRepair
-from adaptare.search.budget.limits import Budget, check_predictor, predicted_limit
+from adaptare.search.algorithms import BudgetRepair
+from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, check_widths, recipe_named
 from adaptare.search.training.accuracy import Accuracy
 from adaptare.search.training.answers import accuracies_of, right_answers
