@@ -133,12 +133,10 @@ def plan(cell: Cell) -> Plan:
     template = Workload(shape, mode=cell.mode, phase=cell.phase, quantisation=cell.quantisation)
     space, rng = space_of(cell, shape), np.random.default_rng(0)
     training = design(space, cell.training, seed=0)
-    known = {row.tobytes() for row in (*training, space.base)}
+    known = {Configuration(), *training}
     drawn = space.distinct(space.at(space.spread(2 * cell.tested, rng)))
-    tested = [row for row in rng.permutation(drawn) if row.tobytes() not in known][: cell.tested]
-    first, second = (
-        tuple(template.with_configuration(space.decode(row)) for row in rows) for rows in (training, tested)
-    )
+    tested = [each for each in map(space.decode, rng.permutation(drawn)) if each not in known][: cell.tested]
+    first, second = (tuple(map(template.with_configuration, some)) for some in (training, tested))
     references = tuple(first[index] for index in rng.choice(cell.training, cell.references, replace=False))
     return Plan(template.base, first, second, references)
 

@@ -15,13 +15,12 @@ from adaptare.profiler.store.measurement import Measurement
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.design import design
 from adaptare.profiler.workloads.dimension import Kind
+from adaptare.profiler.workloads.kinds import RANK, WIDTH
 from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.peft_folder import read_peft
-from adaptare.profiler.workloads.rank import RANK
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.space import Axis, Space
 from adaptare.profiler.workloads.space_file import named_space, read_space
-from adaptare.profiler.workloads.width import WIDTH
 from adaptare.profiler.workloads.workload import Mode, Phase, Workload
 
 if TYPE_CHECKING:

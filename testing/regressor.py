@@ -90,7 +90,7 @@ class RegressorSuite:
 
     def test_a_predictor_with_it_is_fitted_saved_and_loaded(self, regressor: Regressor, tmp_path: Path) -> None:
         space, base = named_space("kinds", SHAPE), Workload(SHAPE, mode="merged")
-        configs = [space.decode(codes) for codes in design(space, 24, seed=0)]
+        configs = design(space, 24, seed=0)
         device, stop = SimulatedDevice(launch_s=5e-7), FixedRounds(3)
         measured = profile(
             [Workload(SHAPE, each) for each in configs], reference=base, device=device, stop=stop, seed=0

@@ -2,9 +2,8 @@
 
 from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.configuration import AdapterKind
-from adaptare.profiler.workloads.depth import LAYER
 from adaptare.profiler.workloads.dimension import Dimension
-from adaptare.profiler.workloads.kinds import all_kinds, kind_named
+from adaptare.profiler.workloads.kinds import LAYER, all_kinds, kind_named
 from adaptare.profiler.workloads.part import WHOLE
 from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS
 from adaptare.profiler.workloads.shape import Site, with_kept_layers

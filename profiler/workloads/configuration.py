@@ -7,13 +7,10 @@ from numbers import Integral
 from typing import Any, Literal, get_args
 
 from adaptare.core import InputError
-from adaptare.profiler.workloads.depth import LAYER
 from adaptare.profiler.workloads.dimension import Dimension, Kind
-from adaptare.profiler.workloads.kinds import kind_named
+from adaptare.profiler.workloads.kinds import LAYER, RANK, WIDTH, kind_named
 from adaptare.profiler.workloads.part import WHOLE, Part
-from adaptare.profiler.workloads.rank import RANK
 from adaptare.profiler.workloads.shape import ModelShape, Site
-from adaptare.profiler.workloads.width import WIDTH
 
 AdapterKind = Literal["lora", "dora"]
 NO_RANKS: Mapping[str, int] = {}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.space import Space
 from adaptare.profiler.workloads.work import linears_of
 
@@ -15,10 +16,8 @@ PICKED_OF_A_POOL = 32
 MOST_LISTED = 10_000
 
 
-def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
-    """Codes of n distinct configurations, spread over their cost, or all of a small space that has fewer.
-
-    Shape (at most n, n_codes).
+def design(space: Space, n: int, *, seed: int) -> list[Configuration]:
+    """At most n distinct configurations, spread over their cost, or all of a small space that has fewer.
 
     The first has every site at its largest rank, width and depth, the second every site at its smallest rank above 0
     and the smallest width and depth: their difference is the cost of rank and width, and
@@ -36,12 +35,9 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
     """
     if n < 2:
         raise InputError(f"a design needs at least 2 configurations, not {n}")
-    largest = space.at(space.highest)
     lowest = [min(int(axis.choices[0] == 0), len(axis.choices) - 1) for axis in space.axes]
-    smallest = np.array(lowest, dtype=np.int64)
-    smallest = space.at(smallest[None, :])[0]
-    ends = np.stack([largest, smallest])
-    chosen = [row for row in ends[: 2 - int((largest == smallest).all())] if space.changes_base(row[None])[0]]
+    ends = space.at(np.stack([space.highest, lowest]))
+    chosen = [row for row in ends[: 2 - int((ends[0] == ends[1]).all())] if space.changes_base(row)]
     seen = {row.tobytes() for row in chosen} | {space.base.tobytes()}
     scale = np.maximum(quantities(space, ends).max(axis=0), 1)
     rng, idle = np.random.default_rng(seed), 0
@@ -67,7 +63,7 @@ def design(space: Space, n: int, *, seed: int) -> NDArray[np.int64]:
             f"no configuration of the space {space.name!r} differs from the base; give it ranks above 0, or fewer "
             "neurons or layers"
         )
-    return np.stack(chosen[:n])
+    return [space.decode(row) for row in chosen[:n]]
 
 
 def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:

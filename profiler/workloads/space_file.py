@@ -11,10 +11,8 @@ import yaml
 from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
 from adaptare.profiler.workloads.configuration import Configuration
-from adaptare.profiler.workloads.depth import even_order
 from adaptare.profiler.workloads.dimension import Dimension, Kind
-from adaptare.profiler.workloads.kinds import all_kinds
-from adaptare.profiler.workloads.rank import RANK
+from adaptare.profiler.workloads.kinds import RANK, all_kinds
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.space import Axis, Space
 
@@ -224,6 +222,16 @@ class _Entry:
         if kind.presence or tie != "all":
             return name if kind.presence else kind.name
         return f"{kind.name} of layers {', '.join(str(each.place) for each in dimensions)}"
+
+
+def even_order(layers: int) -> tuple[int, ...]:
+    """An order that needs no data: layers far from those left out before, later ones first; the two ends at last."""
+    inner, order = list(range(1, layers - 1)), list[int]()
+    while inner:
+        gone = (-1, layers, *order)
+        order.append(max(inner, key=lambda layer: (min(abs(layer - other) for other in gone), layer)))
+        inner.remove(order[-1])
+    return (*order, *dict.fromkeys((layers - 1, 0)))
 
 
 def _shown(content: Mapping[str, Any]) -> str:

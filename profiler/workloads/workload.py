@@ -12,8 +12,8 @@ from adaptare.core.content_hash import content_hash
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.devices import Work
 from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.kinds import RANK
 from adaptare.profiler.workloads.part import Part
-from adaptare.profiler.workloads.rank import RANK
 from adaptare.profiler.workloads.shape import ModelShape, Site, first_layer
 from adaptare.profiler.workloads.work import Linears, linears_of
 

@@ -47,14 +47,13 @@ def allocations(space: Space, loss: SumOfSites, limit: Limit, *, most: int) -> N
         Shape (n, n_axes), the least loss first; none of the base itself.
     """
     moves = [(number, choice) for number, n in enumerate(space.n_choices.tolist()) for choice in range(n)]
-    highest = space.highest
-    points = np.repeat(highest[None], len(moves), axis=0)
+    points = np.repeat(space.highest[None], len(moves), axis=0)
     for row, (number, choice) in enumerate(moves):
         points[row, number] = choice
-    codes = space.at(np.vstack([highest, points]))
+    codes = space.at(points)
     losses, costs = loss(codes), limit.cost(codes)
     table = np.full((2, space.n_axes, int(space.n_choices.max())), np.nan)
-    for (number, choice), *pair in zip(moves, losses[1:], costs[1:], strict=True):
+    for (number, choice), *pair in zip(moves, losses, costs, strict=True):
         table[:, number, choice] = pair
     lost, cost = table
     more, saved = (quantity[:, :, None] - quantity[:, None, :] for quantity in (lost, -cost))

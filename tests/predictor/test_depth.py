@@ -12,7 +12,7 @@ from adaptare.devices import SimulatedDevice
 from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
 from adaptare.predictor.features import FLOPS, FeatureSet
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Space, Workload, design
-from adaptare.profiler.workloads.depth import LAYER
+from adaptare.profiler.workloads.kinds import LAYER
 from adaptare.profiler.workloads.space_file import grouped_space
 
 SHAPE = ModelShape("llama", 8, 128, 4, 2, 32, 384, 512, '{"name":"eight layers"}')
@@ -36,7 +36,7 @@ def space() -> Space:
 def configurations(space: Space) -> list[Configuration]:
     """Ranks, widths and depth: 40 to measure, and 100 others."""
     drawn = space.at(space.spread(100, np.random.default_rng(1)))
-    return [space.decode(row) for row in (*design(space, 40, seed=0), *drawn)]
+    return [*design(space, 40, seed=0), *map(space.decode, drawn)]
 
 
 def truth(configurations: Sequence[Configuration], template: Workload = TEMPLATE) -> NDArray[np.float64]:
@@ -127,7 +127,7 @@ def test_a_layer_is_there_or_not(campaign: Campaign, configurations: list[Config
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 def test_depth_is_predicted_between_lengths(campaign: Campaign, space: Space, phase: Phase) -> None:
     groups = grouped_space("depth", [GROUPS[0], GROUPS[3]], SHAPE)
-    some = [groups.decode(row) for row in design(groups, 40, seed=0)]
+    some = design(groups, 40, seed=0)
     templates = [Workload(SHAPE, phase=phase, past=length, tokens=length) for length in (32, 64)]
     found = LatencyPredictor().fit([row for each in templates for row in rows(campaign, some, template=each)])
     expected = truth(some, Workload(SHAPE, phase=phase, past=48, tokens=48))

@@ -32,9 +32,8 @@ def configurations(tmp_path_factory: pytest.TempPathFactory) -> list[Configurati
     file = tmp_path_factory.mktemp("space") / "space.yaml"
     file.write_text(SPACE)
     space = read_space(file, SHAPE)
-    measured = design(space, 40, seed=0)
     drawn = space.at(space.spread(100, np.random.default_rng(1)))
-    return [space.decode(row) for row in (*measured, *drawn)]
+    return [*design(space, 40, seed=0), *map(space.decode, drawn)]
 
 
 def truth(configurations: Sequence[Configuration], template: Workload = TEMPLATE) -> NDArray[np.float64]:

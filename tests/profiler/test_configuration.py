@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.profiler import RANK, WIDTH, Configuration, ModelShape, Workload
+from adaptare.profiler import RANK, WIDTH, Configuration, Kind, ModelShape, Workload
 
 SHAPE = ModelShape("llama", 12, 16, 4, 2, 4, 24, 40, '{"name":"deep"}')
 FUSED = ModelShape("phi3", 2, 16, 4, 2, 4, 24, 40, '{"name":"fused"}')
@@ -174,3 +174,10 @@ def test_a_configuration_is_described_by_kinds_of_linears_and_widths(llama: Mode
     assert found.describe() == f"q 4-{highest} x{llama.layers}, MLP {llama.intermediate // 2} x1"
     assert Configuration().describe() == "base"
     assert repr(Workload(llama, found)).endswith(f": {found.describe()}>")
+
+
+def test_a_registered_kind_without_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Kind("colour", "colours", base=lambda shape: 1)
+    monkeypatch.setattr("adaptare.profiler.workloads.kinds.extension", lambda *words, **options: made)
+    with pytest.raises(InputError, match="'colours' needs `tensors`: its work and memory follow"):
+        Configuration.from_json({"colours": {"0": 2}})

@@ -8,8 +8,8 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.profiler import WIDTH, Configuration, ModelShape, Space, design, read_space
-from adaptare.profiler.workloads.depth import LAYER, even_order
-from adaptare.profiler.workloads.space_file import grouped_space
+from adaptare.profiler.workloads.kinds import LAYER
+from adaptare.profiler.workloads.space_file import even_order, grouped_space
 
 SHAPE = ModelShape("llama", 6, 32, 4, 2, 8, 48, 64, '{"name":"six"}')
 GROUPS = [{"sites": "*.q_proj", "ranks": [0, 2, 4]}, {"widths": [24, 48]}, {"depth": [6, 3, 4]}]
@@ -48,7 +48,7 @@ def test_codes_and_configurations_are_inverse() -> None:
 
 
 def test_a_design_has_shallow_and_whole_models() -> None:
-    depths = {len(deep_space().decode(codes).left_out) for codes in design(deep_space(), 12, seed=0)}
+    depths = {len(each.left_out) for each in design(deep_space(), 12, seed=0)}
     assert depths == {0, 2, 3}
 
 

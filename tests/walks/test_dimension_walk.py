@@ -78,7 +78,7 @@ def test_it_is_measured_in_torch_and_stored(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_it_is_predicted(tmp_path: Path) -> None:
     device = SimulatedDevice(launch_s=5e-7)
-    workloads = [Workload(SHAPE, SPACE.decode(codes)) for codes in design(SPACE, 30, seed=0)]
+    workloads = [Workload(SHAPE, each) for each in design(SPACE, 30, seed=0)]
     measured = profile(workloads, reference=Workload(SHAPE).base, device=device, stop=FixedRounds(3), seed=0)
     predictor = LatencyPredictor().fit(measured[:24])
     save_predictor(predictor, tmp_path)

@@ -114,7 +114,7 @@ def measured(configs: list[Configuration]) -> list[Measurement]:
 @pytest.fixture(scope="module")
 def rows() -> list[Measurement]:
     """The first thirty configurations of the space."""
-    return measured([SPACE.decode(codes) for codes in design(SPACE, 30, seed=0)])
+    return measured(design(SPACE, 30, seed=0))
 
 
 def test_the_device_tells_what_an_adapter_costs_on_it(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_quantity_is_measured_beside_latency_and_stored(tmp_path: Path) -> N
 
 
 def test_the_quantity_is_predicted_and_limits_a_search() -> None:
-    drawn = [SPACE.decode(codes) for codes in design(SPACE, 24, seed=0)]
+    drawn = design(SPACE, 24, seed=0)
     known, unseen = drawn[:12], drawn[12:]
     rows = profile(
         [Workload(SHAPE, each) for each in known],
@@ -196,7 +196,7 @@ def test_the_algorithm_finds_a_front_under_a_budget(rows: list[Measurement]) -> 
 def test_the_recipe_is_measured_and_one_predictor_serves_its_ranks_and_widths(rows: list[Measurement]) -> None:
     assert WIDTH in SPACE.kinds
     predictor = LatencyPredictor().fit(rows)
-    unseen = [SPACE.decode(codes) for codes in design(SPACE, 60, seed=0)[30:]]
+    unseen = design(SPACE, 60, seed=0)[30:]
     truth = np.array([each.latency_s for each in measured(unseen)])
     assert np.ptp(truth) > 0.1 * truth.mean()
     assert np.abs(predictor.predict_configs(unseen).mean / truth - 1).mean() < 0.01

@@ -198,17 +198,16 @@ def _workloads(
     if not isinstance(space, Space):
         space = space_of(space, template.shape, ranks=request.ranks, layers_alike=request.stubs)
     only_cuts = space.cuts_base and template.in_weights
-    codes = design(space.at_largest_ranks if only_cuts else space, request.count, seed=request.seed)
-    configurations = [space.decode(row) for row in codes]
+    designed = configurations = design(space.at_largest_ranks if only_cuts else space, request.count, seed=request.seed)
     if only_cuts:
-        configurations = [each.without_adapter for each in configurations if each.cuts_base]
+        configurations = [each.without_adapter for each in designed if each.cuts_base]
         if not configurations:
             raise InputError(
                 f"a {template.mode} adapter costs nothing, and no configuration of the space {space.name!r} is "
                 "narrower or shallower than the base; give it fewer neurons or layers, or choose another mode",
                 parameter="mode",
             )
-    if len(codes) < request.count:
+    if len(designed) < request.count:
         note(
             f"configurations of the space {space.name!r} to measure: {len(configurations)}, fewer than {request.count}"
         )
