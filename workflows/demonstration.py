@@ -24,7 +24,8 @@ from adaptare.profiler import (
     programs_for,
 )
 from adaptare.search import Origin, TrainingSettings, export_adapter, read_budget
-from adaptare.search.budget import Budget
+from adaptare.search.algorithms import smallest_that_fits
+from adaptare.search.budget import Budget, predicted_limit
 from adaptare.search.export.check import Expectation, check, read_by_peft
 from adaptare.search.super_adapter.merging import dense
 from adaptare.workflows.exporting import ExportRequest, export_files, origin_of
@@ -34,7 +35,6 @@ from adaptare.workflows.overhead.overhead import OverheadReport, measure_overhea
 from adaptare.workflows.overhead.request import OverheadRequest
 from adaptare.workflows.profiling.request import ProfileRequest
 from adaptare.workflows.profiling.space_report import profile_space
-from adaptare.workflows.search.problem import check_feasible
 from adaptare.workflows.search.result import SearchResult
 from adaptare.workflows.search.searching import SearchRequest, search_folder
 from adaptare.workflows.target import target_of
@@ -177,7 +177,7 @@ def demonstrate(request: DemoRequest, *, feedback: Feedback = SILENT) -> DemoRes
     feedback.show(fit)
     predictor = load_predictor(fitted)
     budget = request.budget or halfway(predictor, space)
-    check_feasible(budget, predictor, space)
+    smallest_that_fits(space, [predicted_limit(budget, predictor, space.dimensions)])  # raises if it is infeasible
 
     begin(4, f"training one super-adapter on {len(space.sites)} linears, at most {request.train_s:.0f} s")
     trained = train(training, feedback=feedback)

@@ -52,7 +52,7 @@ class BudgetRepair:
         self._space = space
         self._limits = tuple(limits)
         self._rng = np.random.default_rng(seed)
-        self._smallest = _smallest_that_fits(space, self._limits)
+        self._smallest = smallest_that_fits(space, self._limits)
 
     def __call__(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
         """Feasible points, none of the base itself. Shape (n, n_axes) -> (n, n_axes)."""
@@ -94,8 +94,13 @@ class BudgetRepair:
         return np.repeat(order, points[order])
 
 
-def _smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
-    """Cheapest point among the lowest choices everywhere and every change of one axis of these."""
+def smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:
+    """Cheapest point among the lowest choices everywhere and every change of one axis of these. Shape (n_axes,).
+
+    Raises:
+        InfeasibleBudgetError: It does not meet the limits either.
+        InputError: The space has no adapter.
+    """
     changes = [(axis, choice) for axis, n in enumerate(space.n_choices.tolist()) for choice in range(1, n)]
     points = np.zeros((len(changes) + 1, space.n_axes), dtype=np.int64)
     for row, (axis, choice) in enumerate(changes):

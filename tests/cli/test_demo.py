@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.profiler import named_space, open_model
+from adaptare.search.algorithms import smallest_that_fits
+from adaptare.search.budget import predicted_limit
 from adaptare.workflows.demonstration import halfway
-from adaptare.workflows.search.problem import check_feasible
 
 QUICK = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 
@@ -105,6 +106,6 @@ def test_some_adapter_meets_the_budget_however_uncertain_its_latency_is(model_ca
     space = named_space("blocks", open_model("tiny-random", cache=model_cache).shape)
     predictor: Any = Wide()
     budget = halfway(predictor, space)
-    check_feasible(budget, predictor, space)
+    smallest_that_fits(space, [predicted_limit(budget, predictor, space.dimensions)])
     largest = 0.01 * (1 + 16 * len(space.dimensions) / 1000)
     assert budget.limit == pytest.approx(1.5 * (0.01 + largest) / 2 / 0.01 - 1)

@@ -20,8 +20,8 @@ from adaptare.search import (
     pick_winners,
     search,
 )
-from adaptare.search.algorithms import BudgetRepair, algorithm_named, may_be_screened
-from adaptare.search.budget import Budget, Candidate, predicted_limit
+from adaptare.search.algorithms import algorithm_named, may_be_screened
+from adaptare.search.budget import Candidate
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
@@ -73,10 +73,6 @@ class Problem:
         """Limit on the upper end of the prediction."""
         return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), self.bound)
 
-    def check(self) -> None:
-        """Raises `InfeasibleBudgetError` if no configuration is predicted to meet the limit."""
-        BudgetRepair(self.space, [self.limit], seed=self.seed)
-
     def run(
         self,
         title: str,
@@ -126,8 +122,3 @@ class Problem:
         predicted = self.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
         beyond = bool(predicted.extrapolates[0])
         return Choice(name, configuration, self.mode, predicted.interval(0), extrapolates=beyond)
-
-
-def check_feasible(budget: Budget, predictor: FittedPredictor, space: Space) -> None:
-    """Raises `InfeasibleBudgetError` if no configuration of the space is predicted to meet the budget."""
-    BudgetRepair(space, [predicted_limit(budget, predictor, space.dimensions)], seed=0)

@@ -12,7 +12,14 @@ from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Mode
 from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, SuperAdapter
-from adaptare.search.algorithms import algorithm_named, baselines, greedy_point, midpoint, uniform_cuts
+from adaptare.search.algorithms import (
+    algorithm_named,
+    baselines,
+    greedy_point,
+    midpoint,
+    smallest_that_fits,
+    uniform_cuts,
+)
 from adaptare.search.budget import Budget, check_predictor, covering, front_of
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
@@ -26,7 +33,6 @@ from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
 
 TRAINED_IN: Final = "float32"
-NSGA2: Final = "nsga2"
 # Uniform cuts to report: the best within the budget, and within smaller parts of it.
 REPORTED_CUTS: Final = 3
 GREEDY: Final = "greedy by gate gradients"
@@ -70,14 +76,17 @@ class SearchRequest:
 
 
 def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult:
-    """Searches the trained super-adapter of a folder, and writes the result.
+    """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
+
+    The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first, so the first winner is
+    never behind them. Choices are then evaluated on the test examples.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     # Errors are reported before the weights are loaded.
-    fitted, file = covering(request.budget, load_predictor(request.predictor)), request.file
+    predictor, file = covering(request.budget, load_predictor(request.predictor)), request.file
     algorithm = request.algorithm or recipe_named(load_task(request.folder).recipe).algorithm
     algorithm_named(algorithm)
     if file.is_dir() or not file.parent.is_dir():
@@ -86,35 +95,38 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     if request.polish:
         check_polishable(super_adapter)
         check_replaceable(request.polished)
-    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
-    request = replace(request, algorithm=algorithm)
-    return search_loaded(request, adaptation, super_adapter, fitted, validation=validation, feedback=feedback)
+    result = save_result(_searched(request, algorithm, adaptation, super_adapter, predictor, feedback), file)
+    if request.polish and result.winners:
+        row = polish(
+            result.winners[0],
+            super_adapter,
+            adaptation.examples,
+            request.polished,
+            base_name=adaptation.base_name,
+            steps=request.polish,
+            seed=request.seed,
+            feedback=feedback,
+        )
+        row = replace(row, name="winner polished")
+        result = replace(result, baselines=(row, *result.baselines), polished=request.polished)
+        return save_result(result, file)
+    if (request.polished / MARK).exists():
+        feedback.note(f"{request.polished} is of an earlier search; further training of the winner replaces it")
+    return result
 
 
-def search_loaded(
+def _searched(
     request: SearchRequest,
+    algorithm: str,
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
     predictor: FittedPredictor,
-    *,
-    validation: CompletionLoss,
     feedback: Feedback,
 ) -> SearchResult:
-    """Runs the algorithm and a random search of as many evaluations, and writes the result.
-
-    The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first, so the first winner is
-    never behind them. Choices are then evaluated on the test examples.
-
-    Args:
-        predictor: Predictor at the length of the budget, see `covering`.
-
-    Raises:
-        InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
-        InputError: The predictor is of another base.
-    """
+    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
     problem = _problem(request, adaptation, super_adapter, predictor, validation, feedback)
-    problem.check()  # before gradients are computed
-    space, limit, algorithm = problem.space, problem.limit, request.algorithm or NSGA2
+    space, limit = problem.space, problem.limit
+    smallest_that_fits(space, [limit])  # raises before gradients are computed
     greedy = _greedy(adaptation, super_adapter, problem)
     cuts = uniform_cuts(space)
     costs = {name: float(limit.cost(space.at(point)[None])[0]) for name, point in cuts.items()}
@@ -146,7 +158,7 @@ def search_loaded(
     rows, right = scored(
         choices, examples, validation=validation, base=super_adapter, deployed=deployed, scoring=scoring
     )
-    result = SearchResult(
+    return SearchResult(
         budget=request.budget,
         limit=problem.bound,
         base=problem.base,
@@ -163,24 +175,6 @@ def search_loaded(
         folder=request.folder,
         predictor=request.predictor,
     )
-    result = save_result(result, request.file)
-    if request.polish and winners:
-        row = polish(
-            result.winners[0],
-            super_adapter,
-            adaptation.examples,
-            request.polished,
-            base_name=adaptation.base_name,
-            steps=request.polish,
-            seed=request.seed,
-            feedback=feedback,
-        )
-        row = replace(row, name="winner polished")
-        result = replace(result, baselines=(row, *result.baselines), polished=request.polished)
-        return save_result(result, request.file)
-    if (request.polished / MARK).exists():
-        feedback.note(f"{request.polished} is of an earlier search; further training of the winner replaces it")
-    return result
 
 
 def _problem(

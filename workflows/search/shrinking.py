@@ -15,7 +15,7 @@ from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
-from adaptare.search.algorithms import SumOfSites, allocations
+from adaptare.search.algorithms import SumOfSites, allocations, smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, covering
 from adaptare.search.export.folder import check_replaceable
 from adaptare.search.export.peft_import import import_peft
@@ -26,9 +26,9 @@ from adaptare.search.training.token_examples import TokenSplit
 from adaptare.workflows.search.problem import Problem
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import polish, scored
-from adaptare.workflows.search.searching import NSGA2
 from adaptare.workflows.train.task import TrainingData
 
+NSGA2: Final = "nsga2"
 # Maximum number of examples whose activations and gradients determine the importance of ranks.
 CALIBRATION: Final = 64
 # Allocations that the search begins with, for each kind of importance.
@@ -167,7 +167,7 @@ class Cutter:
     def search(self) -> tuple[Choice, list[Choice], int]:
         """The best cut; the original and simpler cuts no slower than it; and the number of evaluated configurations."""
         problem = self.problem
-        problem.check()
+        smallest_that_fits(problem.space, [problem.limit])  # raises if the budget is infeasible
         starts = [allocations(problem.space, each, problem.limit, most=SEEDS) for each in self._importances]
         # The best allocation of each kind of importance first, then the second best of each, and so on.
         order = np.argsort(np.concatenate([np.arange(len(points)) for points in starts]), kind="stable")

@@ -14,7 +14,7 @@ from adaptare.profiler import ModelShape, Quantisation, Space, open_model
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.models import ModelSource
 from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
-from adaptare.search.algorithms import BudgetRepair
+from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, check_widths, recipe_named
 from adaptare.search.training.accuracy import Accuracy
@@ -196,5 +196,5 @@ def _step(request: TrainRequest, recipe: Recipe, space: Space, shape: ModelShape
     fitted = load_predictor(predictor)
     check_predictor(fitted, shape, recipe.quantisation(request.quantisation))
     limit = predicted_limit(budget, fitted, space.dimensions)
-    BudgetRepair(space, [limit], seed=0)  # raises if the budget is infeasible
+    smallest_that_fits(space, [limit])  # raises if the budget is infeasible
     return replace(recipe.step, sampler=BudgetSampler(limit))
