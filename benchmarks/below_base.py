@@ -317,10 +317,9 @@ def exported(folder: Path, adaptation: Any, super_adapter: Any, config: Any) -> 
     from adaptare.search.export.kinds import ExportOptions
     from adaptare.search.super_adapter.merging import dense
     from adaptare.search.super_adapter.quantised_base import original
-    from adaptare.workflows.exporting import origin_of
 
     uniform = len(set(widths_of(config, super_adapter.shape))) == 1
-    adapted = super_adapter.sub_adapter(config, origin_of(adaptation))
+    adapted = super_adapter.sub_adapter(config, adaptation.origin)
     options = ExportOptions(adaptation.task.quantisation, note=say)
     found = {"onnx": export_adapter(adapted, folder / "onnx", kind="onnx", options=options)}
     if uniform:

@@ -27,8 +27,9 @@ from adaptare.search import Origin, TrainingSettings, export_adapter, read_budge
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, predicted_limit
 from adaptare.search.export.check import Expectation, check, read_by_peft
+from adaptare.search.export.kinds import export_kind
 from adaptare.search.super_adapter.merging import dense
-from adaptare.workflows.exporting import ExportRequest, export_files, origin_of
+from adaptare.workflows.exporting import ExportRequest, export_files
 from adaptare.workflows.fit.fit_rows import RowFilter
 from adaptare.workflows.fit.fitting import FitRequest, fit_rows
 from adaptare.workflows.overhead.overhead import OverheadReport, measure_overhead
@@ -230,7 +231,7 @@ def _export(
     """The winners for PEFT, compared in unmodified PEFT with the super-adapter; the first that is met for ONNX too."""
     front, folder = result.file or Path(), result.folder or Path()
     adaptation, super_adapter = reload_adaptation(folder)
-    base, origin = adaptation.base, origin_of(adaptation)
+    base, origin = adaptation.base, adaptation.origin
     exports = []
     with tempfile.TemporaryDirectory() as rounded:
         if adaptation.task.quantisation != "none":
@@ -247,6 +248,8 @@ def _export(
     if onnx:
         number = next(iter(met(result)), 1)
         place = request.output / f"winner-{number}-onnx"
-        written = export_files(ExportRequest(front, place, "onnx-swappable", winner=number, cache=request.cache), note)
+        written = export_files(
+            ExportRequest(front, place, export_kind("onnx-swappable"), winner=number, cache=request.cache), note
+        )
         exports.append(Exported(place, written.kind, written.difference or 0.0))
     return tuple(exports)

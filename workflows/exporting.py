@@ -11,11 +11,11 @@ from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models import published_name
 from adaptare.profiler.workloads import SubAdapter
 from adaptare.search import Origin, export_adapter, load_base
-from adaptare.search.export.kinds import ExportOptions, export_kind
+from adaptare.search.export.kinds import ExportKind, ExportOptions
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.base_model import Base
 from adaptare.workflows.search.result import load_result
-from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
+from adaptare.workflows.train.adaptation import reload_adaptation
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ExportRequest:
     Args:
         source: Result of a search, or a PEFT folder.
         folder: Absent, empty, or an earlier export, which is replaced.
-        kind: Name of a registered `ExportKind`.
+        kind: Kind of files, see `export_kind`.
         base: Base model of a PEFT folder; `None` for the result of a search, which knows its base.
         winner: Number of the winner, from 1.
         base_name: Name by which others load the base; default: its own.
@@ -36,7 +36,7 @@ class ExportRequest:
 
     source: Path
     folder: Path
-    kind: str = "peft"
+    kind: ExportKind
     base: str | None = None
     winner: int = 1
     base_name: str | None = None
@@ -51,7 +51,6 @@ class ExportResult:
 
     Args:
         folder: Their folder.
-        kind: Name of their `ExportKind`.
         quantisation: Quantisation of a model's weights.
         base: Folder of the base model.
         base_name: Name by which others load the base; `None` if it has none.
@@ -62,7 +61,7 @@ class ExportResult:
     """
 
     folder: Path
-    kind: str
+    kind: ExportKind
     quantisation: Quantisation
     base: Path
     base_name: str | None
@@ -85,7 +84,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         DeviceError: A reader computes something else; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    kind = export_kind(request.kind)
+    kind = request.kind
     kind.check_installed()  # before anything is loaded
     adapted, opened = (_peft_adapter(request), False) if request.base is not None else _winner(request)
     origin = adapted.base.origin
@@ -102,10 +101,10 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         note=note,
     )
     adapted = replace(adapted, base=replace(adapted.base, origin=origin))
-    difference = export_adapter(adapted, request.folder, kind=request.kind, options=options)
+    difference = export_adapter(adapted, request.folder, kind=kind, options=options)
     return ExportResult(
         request.folder,
-        request.kind,
+        kind,
         options.quantisation,
         origin.folder or Path(),
         origin.name,
@@ -113,17 +112,6 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         options.every_site,
         adapted.configuration,
         difference,
-    )
-
-
-def origin_of(adaptation: Adaptation) -> Origin:
-    """Source of the base of a training."""
-    return Origin(
-        Path(adaptation.base),
-        adaptation.base_name,
-        adaptation.tokenizer,
-        adaptation.task.quantisation,
-        prepared=adaptation.recipe.prepare is not None,
     )
 
 
@@ -139,7 +127,7 @@ def _winner(request: ExportRequest) -> tuple[SubAdapter[Base], bool]:
     with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
         opened = result.predictor is not None and load_predictor(result.predictor).template.graph == "open"
     configuration = result.winners[request.winner - 1].configuration
-    return super_adapter.sub_adapter(configuration, origin_of(adaptation)), opened
+    return super_adapter.sub_adapter(configuration, adaptation.origin), opened
 
 
 def _peft_adapter(request: ExportRequest) -> SubAdapter[Base]:

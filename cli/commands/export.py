@@ -10,6 +10,8 @@ from adaptare.core.extensions import extensions
 
 GROUP: Final = "adaptare.exports"
 if TYPE_CHECKING:
+    from adaptare.search import ExportKind
+
     Kind = str
 else:
     Kind = Literal[tuple(extensions(GROUP))]
@@ -64,13 +66,15 @@ def export(
 ) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.core import InputError
+    from adaptare.search.export.kinds import export_kind
     from adaptare.views import export as view
     from adaptare.workflows.adapter_files import CONFIG
     from adaptare.workflows.exporting import ExportRequest, export_files
 
     console = Console(as_json=as_json)
+    chosen = export_kind(kind)
     _check_options(
-        kind,
+        chosen,
         quantisation=f"--quantise {quantisation}" if quantisation not in (None, "none") else "",
         every_site="" if every_site is None else "--open" if every_site else "--cut",
         base_name="--base-name" if base_name is not None else "",
@@ -85,15 +89,15 @@ def export(
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
         raise InputError(f"--base is for a PEFT folder, which {source} is not; leave it out, the search knows its base")
-    return console.show(export_files(requested(ExportRequest, source=source), console.note), view)
+    return console.show(export_files(requested(ExportRequest, source=source, kind=chosen), console.note), view)
 
 
-def _check_options(to: str, **given: str) -> None:
+def _check_options(chosen: "ExportKind", **given: str) -> None:
     """Raises `InputError` if a kind of export has no such option; `given` has the words of each, empty if not given."""
     from adaptare.core import InputError
     from adaptare.search.export.kinds import export_kind
 
     for name, words in given.items():
-        if words and name not in export_kind(to).options:
+        if words and name not in chosen.options:
             takers = [kind for kind in extensions(GROUP) if name in export_kind(kind).options]
-            raise InputError(f"{words} is for --to {', '.join(takers)}, not {to}; leave it out")
+            raise InputError(f"{words} is for --to {', '.join(takers)}, not {chosen.name}; leave it out")

@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 
 from adaptare.core.table import Note, Section
-from adaptare.search.export.kinds import export_kind
 from adaptare.workflows.exporting import ExportResult
 
 # Values that vLLM takes for --max-lora-rank, from its default on.
@@ -10,7 +9,7 @@ VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
 
 def sections(result: ExportResult) -> Iterator[Section]:
     """Commands that load the files, and notes."""
-    kind, folder, ranks = export_kind(result.kind), result.folder, result.configuration.by_path.values()
+    kind, folder, ranks = result.kind, result.folder, result.configuration.by_path.values()
     places = {"model": str(folder / "model.onnx"), "adapter": str(folder / "adapter.onnx_adapter")}
     yield f"written: {folder}; load it with: {kind.loading.format(folder=str(folder), **places)}"
     largest = max(ranks, default=0)

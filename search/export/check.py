@@ -56,7 +56,7 @@ def check(folder: Path, expectations: Sequence[Expectation], *, export: str = "t
     """
     differences = []
     for each in expectations:
-        tokens = random_tokens(each.model.config.vocab_size)
+        tokens = np.random.default_rng(0).integers(0, each.model.config.vocab_size, TOKENS).tolist()
         found = each.reader(folder, tokens)
         expected = logits_of(each.model, tokens)[-len(found) :]
         differences.append(float(np.max(np.abs(found - expected)) / max(1.0, np.max(np.abs(expected)))))
@@ -87,11 +87,6 @@ def read_by_peft(base: Path, folder: Path, tokens: Sequence[int]) -> NDArray[np.
     """Logits of the last token, in a process that has PEFT and the base model of a folder."""
     request = {"base": str(base), "folder": str(folder), "tokens": list(tokens)}
     return np.array(computed_elsewhere(_PEFT_LOADER, request, library="PEFT"), dtype=np.float32)
-
-
-def random_tokens(vocabulary: int) -> list[int]:
-    """Token ids, the same on every call."""
-    return [int(token) for token in np.random.default_rng(0).integers(0, vocabulary, TOKENS)]
 
 
 def logits_of(model: PreTrainedModel, tokens: Sequence[int]) -> NDArray[np.float32]:

@@ -21,15 +21,9 @@ EXPORTS: Final = "adaptare.exports"
 Option = Literal["quantisation", "every_site", "base_name"]
 
 
-def _ignore(text: str) -> None: ...
-
-
-def _anything() -> None: ...
-
-
 @dataclass(frozen=True)
 class ExportOptions:
-    """ExportOptions of an export.
+    """Options of an export.
 
     Args:
         quantisation: Quantisation of the weights of a model.
@@ -41,7 +35,7 @@ class ExportOptions:
     quantisation: Quantisation = "none"
     every_site: bool = False
     cache: Path | None = None
-    note: Callable[[str], None] = _ignore
+    note: Callable[[str], None] = lambda text: None
 
 
 DEFAULT: Final = ExportOptions()
@@ -57,7 +51,7 @@ class ExportKind:
         loading: Python code that loads the export, with places for `folder`, `model` and `adapter`.
         write: Writes the files into an existing empty folder.
         expectations: Readers of the files, each with the model that its logits must equal; none if they are not run.
-        options: ExportOptions that the kind takes; `base_name` if it names its base instead of holding it.
+        options: Options that the kind takes; `base_name` if it names its base instead of holding it.
         commands: Program -> its command, with places for `folder`, `base` and `rank`, the largest one.
         pads_ranks: True if every site is written with the largest rank.
         check_installed: Raises `MissingPackageError` if writing needs a package that is not installed.
@@ -72,8 +66,12 @@ class ExportKind:
     options: tuple[Option, ...] = ()
     commands: Mapping[str, str] | None = None
     pads_ranks: bool = False
-    check_installed: Callable[[], None] = _anything
+    check_installed: Callable[[], None] = lambda: None
     advice: str = "export the merged model instead"
+
+    def to_json(self) -> str:
+        """The name."""
+        return self.name
 
 
 def export_kind(name: str) -> ExportKind:
@@ -87,15 +85,19 @@ def export_kind(name: str) -> ExportKind:
 
 
 def export_adapter(
-    adapted: SubAdapter["Base"], folder: str | Path, *, kind: str = "peft", options: ExportOptions = DEFAULT
+    adapted: SubAdapter["Base"],
+    folder: str | Path,
+    *,
+    kind: str | ExportKind = "peft",
+    options: ExportOptions = DEFAULT,
 ) -> float | None:
     """Writes a sub-adapter as files that other programs load, after reading them as these programs do.
 
     Args:
         adapted: Adapter and its base.
         folder: Absent, empty, or an earlier export, which is replaced.
-        kind: Name of a registered kind, such as `peft`, `merged` or `onnx`.
-        options: ExportOptions of the kind.
+        kind: Kind of files, or the name of a registered kind, such as `peft`, `merged` or `onnx`.
+        options: Options of the kind.
 
     Returns:
         Largest difference of the logits from torch's, as `check` defines it; `None` if the kind is not run.
@@ -106,21 +108,16 @@ def export_adapter(
         DeviceError: A reader computes something else, or failed; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    form = export_kind(kind)
+    form = export_kind(kind) if isinstance(kind, str) else kind
     if options.quantisation not in QUANTISATIONS:
         raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {options.quantisation!r}")
     given: dict[Option, bool] = {"quantisation": options.quantisation != "none", "every_site": options.every_site}
     if unfit := [name for name, is_given in given.items() if is_given and name not in form.options]:
-        raise InputError(f"an export of kind {kind} has no {unfit[0]}; leave it out, or choose another kind")
-    config = adapted.configuration
-    quantised: dict[str, Json] = {"quantisation": options.quantisation} if "quantisation" in form.options else {}
-    origin: dict[str, Json] = {
-        "schema": 1,
-        "kind": kind,
-        "base_model": adapted.base.origin.name,
-        **{name: value for name, value in config.to_json().items() if name != "kind"},
-        **quantised,
-    }
+        raise InputError(f"an export of kind {form.name} has no {unfit[0]}; leave it out, or choose another kind")
+    config = {name: value for name, value in adapted.configuration.to_json().items() if name != "kind"}
+    origin: dict[str, Json] = {"schema": 1, "kind": form.name, "base_model": adapted.base.origin.name, **config}
+    if "quantisation" in form.options:
+        origin["quantisation"] = options.quantisation
     with export_folder(folder, origin=origin) as fresh:
         form.write(adapted, fresh, options)
         if form.expectations is None:
@@ -128,5 +125,5 @@ def export_adapter(
         from adaptare.search.export.check import check
 
         options.note("comparing the logits that others read with those of torch")
-        words = f"the {kind} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
+        words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
         return check(fresh, form.expectations(adapted, options), export=words, advice=form.advice)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adaptare.search.export.check import Expectation
     from adaptare.search.super_adapter.base_model import Base
 
-# ExportOptions that are not written have PEFT's defaults, so that every version of PEFT reads the file.
+# Settings that are not written have PEFT's defaults, so that every version of PEFT reads the file.
 _FIXED: Final[Mapping[str, Json]] = {
     "peft_type": "LORA",
     "task_type": "CAUSAL_LM",

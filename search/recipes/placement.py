@@ -1,15 +1,9 @@
 """Recipe `placement`: which linears carry an adapter, and of which rank, under a latency budget."""
 
-from collections.abc import Sequence
+from functools import partial
 
-from adaptare.profiler import ModelShape, Space, named_space
+from adaptare.profiler import named_space
 from adaptare.search.recipes.recipe import Recipe
-
-
-def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
-    """One rank for the attention and one for the MLP of every layer; rank 0 leaves the linears alone."""
-    return named_space("blocks", shape, ranks=ranks)
-
 
 RECIPE = Recipe(
     name="placement",
@@ -17,5 +11,5 @@ RECIPE = Recipe(
     paper="nested ranks: Valipour et al. 2022, 'DyLoRA', section 3; rank 0 and the latency budget are adaptare's",
     needs="training examples; a predictor for the search",
     gives="an adapter of mixed ranks on some of the linears, swappable or merged",
-    space=space,
+    space=partial(named_space, "blocks"),
 )

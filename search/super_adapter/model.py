@@ -99,31 +99,29 @@ class SuperAdapter:
         return self._active.copy()
 
     @property
-    def parameters(self) -> int:
-        """Number of trainable weights: all of A and B."""
-        return sum(layer.A.numel() + layer.B.numel() for layer in self._layers.values())
-
-    @property
     def linears(self) -> Mapping[str, ElasticLinear]:
         """Module path in the whole model -> elastic linear, of layers that are not active too."""
         return self._layers
 
     @property
+    def _adapted(self) -> type[ElasticLinear]:
+        """Class of the linears with an adapter."""
+        return next((type(layer) for layer in self._layers.values() if layer.largest), ElasticLinear)
+
+    @property
     def separable(self) -> bool:
         """True if a sub-adapter exists apart from its base, as products B A; else it exists merged only."""
-        return all(layer.separable for layer in self._layers.values())
+        return self._adapted.separable
 
     @property
     def on_grid(self) -> bool:
         """True if all weights are trained as rounded to 4 bits, and are merged into the codes of a 4-bit base."""
-        adapted = [layer for layer in self._layers.values() if layer.largest]
-        return bool(adapted) and all(layer.on_grid for layer in adapted)
+        return self._adapted.on_grid
 
     @property
     def kind(self) -> str:
-        """Class names of the elastic linears."""
-        names = sorted({type(layer).__name__ for layer in self._layers.values() if layer.largest})
-        return ", ".join(names) or ElasticLinear.__name__
+        """Class name of the elastic linears with an adapter."""
+        return self._adapted.__name__
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
         """Makes the model compute with these ranks, widths and layers, until the next call.
@@ -177,8 +175,7 @@ class SuperAdapter:
         self.codes(config)
         with self.lifted():
             model = shared_copy(self.model)
-        kinds = {type(layer) for layer in self._layers.values() if layer.largest}
-        return SubAdapter(config, self.halves(config), Base(model, kinds.pop() if kinds else ElasticLinear, origin))
+        return SubAdapter(config, self.halves(config), Base(model, self._adapted, origin))
 
     def halves(self, config: Configuration) -> dict[str, Halves]:
         """Module path -> copies of A and B of a configuration, at its widths."""

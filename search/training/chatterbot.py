@@ -10,18 +10,8 @@ from adaptare.search.training.data import Example
 
 # Topics with short answers in plain English; excludes code and topics with only a handful of questions.
 TOPICS = (
-    "ai",
-    "computers",
-    "conversations",
-    "emotion",
-    "history",
-    "literature",
-    "movies",
-    "psychology",
-    "science",
-    "sports",
-    "tech_support",
-    "trivia",
+    *("ai", "computers", "conversations", "emotion", "history", "literature"),
+    *("movies", "psychology", "science", "sports", "tech_support", "trivia"),
 )
 
 

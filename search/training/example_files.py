@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
@@ -16,23 +15,6 @@ ROLES: Final = get_args(get_type_hints(Message)["role"])
 IGNORED_FIELDS: Final = frozenset({"id"})
 # The last line of an instruction in the commonsense files of LLM-Adapters (Hu et al. 2023).
 _ANSWER_FORMAT = re.compile(r"Answer format:\s*(\S+)\s*$")
-
-
-@dataclass(frozen=True)
-class Format:
-    """A set of fields, and the function that makes examples of a row that has them."""
-
-    needed: tuple[str, ...]
-    read: Callable[[Row, str], list[Example]]
-    optional: tuple[str, ...] = ()
-
-    def takes(self, fields: set[str]) -> bool:
-        """True if all needed fields are there and no unknown ones."""
-        return set(self.needed) <= fields <= {*self.needed, *self.optional}
-
-    def describe(self) -> str:
-        """Names of the fields; optional ones in brackets."""
-        return ", ".join([*self.needed, *(f"[{name}]" for name in self.optional)])
 
 
 def read_examples(file: str | Path) -> list[Example]:
@@ -70,16 +52,16 @@ def examples_of_row(row: object, where: str) -> list[Example]:
             f"{where}: must be an object, not {type(row).__name__}; for example with the fields prompt and completion"
         )
     fields = set(row) - IGNORED_FIELDS
-    matching = next((row_format for row_format in FORMATS if row_format.takes(fields)), None)
-    if matching is None:
-        accepted = "; or ".join(row_format.describe() for row_format in FORMATS)
-        known = {name for row_format in FORMATS for name in (*row_format.needed, *row_format.optional)}
+    read = next((read for needed, more, read in FORMATS if {*needed} <= fields <= {*needed, *more}), None)
+    if read is None:
+        accepted = "; or ".join(", ".join([*needed, *(f"[{name}]" for name in more)]) for needed, more, _ in FORMATS)
+        known = {name for needed, more, _ in FORMATS for name in (*needed, *more)}
         unknown = ", ".join(name for name in row if name in fields - known)
         raise InputError(
             f"{where}: has the fields {', '.join(row) or 'none'}{f', of which unknown: {unknown}' if unknown else ''}; "
             f"a row has exactly: {accepted}"
         )
-    return matching.read(row, where)
+    return read(row, where)
 
 
 def _array(text: str, file: str | Path) -> Iterator[tuple[str, Json]]:
@@ -107,12 +89,9 @@ def _lines(text: str, file: str | Path) -> Iterator[tuple[str, Json]]:
             ) from error
 
 
-def _prompt(row: Row, where: str) -> list[Example]:
-    return [Example(_text(row, "prompt", where), _text(row, "completion", where))]
-
-
-def _question(row: Row, where: str) -> list[Example]:
-    return [Example(_text(row, "question", where), _text(row, "answer", where))]
+def _pair(row: Row, where: str) -> list[Example]:
+    prompt, completion = ("prompt", "completion") if "prompt" in row else ("question", "answer")
+    return [Example(_text(row, prompt, where), _text(row, completion, where))]
 
 
 def _instruction(row: Row, where: str) -> list[Example]:
@@ -211,11 +190,12 @@ def _checked(value: object, name: str, where: str) -> str:
     return value.strip()
 
 
-FORMATS: Final = (
-    Format(("prompt", "completion"), _prompt),
-    Format(("instruction", "output"), _instruction, optional=("input", "answer")),
-    Format(("messages",), _messages),
-    Format(("question", "answer"), _question),
-    Format(("question", "choices", "answerKey"), _choices),
-    Format(("question", "choices", "answer"), _choices),
+# Fields of a row, fields that it may have too, and the function that makes examples of it.
+FORMATS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], Callable[[Row, str], list[Example]]], ...]] = (
+    (("prompt", "completion"), (), _pair),
+    (("instruction", "output"), ("input", "answer"), _instruction),
+    (("messages",), (), _messages),
+    (("question", "answer"), (), _pair),
+    (("question", "choices", "answerKey"), (), _choices),
+    (("question", "choices", "answer"), (), _choices),
 )

@@ -10,12 +10,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
-from adaptare.profiler import ModelShape
-from adaptare.search.training.passes import watch
+from adaptare.search.super_adapter.base_model import decoder_linears
+from adaptare.search.training.passes import check_calibration, watch
 from adaptare.search.training.token_examples import TokenExample
 
-# Fewer tokens do not reach most neurons often enough for a mean.
-FEWEST_TOKENS = 256
 Scores = Mapping[int, torch.Tensor]
 
 
@@ -30,14 +28,14 @@ def activation_scores(model: PreTrainedModel, calibration: Sequence[TokenExample
         calibration: Examples, of which prompt and completion count.
 
     Raises:
-        InputError: The examples have fewer than `FEWEST_TOKENS` tokens.
+        InputError: The examples have too few tokens.
 
     References:
         Muralidharan et al. 2024, "Compact language models via pruning and knowledge distillation", section 2.2
         (neurons by activations); Sun et al. 2023, "Wanda", equation 1 (times the norm of the weights).
     """
-    _check(calibration)
-    down = _down(model)
+    check_calibration(calibration, "an importance order")
+    down = {layer: linears[-1] for layer, linears in _mlps(model).items()}
     totals = {layer: torch.zeros(linear.in_features, dtype=torch.float64) for layer, linear in down.items()}
 
     def add(layer: int, inputs: torch.Tensor, _: torch.Tensor) -> None:
@@ -52,9 +50,9 @@ def magnitude_scores(model: PreTrainedModel) -> Scores:
     """Product of the norms of a neuron's weights, without any data: layer -> scores, shape (intermediate,)."""
     size = int(model.config.intermediate_size)
     scores = {}
-    for layer, linear in _down(model).items():
-        score = linear.weight.detach().double().norm(dim=0)
-        for into in _into(model, layer):
+    for layer, (*before, down) in _mlps(model).items():
+        score = down.weight.detach().double().norm(dim=0)
+        for into in before:
             # Gate and up, in one linear or two.
             halves = into.weight.detach().double().reshape(-1, size, into.in_features)
             score = score * halves.norm(dim=2).prod(dim=0)
@@ -70,10 +68,10 @@ def order_neurons(model: PreTrainedModel, scores: Scores) -> None:
         scores: Layer -> scores, shape (intermediate,), equal ones in their present order.
     """
     size = int(model.config.intermediate_size)
-    for layer, down in _down(model).items():
+    for layer, (*before, down) in _mlps(model).items():
         order = torch.argsort(scores[layer], descending=True, stable=True).to(down.weight.device)
         down.weight.data = down.weight.data[:, order].contiguous()
-        for into in _into(model, layer):
+        for into in before:
             rows = torch.cat([half * size + order for half in range(into.out_features // size)])
             into.weight.data = into.weight.data[rows].contiguous()
             if into.bias is not None:
@@ -104,7 +102,7 @@ def block_influence(model: PreTrainedModel, calibration: Sequence[TokenExample])
     References:
         Men et al. 2024, "ShortGPT", equation 1.
     """
-    _check(calibration)
+    check_calibration(calibration, "an importance order")
     layers = dict(enumerate(model.get_submodule("model.layers").children()))
     cosines = np.zeros(len(layers))
 
@@ -114,32 +112,16 @@ def block_influence(model: PreTrainedModel, calibration: Sequence[TokenExample])
     return 1 - cosines / watch(model, layers, calibration, add)
 
 
-def _check(calibration: Sequence[TokenExample]) -> None:
-    tokens = sum(len(example.ids) for example in calibration)
-    if tokens < FEWEST_TOKENS:
-        raise InputError(
-            f"an importance order needs at least {FEWEST_TOKENS} tokens of calibration examples, {tokens} came; give "
-            "more examples, or longer ones"
-        )
-
-
-def _down(model: PreTrainedModel) -> dict[int, nn.Linear]:
-    sites = [site for site in ModelShape.from_config(model.config).sites if site.kind == "down_proj"]
-    return {site.layer: _linear(model, site.path) for site in sites}
-
-
-def _into(model: PreTrainedModel, layer: int) -> list[nn.Linear]:
-    """Gate and up of a layer, or both as one."""
-    sites = ModelShape.from_config(model.config).sites
-    paths = [site.path for site in sites if site.layer == layer and ".mlp." in site.path and site.kind != "down_proj"]
-    return [_linear(model, path) for path in paths]
-
-
-def _linear(model: PreTrainedModel, path: str) -> nn.Linear:
-    module = model.get_submodule(path)
-    if not isinstance(module, nn.Linear):
-        raise InputError(
-            f"{path} is a {type(module).__name__}; neurons are ordered in plain linears; pass the model without "
-            "adapters"
-        )
-    return module
+def _mlps(model: PreTrainedModel) -> dict[int, list[nn.Linear]]:
+    """Layer -> gate and up, or both as one, and then down."""
+    mlps: dict[int, list[nn.Linear]] = {}
+    for path, module in decoder_linears(model).items():
+        if ".mlp." not in path:
+            continue
+        if not isinstance(module, nn.Linear):
+            raise InputError(
+                f"{path} is a {type(module).__name__}; neurons are ordered in plain linears; pass the model without "
+                "adapters"
+            )
+        mlps.setdefault(int(path.split(".")[2]), []).append(module)
+    return mlps

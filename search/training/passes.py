@@ -19,6 +19,8 @@ from adaptare.search.training.token_examples import TokenExample
 
 IGNORED = -100  # label that transformers excludes from the loss
 BATCH = 16
+# The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.
+FEWEST_TOKENS = 256
 Batch = Mapping[str, torch.Tensor]
 Name = TypeVar("Name", str, int)
 
@@ -76,6 +78,16 @@ def completion_nats(
     ends = np.cumsum([example.completion_tokens for example in examples])
     sums: NDArray[np.float64] = np.add.reduceat(nats, [0, *ends[:-1]])
     return sums
+
+
+def check_calibration(examples: Sequence[TokenExample], use: str) -> None:
+    """Raises `InputError` if calibration examples have too few tokens for means over them."""
+    tokens = sum(len(example.ids) for example in examples)
+    if tokens < FEWEST_TOKENS:
+        raise InputError(
+            f"{use} needs at least {FEWEST_TOKENS} tokens of calibration examples, and {len(examples)} examples have "
+            f"{tokens}; pass more examples, or longer ones"
+        )
 
 
 @contextmanager

@@ -11,11 +11,8 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.search.super_adapter.base_model import decoder_linears
 from adaptare.search.super_adapter.merging import share_of_zeros
-from adaptare.search.training.passes import pad_batch
+from adaptare.search.training.passes import check_calibration, pad_batch
 from adaptare.search.training.token_examples import TokenExample
-
-# The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.
-LEAST_TOKENS = 256
 
 
 def prune_rows(linear: nn.Linear, scores: torch.Tensor, *, sparsity: float) -> None:
@@ -63,7 +60,7 @@ def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], 
 
     Args:
         model: Changed in place.
-        calibration: Examples with at least `LEAST_TOKENS` tokens in all.
+        calibration: Examples with at least `FEWEST_TOKENS` tokens in all.
         sparsity: Share of each row to remove; rounded down to whole weights.
 
     Returns:
@@ -75,12 +72,7 @@ def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], 
     References:
         Sun et al. 2024, "A simple and effective pruning approach for large language models", equation 1, algorithm 1.
     """
-    tokens = sum(len(example.ids) for example in calibration)
-    if tokens < LEAST_TOKENS:
-        raise InputError(
-            f"Wanda needs at least {LEAST_TOKENS} calibration tokens for the norms of the input channels, and "
-            f"{len(calibration)} examples have {tokens}; pass more or longer examples, or prune by magnitude"
-        )
+    check_calibration(calibration, "Wanda")
     linears = decoder_linears(model)
     batch = pad_batch(calibration, model.device)
     real = batch["attention_mask"].bool()

@@ -76,11 +76,6 @@ def read_losses(folder: Path, settings: Mapping[str, Any]) -> tuple[float, ...]:
             raise InputError(f"{message}; use another folder")
         return ()
     record = _read(folder)
-    if "sampler" in record.settings:
-        raise InputError(
-            f"{str(folder)!r} holds a training of an earlier version of adaptare, which computed its steps "
-            "differently; its adapters can be searched and exported; train in another folder, or remove this one"
-        )
     for name, value in json.loads(json.dumps(settings)).items():
         stored = record.settings.get(name)
         if stored != value:

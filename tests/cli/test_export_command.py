@@ -284,7 +284,15 @@ def test_the_command_line_offers_every_kind_of_export(run: Run) -> None:
 
 def test_a_rank_that_vllm_takes_is_named() -> None:
     result = ExportResult(
-        Path("out"), "peft-uniform", "none", Path("base"), "some/base", False, False, Configuration.of({"a": 20}), None
+        Path("out"),
+        export_kind("peft-uniform"),
+        "none",
+        Path("base"),
+        "some/base",
+        False,
+        False,
+        Configuration.of({"a": 20}),
+        None,
     )
     _, vllm, olive = view.sections(result)
     assert "--max-lora-rank 32 --lora-modules NAME=out" in str(vllm)

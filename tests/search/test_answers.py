@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerB
 
 from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.answers import Answers, accuracies_of, right_answers
+from adaptare.search.training.answers import Answers
 from adaptare.search.training.data import Example
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.token_examples import (
@@ -133,8 +133,8 @@ def test_each_configuration_is_computed_once_and_the_active_one_restored(trained
 
 def test_majority_and_untrained_come_before_the_configurations(trained: SuperAdapter) -> None:
     asked = questions(30)
-    right = {"all": right_answers(asked, trained, trained.largest, scoring="sum")}
-    found = accuracies_of(asked, right, base=trained, majority=1, scoring="sum")
+    answers = Answers(trained, asked)
+    found = answers.accuracies({"all": answers.right(trained.largest)}, majority=1)
     assert [each.name for each in found] == ["majority", "untrained", "all"]
     untrained, full = (
         [np.argmax(each) for each in plain(trained, codes, asked)] for codes in configurations(trained)[:1:-1]
@@ -150,9 +150,8 @@ def test_majority_and_untrained_come_before_the_configurations(trained: SuperAda
 
 
 def test_without_questions_there_is_no_accuracy(trained: SuperAdapter) -> None:
-    assert accuracies_of([], {}, base=trained, majority=0, scoring="sum") == ()
-    with pytest.raises(InputError, match="accuracy needs at least one question"):
-        Answers(trained, [])
+    none = Answers(trained, [])
+    assert none.accuracies({"all": none.right(trained.largest)}, majority=0) == ()
 
 
 def test_other_scores_are_refused(trained: SuperAdapter) -> None:

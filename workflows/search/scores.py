@@ -11,7 +11,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
-from adaptare.search.training.answers import Scoring, right_answers
+from adaptare.search.training.answers import Answers, Scoring
 from adaptare.search.training.polish import polished
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.token_examples import TokenSplit
@@ -49,7 +49,7 @@ def scored(
         if model is not base:
             losses = CompletionLoss(model, examples.validation), CompletionLoss(model, examples.test)
         sums[choice.name] = losses[0].sums(codes), losses[1].sums(codes)
-        right[choice.name] = right_answers(examples.test_questions, model, codes, scoring=scoring)
+        right[choice.name] = Answers(model, examples.test_questions, scoring=scoring).right(codes)
         del model, losses  # one further model at a time in memory
     best = sums.get("winner 1")
 

@@ -24,7 +24,7 @@ from adaptare.search.budget import Budget, check_predictor, covering, front_of
 from adaptare.search.export.folder import MARK, check_replaceable
 from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.super_adapter.merging import fills_zeros, requantised
-from adaptare.search.training.answers import accuracies_of
+from adaptare.search.training.answers import Answers
 from adaptare.search.training.rank_importance import gate_gradients
 from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
@@ -158,6 +158,7 @@ def _searched(
     rows, right = scored(
         choices, examples, validation=validation, base=super_adapter, deployed=deployed, scoring=scoring
     )
+    answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
     return SearchResult(
         budget=request.budget,
         limit=problem.bound,
@@ -169,9 +170,7 @@ def _searched(
         baselines=rows[len(winners) :],
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations={"random": len(random.history), algorithm: len(front.history)},
-        accuracies=accuracies_of(
-            examples.test_questions, right, base=super_adapter, majority=examples.majority, scoring=scoring
-        ),
+        accuracies=answers.accuracies(right, majority=examples.majority),
         folder=request.folder,
         predictor=request.predictor,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.profiler.models import published_name
-from adaptare.search import SuperAdapter, load_super_adapter
+from adaptare.search import Origin, SuperAdapter, load_super_adapter
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.quantised_base import load_rounded
 from adaptare.search.training.record import check_examples
@@ -36,6 +36,12 @@ class Adaptation:
         if self.recipe.prepare is not None:
             return str(self.base)
         return published_name(self.task.model_name, str(self.task.model))
+
+    @property
+    def origin(self) -> Origin:
+        """Source of the base."""
+        prepared = self.recipe.prepare is not None
+        return Origin(self.base, self.base_name, self.tokenizer, self.task.quantisation, prepared=prepared)
 
 
 def load_adaptation(task: Task, folder: Path) -> Adaptation:

@@ -18,7 +18,7 @@ from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, check_widths, recipe_named
 from adaptare.search.training.accuracy import Accuracy
-from adaptare.search.training.answers import accuracies_of, right_answers
+from adaptare.search.training.answers import Answers
 from adaptare.search.training.samplers import BudgetSampler
 from adaptare.search.training.step import TrainingStep
 from adaptare.workflows.spaces import is_space_file, space_of
@@ -156,8 +156,8 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     validation = CompletionLoss(super_adapter, examples.validation)
     start = space.at(recipe.start(space))
     base_loss, start_loss, full_loss = map(float, validation(np.stack([space.base, start, super_adapter.largest])))
-    questions, scoring = examples.validation_questions, task.data.scoring
-    right = {"trained": right_answers(questions, super_adapter, super_adapter.largest, scoring=scoring)}
+    answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)
+    right = {"trained": answers.right(super_adapter.largest)}
     return TrainResult(
         model=request.model,
         folder=folder,
@@ -169,7 +169,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         start_loss=start_loss,
         full_loss=full_loss,
         loss_difference=validation.difference(super_adapter.largest, space.base),
-        accuracies=accuracies_of(questions, right, base=super_adapter, majority=examples.majority, scoring=scoring),
+        accuracies=answers.accuracies(right, majority=examples.majority),
         examples=len(examples.train),
         dropped=examples.dropped,
         cut=examples.cut,

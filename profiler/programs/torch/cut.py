@@ -92,7 +92,9 @@ def shallow(model: nn.Module, left_out: Collection[int]) -> Any:
         return model
     clone = shared_copy(model)
     plain = plain_model(clone)
-    keep_layers(plain, [layer for layer in range(len(plain.model.layers)) if layer not in left_out])
+    kept = [layer for layer in range(len(plain.model.layers)) if layer not in left_out]
+    types = getattr(plain.config, "layer_types", None)
+    set_layers(plain, [plain.model.layers[layer] for layer in kept], types and [types[layer] for layer in kept])
     return clone
 
 
@@ -101,14 +103,8 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Makes a decoder consist of some of its layers, in place: numbered anew, as its key/value cache needs them."""
-    types = getattr(model.config, "layer_types", None)
-    set_layers(model, [model.model.layers[layer] for layer in kept], types and [types[layer] for layer in kept])
-
-
 def set_layers(model: Any, layers: Sequence[nn.Module], types: Sequence[str] | None) -> None:
-    """Makes a decoder consist of these layers, in place.
+    """Makes a decoder consist of these layers, in place: numbered anew, as its key/value cache needs them.
 
     Args:
         model: A causal language model of transformers.

@@ -6,15 +6,17 @@ of its adapter and every candidate reads the same bytes; merged layers have sepa
 
 import json
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from adaptare.core.codec import from_json
 from adaptare.profiler.models.model_cache import without_bars
 from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.torch.cut import (
@@ -35,37 +37,20 @@ from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.profiler.workloads.workload import Scope
 
 # Base models of the loaded programs; a base is freed with the last program that shares it.
-_bases: weakref.WeakValueDictionary["_Origin", nn.Module] = weakref.WeakValueDictionary()
+_bases: weakref.WeakValueDictionary[tuple[str | int, ...], nn.Module] = weakref.WeakValueDictionary()
 
 
-def build(
-    *,
-    config: Mapping[str, Any],
-    ranks: Mapping[str, int],
-    kind: AdapterKind,
-    mode: str,
-    scope: Scope,
-    site: str,
-    dtype: str,
-    parts: Mapping[str, Sequence[Any]] | None = None,
-    left_out: Sequence[int] = (),
-    rounded: str = "",
-    folder: str | None = None,
-    copy: int = 0,
-    device: str = "cpu",
-    compiled: bool = False,
-) -> "Bindable":
-    """The program of a workload; the factory named in `Program.source`.
+@dataclass(frozen=True)
+class ProgramRequest:
+    """Program of a workload, as the arguments of a `Program` name it in JSON.
 
     Args:
         config: Content of a transformers config.
         ranks: Module path -> rank.
-        kind: Kind of the adapter.
         mode: `merged` or `swappable`.
-        scope: `model`, `block`, `layer` or `head`.
         site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
-        parts: Module path -> runs of rows and of columns that stay of its weight, where not all do.
+        parts: Module path -> part that stays of its weight, where not all of it does.
         left_out: Layers that the model lacks.
         rounded: Name of the torch dtype of the stored weights and of the adapter, if they are computed in another one.
         folder: Folder of config and weights of the scope, with the adapter in the weights if it is merged and not
@@ -74,43 +59,53 @@ def build(
         device: Name of the torch device that everything is placed on.
         compiled: Compiles the program as a whole; what `torch.compile` cannot compile is an error.
     """
-    config, ranks = part_of(config, ranks, scope=scope, site=site)
-    # For scope `layer` only the linear is copied, because the modules around it do not run.
-    origin = _Origin(
-        folder or json.dumps(config, sort_keys=True), dtype, rounded, 0 if scope == "layer" else copy, device
-    )
-    base = _base(origin, folder)
-    in_file = folder is not None and mode == "merged" and not rounded
-    model = narrowed(base, {path: Part.from_json(runs) for path, runs in (parts or {}).items()})
-    model = _adapted(random_sub_adapter(model, {} if in_file else ranks, kind), mode, rounded or dtype)
-    model = shallow(model, left_out)
-    if scope == "layer":
-        model = plain_model(model).get_submodule(first_layer(site))
-        model = deepcopy(model) if copy else model
-    return Bindable(base, model, scope, compiled=compiled)
 
-
-class _Origin(NamedTuple):
-    """Identifies a base: its folder or config, the dtypes it is computed and stored in, its copy, and its device."""
-
-    content: str
+    config: Mapping[str, Any]
+    ranks: Mapping[str, int]
+    kind: AdapterKind
+    mode: str
+    scope: Scope
+    site: str
     dtype: str
-    rounded: str
-    number: int
-    device: str
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
+    rounded: str = ""
+    folder: str | None = None
+    copy: int = 0
+    device: str = "cpu"
+    compiled: bool = False
 
 
-def _base(origin: _Origin, folder: str | None) -> nn.Module:
-    base = _bases.get(origin)
+def build(**arguments: Any) -> "Bindable":
+    """The program of a `ProgramRequest`; the factory named in `Program.source`."""
+    request = from_json(ProgramRequest, arguments)
+    scope, mode, rounded = request.scope, request.mode, request.rounded
+    config, ranks = part_of(request.config, request.ranks, scope=scope, site=request.site)
+    base = _base(request, config)
+    in_file = request.folder is not None and mode == "merged" and not rounded
+    adapted = random_sub_adapter(narrowed(base, request.parts), {} if in_file else ranks, request.kind)
+    model = shallow(_adapted(adapted, mode, rounded or request.dtype), request.left_out)
+    if scope == "layer":
+        model = plain_model(model).get_submodule(first_layer(request.site))
+        model = deepcopy(model) if request.copy else model
+    return Bindable(base, model, scope, compiled=request.compiled)
+
+
+def _base(request: ProgramRequest, config: Mapping[str, Any]) -> nn.Module:
+    """Base of the scope, shared by all programs with the same file or config, dtypes, copy and device."""
+    folder, stored = request.folder, request.rounded or request.dtype
+    # For scope `layer` only the linear is copied, because the modules around it do not run.
+    number = 0 if request.scope == "layer" else request.copy
+    key = (folder or json.dumps(config, sort_keys=True), request.dtype, stored, number, request.device)
+    base = _bases.get(key)
     if base is None:
-        stored, number = origin.rounded or origin.dtype, origin.number
-        base = _loaded(folder, stored) if folder else random_model(json.loads(origin.content), dtype=stored)
-        base = base.to(origin.device)
-        base = base.to(getattr(torch, origin.dtype)) if origin.rounded else base
+        base = _loaded(folder, stored) if folder else random_model(config, dtype=stored)
+        base = base.to(request.device)
+        base = base.to(getattr(torch, request.dtype)) if request.rounded else base
         if number and folder:  # otherwise all copies would be mapped from the same pages
             for parameter in base.parameters():
                 parameter.data = parameter.data.clone()
-        _bases[origin] = base
+        _bases[key] = base
     return base
 
 
@@ -193,7 +188,7 @@ class Bindable:
     def _bind_layer(self, rows: int) -> tuple[Callable[[], Any], Callable[[], None]]:
         linear, weight = self._prepared(self._model), next(self._model.parameters())
         inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight)
-        return _timed(lambda: linear(inputs)), _do_nothing
+        return _timed(lambda: linear(inputs)), lambda: None
 
     def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
         """The call of decoder layer 0 with exactly the arguments that the model passes to it."""
@@ -244,10 +239,6 @@ def _timed(call: Callable[[], Tensor]) -> Callable[[], "Output"]:
             return Output(call())
 
     return run
-
-
-def _do_nothing() -> None:
-    pass
 
 
 class Output:

@@ -213,7 +213,7 @@ def test_too_little_calibration_data_is_refused_on_the_command_line(tmp_path: Pa
     words = ("train", "tiny-random", "-o", str(tmp_path / "run"), "--data", str(tmp_path / "few.jsonl"))
     done = run(*words, "--recipe", "shears")
     assert done.exit_code == 2
-    assert "Wanda needs at least 256 calibration tokens" in " ".join(done.stderr.split())
+    assert "Wanda needs at least 256 tokens of calibration examples" in " ".join(done.stderr.split())
     assert not (tmp_path / "run" / "base").exists()
 
 
