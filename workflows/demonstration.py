@@ -248,8 +248,7 @@ def _export(
     if onnx:
         number = next(iter(met(result)), 1)
         place = request.output / f"winner-{number}-onnx"
-        written = export_files(
-            ExportRequest(front, place, export_kind("onnx-swappable"), winner=number, cache=request.cache), note
-        )
-        exports.append(Exported(place, written.kind, written.difference or 0.0))
+        swappable = export_kind("onnx-swappable")
+        written = export_files(ExportRequest(front, place, swappable, winner=number, cache=request.cache), note)
+        exports.append(Exported(place, swappable.name, written.difference or 0.0))
     return tuple(exports)
