@@ -133,7 +133,7 @@ def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> li
     if WIDTH in space.kinds:
         found = part["searched"]
         configs["searched"] = Configuration.from_json({name: found[name] for name in ("ranks", "widths")})
-    apart = getattr(recipe.layer, "separable", True)
+    apart = recipe.layer.separable
     merged = part["weights"]["start"]["zeros_after_merge"] is not None
     return measure(configs, apart=apart, merged=merged, devices=DEVICES)
 

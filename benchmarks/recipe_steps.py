@@ -41,7 +41,7 @@ def peft_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Calla
 def recipe_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Callable[[Batch, int], None]]:
     """A super-adapter, and the gradients of one step of its recipe."""
     recipe = recipe_named(name)
-    if getattr(recipe.layer, "on_grid", False):
+    if recipe.layer.on_grid:
         keep_masters(model)
     round_base(model, recipe.quantisation(None))
     space = recipe.space(ModelShape.from_config(model.config), ranks=recipe.ranks)

@@ -118,7 +118,7 @@ class Bench:
     def trained(self, recipe: Recipe, space: Space, name: str, *, steps: int, block: int = 32) -> SuperAdapter:
         """A super-adapter trained, or loaded if it was trained before."""
         model, _ = load_base(self.base_of(recipe))
-        if getattr(recipe.layer, "on_grid", False):
+        if recipe.layer.on_grid:
             keep_masters(model)
         round_base(model, recipe.quantisation(None), block=block)
         seed = self.options.seed
@@ -145,7 +145,7 @@ class Bench:
         return latency_rows(
             self.options.model,
             configs,
-            apart=super_adapter.separable,
+            apart=super_adapter.layer.separable,
             merged=not any(fills_zeros(super_adapter.sub_adapter(config)) for config in configs.values()),
             devices=devices,
             seconds=self.options.seconds,
@@ -232,9 +232,9 @@ def merged_losses(
     if fills_zeros(super_adapter.sub_adapter(config)):
         return {}
     base, codes = bench.base_of(recipe), super_adapter.space.encode(config.without_adapter)
-    if super_adapter.on_grid:
+    if super_adapter.layer.on_grid:
         return {f"{name}, merged": bench.losses(merged_into_codes(super_adapter, config, base), codes)}
-    kinds = {"merged": "none", "requantised": "int4"} if super_adapter.separable else {"merged": "none"}
+    kinds = {"merged": "none", "requantised": "int4"} if super_adapter.layer.separable else {"merged": "none"}
     return {
         f"{name}, {kind}": bench.losses(requantised(super_adapter, config, base, quantisation), codes)
         for kind, quantisation in kinds.items()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,10 @@ from adaptare.core import InputError
 from adaptare.core.codec import to_json
 from adaptare.core.extensions import extension, extensions
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.profiler import WIDTH, ModelShape, Quantisation, Space
+from adaptare.profiler import WIDTH, Quantisation, Space
 from adaptare.profiler.workloads import DEFAULT_RANKS
 from adaptare.search.algorithms.baselines import midpoint
-from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
@@ -23,14 +23,6 @@ from adaptare.search.training.token_examples import TokenExample
 RECIPES = "adaptare.recipes"
 DEFAULT_RECIPE = "placement"
 NESTED: Final = Scaling()
-
-
-class MakeSpace(Protocol):
-    """Builds the configurations that are trained together."""
-
-    def __call__(self, shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
-        """A space on a base model of this shape."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class Recipe:
         paper: Paper with the section or equation that the recipe follows.
         needs: Requirements beyond a base model, such as `training examples; calibration examples`.
         gives: Result of a search, such as `an adapter of mixed ranks, not merged`.
-        space: Default space; called as `space(shape, ranks=…)`.
+        space: Default space; called as `space(shape, ranks=…)` with the shape of the base model.
         ranks: Default ranks of the space.
         prepare: Changes the base in place before adapters are added: prunes, reorders or rounds its weights. Called
             with the model and `calibration` training examples; the changed base is saved beside the super-adapter.
@@ -66,12 +58,12 @@ class Recipe:
     paper: str
     needs: str
     gives: str
-    space: MakeSpace
+    space: Callable[..., Space]
     ranks: tuple[int, ...] = DEFAULT_RANKS
     prepare: Callable[[PreTrainedModel, Sequence[TokenExample]], None] | None = None
     layer_order: Callable[[PreTrainedModel, Sequence[TokenExample]], Sequence[int]] | None = None
     calibration: int = 128
-    layer: MakeLayer = ElasticLinear
+    layer: type[ElasticLinear] = ElasticLinear
     scaling: Scaling = NESTED
     step: TrainingStep = DEFAULT_STEP
     start: Callable[[Space], NDArray[np.int64]] = midpoint
@@ -103,7 +95,7 @@ class RecipeList:
 
 def check_widths(recipe: Recipe, space: Space) -> None:
     """Raises `InputError` if a space has widths, and the recipe's adapters exist merged only."""
-    if WIDTH in space.kinds and not getattr(recipe.layer, "separable", True):
+    if WIDTH in space.kinds and not recipe.layer.separable:
         raise InputError(
             f"the space {space.name!r} has widths, which adapters of the recipe {recipe.name!r} do not support; "
             "leave the widths out, or take another recipe"

@@ -1,7 +1,7 @@
 """Linear with a low-rank adapter whose rank can be changed at any time."""
 
 from math import sqrt
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -96,13 +96,3 @@ class ElasticLinear(nn.Module):
     def _active_base(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         bias = self.base.bias if self.base.bias is None else self.base.bias[self.part.outputs]
         return self.base.weight[self.part.outputs, self.part.inputs], bias
-
-
-class MakeLayer(Protocol):
-    """`ElasticLinear`, a subclass, or a function that makes one."""
-
-    def __call__(
-        self, base: nn.Linear, largest: int, /, *, scaling: Scaling, generator: torch.Generator
-    ) -> ElasticLinear:
-        """An elastic linear on a base, with ranks up to `largest`."""
-        ...

@@ -16,7 +16,7 @@ from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.core.whole_file import write_whole
 from adaptare.profiler import Axis, ModelShape, Space
 from adaptare.profiler.workloads import kind_named
-from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.scaling import Scaling
 
@@ -47,7 +47,7 @@ class _Description:
 
 def describe(super_adapter: SuperAdapter) -> dict[str, Any]:
     """Base model, space and scaling of a super-adapter, as JSON; the layer too, if it is not the usual one."""
-    space, layer = super_adapter.space, super_adapter.kind
+    space, layer = super_adapter.space, super_adapter.layer.__name__
     axes = [_Axis(axis.kind.key, tuple(each.place for each in axis.dimensions), axis.choices) for axis in space.axes]
     saved = to_json(
         _Description(super_adapter.shape.hash, _Space(space.name, tuple(axes)), super_adapter.scaling, layer)
@@ -71,13 +71,15 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
         raise StorageError(f"the weights cannot be written to {str(folder)!r}: {error.strerror or error}") from error
 
 
-def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, layer: MakeLayer = ElasticLinear) -> SuperAdapter:
+def load_super_adapter(
+    folder: str | Path, model: PreTrainedModel, *, layer: type[ElasticLinear] = ElasticLinear
+) -> SuperAdapter:
     """Loads a saved super-adapter onto a model of the same shape.
 
     Args:
         folder: Folder of the saved files.
         model: Base model, without adapters.
-        layer: Makes the elastic linear of a site, as in training.
+        layer: Elastic linear of a site, as in training.
 
     Raises:
         InputError: The super-adapter is missing, damaged, or of another base model. The model is unchanged.
@@ -94,10 +96,10 @@ def load_super_adapter(folder: str | Path, model: PreTrainedModel, *, layer: Mak
         raise InputError(f"{_otherwise(folder)}; its base has no such dimensions: {error}") from error
     super_adapter = SuperAdapter(model, space, scaling=saved.scaling, seed=0, layer=layer)
     try:
-        if super_adapter.kind != saved.layer:
+        if super_adapter.layer.__name__ != saved.layer:
             raise InputError(
-                f"the super-adapter in {str(folder)!r} was trained with {saved.layer}, not {super_adapter.kind}; pass "
-                "the layer of its recipe"
+                f"the super-adapter in {str(folder)!r} was trained with {saved.layer}, not "
+                f"{super_adapter.layer.__name__}; pass the layer of its recipe"
             )
         load_tensors(super_adapter, folder)
     except InputError:

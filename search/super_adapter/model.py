@@ -14,7 +14,7 @@ from adaptare.profiler import Configuration, ModelShape, Space
 from adaptare.profiler.programs.torch.cut import set_layers, shared_copy
 from adaptare.profiler.workloads import WHOLE, Halves, SubAdapter, rank_space
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
-from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 
 
@@ -31,7 +31,7 @@ class SuperAdapter:
             0 is not adapted.
         scaling: Rule for the scale of each rank.
         seed: Seed of the initial A matrices.
-        layer: Makes the elastic linear of a site.
+        layer: Elastic linear of a site.
 
     Raises:
         InputError: The model lacks a site, or has another width there, or already has an adapter; or the space has
@@ -45,11 +45,10 @@ class SuperAdapter:
         *,
         scaling: Scaling | None = None,
         seed: int,
-        layer: MakeLayer = ElasticLinear,
+        layer: type[ElasticLinear] = ElasticLinear,
     ) -> None:
         self.model = model
         self.space = space
-        self.layer = layer
         self.scaling = scaling or Scaling()
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
@@ -59,6 +58,7 @@ class SuperAdapter:
         )
         self._largest: NDArray[np.int64] = space.at(space.highest)
         largest = space.decode(self._largest).by_path
+        self.layer = layer if largest else ElasticLinear
         # Linears that may be smaller are wrapped even without an adapter.
         cuts = {each: each.kind.least for each in space.dimensions if each.kind.cuts and not each.kind.presence}
         narrowed = Configuration.of(others=cuts).parts(self.shape)
@@ -66,9 +66,9 @@ class SuperAdapter:
         for site in dict.fromkeys((*space.sites, *(self.shape.site_by_path[path] for path in narrowed))):
             base = _linear(model, site.path, site.in_features, site.out_features)
             if (rank := largest.get(site.path, 0)) or site.path in narrowed:
-                make: MakeLayer = layer if rank else ElasticLinear
-                self._layers[site.path] = make(base, rank, scaling=self.scaling, generator=generator)
-        if narrowed and not self.separable:
+                kind = self.layer if rank else ElasticLinear
+                self._layers[site.path] = kind(base, rank, scaling=self.scaling, generator=generator)
+        if narrowed and not self.layer.separable:
             raise InputError(
                 f"the space {space.name!r} cuts linears, which adapters that keep the zeros of a sparse base do not "
                 "support; give it ranks only, or take another recipe"
@@ -102,26 +102,6 @@ class SuperAdapter:
     def linears(self) -> Mapping[str, ElasticLinear]:
         """Module path in the whole model -> elastic linear, of layers that are not active too."""
         return self._layers
-
-    @property
-    def _adapted(self) -> type[ElasticLinear]:
-        """Class of the linears with an adapter."""
-        return next((type(layer) for layer in self._layers.values() if layer.largest), ElasticLinear)
-
-    @property
-    def separable(self) -> bool:
-        """True if a sub-adapter exists apart from its base, as products B A; else it exists merged only."""
-        return self._adapted.separable
-
-    @property
-    def on_grid(self) -> bool:
-        """True if all weights are trained as rounded to 4 bits, and are merged into the codes of a 4-bit base."""
-        return self._adapted.on_grid
-
-    @property
-    def kind(self) -> str:
-        """Class name of the elastic linears with an adapter."""
-        return self._adapted.__name__
 
     def activate(self, configuration: Configuration | NDArray[np.int64]) -> None:
         """Makes the model compute with these ranks, widths and layers, until the next call.
@@ -175,7 +155,7 @@ class SuperAdapter:
         self.codes(config)
         with self.lifted():
             model = shared_copy(self.model)
-        return SubAdapter(config, self.halves(config), Base(model, self._adapted, origin))
+        return SubAdapter(config, self.halves(config), Base(model, self.layer, origin))
 
     def halves(self, config: Configuration) -> dict[str, Halves]:
         """Module path -> copies of A and B of a configuration, at its widths."""

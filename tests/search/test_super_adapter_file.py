@@ -135,6 +135,6 @@ def test_other_layers_than_those_trained_are_refused(tiny: SimpleNamespace, tmp_
     model = tiny.model()
     masked = SuperAdapter(model, tiny.space(model), seed=0, layer=MaskedElasticLinear)
     save_super_adapter(masked, tmp_path)
-    assert load_super_adapter(tmp_path, tiny.model(), layer=MaskedElasticLinear).kind == "MaskedElasticLinear"
+    assert load_super_adapter(tmp_path, tiny.model(), layer=MaskedElasticLinear).layer is MaskedElasticLinear
     with pytest.raises(InputError, match="was trained with MaskedElasticLinear, not ElasticLinear"):
         load_super_adapter(tmp_path, tiny.model())

@@ -101,7 +101,7 @@ def polish(
 
 def check_polishable(super_adapter: SuperAdapter) -> None:
     """Raises `InputError` if the winners cannot be trained as adapters of the complete base."""
-    if not super_adapter.separable:
+    if not super_adapter.layer.separable:
         raise InputError("polish trains an adapter apart from its base, and these are merged; leave it out")
     if super_adapter.space.cuts_base:
         raise InputError("polish trains an adapter of the complete base, and this space cuts it; leave it out")

@@ -150,7 +150,7 @@ def _searched(
     examples, scoring = adaptation.examples, adaptation.task.data.scoring
 
     def deployed(choice: Choice) -> tuple[SuperAdapter, Points]:
-        if choice.mode != "requantised" or super_adapter.on_grid:
+        if choice.mode != "requantised" or super_adapter.layer.on_grid:
             return super_adapter, super_adapter.space.encode(choice.configuration)
         again = requantised(super_adapter, choice.configuration, adaptation.base, adaptation.task.quantisation)
         return again, super_adapter.space.encode(choice.configuration.without_adapter)
@@ -199,7 +199,7 @@ def _problem(
         space = space.at_largest_ranks
     mode, base = template.mode, predictor.base_value
     timing: FittedPredictor | ValueOfBase = predictor
-    if not super_adapter.separable:
+    if not super_adapter.layer.separable:
         mode, timing = _merged_mode(adaptation), ValueOfBase(base, predictor.unit)
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
     return Problem(space, validation, timing, bound, base, mode, request.seed, feedback)

@@ -48,7 +48,7 @@ def load_adaptation(task: Task, folder: Path) -> Adaptation:
     """Loads weights, tokenizer and examples of a task; the base that its recipe prepares is in the folder."""
     recipe = recipe_named(task.recipe)
     texts, base = task.data.texts(), base_folder(task, recipe, folder)  # errors come before the weights are loaded
-    model, tokenizer = load_rounded(base, task.quantisation, masters=getattr(recipe.layer, "on_grid", False))
+    model, tokenizer = load_rounded(base, task.quantisation, masters=recipe.layer.on_grid)
     return Adaptation(task, recipe, base, model, tokenizer, task.data.tokens(texts, tokenizer))
 
 

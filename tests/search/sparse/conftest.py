@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from adaptare.search.super_adapter.elastic import MakeLayer
+    from adaptare.search.super_adapter.elastic import ElasticLinear
     from adaptare.search.super_adapter.model import SuperAdapter
     from adaptare.search.training.token_examples import TokenExample
 
@@ -95,12 +95,12 @@ def base(pruned: PreTrainedModel, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def adapted(pruned: PreTrainedModel) -> Callable[[MakeLayer], SuperAdapter]:
+def adapted(pruned: PreTrainedModel) -> Callable[[type[ElasticLinear]], SuperAdapter]:
     """Super-adapters of the layers given, on the sparse base."""
     from adaptare.search.recipes.shears import space
     from adaptare.search.super_adapter.model import SuperAdapter
 
-    def make(layer: MakeLayer) -> SuperAdapter:
+    def make(layer: type[ElasticLinear]) -> SuperAdapter:
         shape = ModelShape.from_config(pruned.config)
         super_adapter = SuperAdapter(pruned, space(shape, ranks=RANKS), seed=0, layer=layer)
         _disturb(super_adapter, scale=0.1)

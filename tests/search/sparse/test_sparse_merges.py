@@ -17,7 +17,7 @@ from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounde
 from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search import CompletionLoss, train_super_adapter
 from adaptare.search.super_adapter.base_model import decoder_linears
-from adaptare.search.super_adapter.elastic import ElasticLinear, MakeLayer
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.merging import merged_weights, requantised, share_of_zeros
@@ -27,7 +27,7 @@ from adaptare.search.super_adapter.quantised_base import keep_masters, round_bas
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
 
-Adapted = Callable[[MakeLayer], SuperAdapter]
+Adapted = Callable[[type[ElasticLinear]], SuperAdapter]
 # How to choose a sub-adapter: points of the choices 2, 4, 6.
 CHOICES = {"minimal": 0, "heuristic": 1, "maximal": 2}
 LAYERS = pytest.mark.parametrize("layer", [MaskedElasticLinear, QuantisedElasticLinear])
@@ -107,7 +107,9 @@ def test_a_masked_merge_has_the_zeros_of_its_base(
 
 
 @LAYERS
-def test_a_saved_super_adapter_merges_as_before(layer: MakeLayer, adapted: Adapted, base: Path, tmp_path: Path) -> None:
+def test_a_saved_super_adapter_merges_as_before(
+    layer: type[ElasticLinear], adapted: Adapted, base: Path, tmp_path: Path
+) -> None:
     super_adapter = adapted(layer)
     config = chosen(super_adapter, "mixed")
     save_super_adapter(super_adapter, tmp_path / "saved")
@@ -131,7 +133,7 @@ def with_tokenizer(base: Path, tokenizer: Any) -> Path:
 def quantisation_aware(super_adapter: SuperAdapter, base: Path) -> SuperAdapter:
     """As it is trained: on a rounded base whose original weights are kept."""
     found = on_grid_of(super_adapter, load_base_of(base))
-    assert found.on_grid
+    assert found.layer.on_grid
     return found
 
 
@@ -218,7 +220,7 @@ def test_a_merged_4_bit_model_has_the_operators_of_its_base_and_an_unmerged_one_
 
 @LAYERS
 def test_what_exists_merged_only_is_not_written_as_an_adapter(
-    layer: MakeLayer, adapted: Adapted, base: Path, tmp_path: Path
+    layer: type[ElasticLinear], adapted: Adapted, base: Path, tmp_path: Path
 ) -> None:
     super_adapter = adapted(layer)
     config = chosen(super_adapter, "heuristic")
@@ -242,7 +244,7 @@ def test_ranks_outside_the_space_are_refused_and_custom_ones_within_it_are_not(a
 
 @pytest.mark.parametrize("layer", [ElasticLinear, MaskedElasticLinear, QuantisedElasticLinear])
 def test_fifty_steps_lower_the_loss_and_leave_the_base_alone(
-    layer: MakeLayer, adapted: Adapted, examples: list[TokenExample], tmp_path: Path
+    layer: type[ElasticLinear], adapted: Adapted, examples: list[TokenExample], tmp_path: Path
 ) -> None:
     super_adapter = adapted(layer)
     with torch.no_grad():
@@ -272,7 +274,7 @@ def test_masters_are_kept_beyond_rounding_and_not_saved(pruned: PreTrainedModel,
 
 
 @LAYERS
-def test_widths_are_refused_by_layers_that_keep_zeros(layer: MakeLayer, pruned: PreTrainedModel) -> None:
+def test_widths_are_refused_by_layers_that_keep_zeros(layer: type[ElasticLinear], pruned: PreTrainedModel) -> None:
     shape = ModelShape.from_config(pruned.config)
     entries = [{"sites": ["*.up_proj"], "ranks": [2]}, {"widths": [shape.intermediate // 2, shape.intermediate]}]
     with pytest.raises(InputError, match=r"cuts linears, which adapters that keep the zeros .* give it ranks only"):

@@ -186,7 +186,7 @@ def test_the_whole_path_from_pruning_over_hill_climbing_to_a_sparse_onnx_model(t
 @pytest.mark.slow
 def test_a_quantisation_aware_adapter_is_merged_into_codes_for_onnx_runtime(train: Train, tmp_path: Path) -> None:
     adaptation, super_adapter, config = train("sqft-qa-sparsepeft")
-    assert super_adapter.on_grid
+    assert super_adapter.layer.on_grid
     options: dict[str, Any] = {"base": adaptation.base, "quantisation": "int4", "cache": tmp_path / "cache"}
     assert exported(super_adapter, config, tmp_path / "onnx", kind="onnx", **options) < 0.1
 
@@ -238,4 +238,4 @@ def test_a_space_of_the_command_line_is_trained_by_a_masked_recipe_too(data: Pat
     assert "model shards" not in done.stderr  # the progress bar of transformers
     _, super_adapter = reload_adaptation(tmp_path / "run")
     assert super_adapter.space.sites == named_space("layers", super_adapter.shape, ranks=(0, 4)).sites
-    assert not super_adapter.separable
+    assert not super_adapter.layer.separable
