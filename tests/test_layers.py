@@ -20,13 +20,13 @@ BY_FULL_PATH = {"core", "workflows"}
 DOORS = {
     *("devices.browser", "devices.native"),
     *("profiler.analysis", "profiler.measuring", "profiler.models", "profiler.store", "profiler.workloads"),
-    *("search.algorithms", "search.budget"),
+    *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
+    "search.training",
 }
 # Sub-packages and modules that are imported by their full path, also from above: what only our own packages need.
 OPEN = {
     "devices.agent",
     "profiler.programs",
-    *("search.export", "search.recipes", "search.super_adapter", "search.training"),
 }
 # What a package must not know, except in the files named.
 HEAVY = {

@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +25,7 @@ from adaptare.profiler import (
 from adaptare.search import Origin, TrainingSettings, export_adapter, read_budget
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, predicted_limit
-from adaptare.search.export.check import Expectation, check, read_by_peft
-from adaptare.search.export.kinds import export_kind
-from adaptare.search.super_adapter.merging import dense
+from adaptare.search.export import difference_in_peft, export_kind
 from adaptare.workflows.exporting import ExportRequest, export_files
 from adaptare.workflows.fit.fit_rows import RowFilter
 from adaptare.workflows.fit.fitting import FitRequest, fit_rows
@@ -243,8 +240,7 @@ def _export(
             place = request.output / choice.name.replace(" ", "-")
             adapted = super_adapter.sub_adapter(choice.configuration, origin)
             export_adapter(adapted, place)
-            read = Expectation("PEFT", partial(read_by_peft, base), dense(adapted))
-            exports.append(Exported(place, "peft", check(place, [read], advice="try another version of peft")))
+            exports.append(Exported(place, "peft", difference_in_peft(adapted, place, base)))
     if onnx:
         number = next(iter(met(result)), 1)
         place = request.output / f"winner-{number}-onnx"

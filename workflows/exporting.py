@@ -10,10 +10,9 @@ from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models import published_name
 from adaptare.profiler.workloads import SubAdapter
-from adaptare.search import Origin, export_adapter, load_base
-from adaptare.search.export.kinds import ExportKind, ExportOptions
-from adaptare.search.export.peft_import import import_peft
-from adaptare.search.super_adapter.base_model import Base
+from adaptare.search import ExportKind, Origin, export_adapter, load_base
+from adaptare.search.export import ExportOptions, import_peft
+from adaptare.search.super_adapter import Base
 from adaptare.workflows.search.result import load_result
 from adaptare.workflows.train.adaptation import reload_adaptation
 

@@ -22,7 +22,7 @@ class ExportCommand(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Name and summary of each registered kind."""
-        from adaptare.search.export.kinds import export_kind
+        from adaptare.search.export import export_kind
 
         with formatter.section("Kinds of files"):
             formatter.write_dl([(name, export_kind(name).summary) for name in extensions(GROUP)])
@@ -66,7 +66,7 @@ def export(
 ) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.core import InputError
-    from adaptare.search.export.kinds import export_kind
+    from adaptare.search.export import export_kind
     from adaptare.views import export as view
     from adaptare.workflows.adapter_files import CONFIG
     from adaptare.workflows.exporting import ExportRequest, export_files
@@ -95,7 +95,7 @@ def export(
 def _check_options(chosen: "ExportKind", **given: str) -> None:
     """Raises `InputError` if a kind of export has no such option; `given` has the words of each, empty if not given."""
     from adaptare.core import InputError
-    from adaptare.search.export.kinds import export_kind
+    from adaptare.search.export import export_kind
 
     for name, words in given.items():
         if words and name not in chosen.options:

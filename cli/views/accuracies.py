@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from adaptare.core.table import Column, Table
 from adaptare.core.units import between
-from adaptare.search.training.accuracy import UNTRAINED, Accuracy
+from adaptare.search.training import UNTRAINED, Accuracy
 
 
 def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]:

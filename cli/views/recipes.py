@@ -1,8 +1,9 @@
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.search.recipes.recipe import Recipe, RecipeList
+from adaptare.search.recipes import Recipe
 
 COLUMNS: Final[tuple[Column[Recipe], ...]] = (
     Column("recipe", lambda recipe: recipe.name),
@@ -11,6 +12,13 @@ COLUMNS: Final[tuple[Column[Recipe], ...]] = (
     Column("gives", lambda recipe: recipe.gives, folds=True),
     Column("paper", lambda recipe: recipe.paper, 1, folds=True),
 )
+
+
+@dataclass(frozen=True)
+class RecipeList:
+    """Recipes of all installed packages, the default first."""
+
+    recipes: tuple[Recipe, ...]
 
 
 def sections(result: RecipeList) -> Iterator[Section]:

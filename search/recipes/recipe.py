@@ -86,13 +86,6 @@ class Recipe:
         return {**values, "prepares_base": self.prepare is not None, "step": repr(self.step)}
 
 
-@dataclass(frozen=True)
-class RecipeList:
-    """Recipes of all installed packages, the default first."""
-
-    recipes: tuple[Recipe, ...]
-
-
 def check_widths(recipe: Recipe, space: Space) -> None:
     """Raises `InputError` if a space has widths, and the recipe's adapters exist merged only."""
     if WIDTH in space.kinds and not recipe.layer.separable:

@@ -1,1 +1,29 @@
 """Training of super-adapters: data, sampling, records and quality."""
+
+from typing import TYPE_CHECKING
+
+from adaptare.core.lazy_names import lazy_names
+from adaptare.search.training.accuracy import UNTRAINED, Accuracy
+from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
+
+if TYPE_CHECKING:
+    from adaptare.search.training.answers import Answers, Scoring
+    from adaptare.search.training.polish import polished
+    from adaptare.search.training.quality import paired_difference
+    from adaptare.search.training.rank_importance import activation_grams, gate_gradients, loss_lost
+    from adaptare.search.training.record import check_examples
+    from adaptare.search.training.token_examples import TokenSplit
+
+__all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "Scoring", "Split", "TokenSplit", "activation_grams"]
+__all__ += ["check_examples", "gate_gradients", "loss_lost", "paired_difference", "polished", "split_examples"]
+
+_LATER = {
+    "Answers": "answers",
+    "Scoring": "answers",
+    "TokenSplit": "token_examples",
+    "polished": "polish",
+    "paired_difference": "quality",
+    "check_examples": "record",
+    **dict.fromkeys(("activation_grams", "gate_gradients", "loss_lost"), "rank_importance"),
+}
+__getattr__ = lazy_names(__name__, _LATER)

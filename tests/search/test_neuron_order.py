@@ -114,7 +114,7 @@ def test_cut_models_are_better_sorted_than_unsorted_and_than_sorted_backwards(fa
 def test_too_little_calibration_data_is_refused() -> None:
     few = examples(3)
     tokens = sum(len(example.ids) for example in few)
-    with pytest.raises(InputError, match=f"at least 256 tokens of calibration examples, {tokens} came; give more"):
+    with pytest.raises(InputError, match=f"256 tokens of calibration examples, and 3 examples have {tokens}; pass"):
         activation_scores(made("llama"), few)
 
 

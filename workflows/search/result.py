@@ -13,7 +13,7 @@ from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Mode, Phase, Quantisation
 from adaptare.profiler.analysis import Interval
 from adaptare.search.budget import Budget
-from adaptare.search.training.accuracy import Accuracy
+from adaptare.search.training import Accuracy
 
 SCHEMA: Final = 2
 Verdict = Literal["met", "missed", "ambiguous"]

@@ -11,10 +11,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
-from adaptare.search.training.answers import Answers, Scoring
-from adaptare.search.training.polish import polished
-from adaptare.search.training.quality import paired_difference
-from adaptare.search.training.token_examples import TokenSplit
+from adaptare.search.training import Answers, Scoring, TokenSplit, paired_difference, polished
 from adaptare.workflows.search.result import Choice
 
 Deployed = Callable[[Choice], tuple[SuperAdapter, NDArray[np.int64]]]

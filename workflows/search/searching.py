@@ -21,11 +21,10 @@ from adaptare.search.algorithms import (
     uniform_cuts,
 )
 from adaptare.search.budget import Budget, check_predictor, covering, front_of
-from adaptare.search.export.folder import MARK, check_replaceable
-from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.super_adapter.merging import fills_zeros, requantised
-from adaptare.search.training.answers import Answers
-from adaptare.search.training.rank_importance import gate_gradients
+from adaptare.search.export import check_replaceable
+from adaptare.search.recipes import recipe_named
+from adaptare.search.super_adapter import fills_zeros, requantised
+from adaptare.search.training import Answers, gate_gradients
 from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
@@ -110,7 +109,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         row = replace(row, name="winner polished")
         result = replace(result, baselines=(row, *result.baselines), polished=request.polished)
         return save_result(result, file)
-    if (request.polished / MARK).exists():
+    if request.polished.exists():
         feedback.note(f"{request.polished} is of an earlier search; further training of the winner replaces it")
     return result
 

@@ -17,12 +17,9 @@ from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
 from adaptare.search.algorithms import SumOfSites, allocations, smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, covering
-from adaptare.search.export.folder import check_replaceable
-from adaptare.search.export.peft_import import import_peft
-from adaptare.search.super_adapter.quantised_base import load_rounded
-from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
-from adaptare.search.training.rank_importance import activation_grams, loss_lost
-from adaptare.search.training.token_examples import TokenSplit
+from adaptare.search.export import check_replaceable, import_peft
+from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounded, on_space, rebase, weight_grams
+from adaptare.search.training import TokenSplit, activation_grams, loss_lost
 from adaptare.workflows.search.problem import Problem
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import polish, scored

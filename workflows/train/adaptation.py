@@ -7,10 +7,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.profiler.models import published_name
 from adaptare.search import Origin, SuperAdapter, load_super_adapter
-from adaptare.search.recipes.recipe import Recipe, recipe_named
-from adaptare.search.super_adapter.quantised_base import load_rounded
-from adaptare.search.training.record import check_examples
-from adaptare.search.training.token_examples import TokenSplit
+from adaptare.search.recipes import Recipe, recipe_named
+from adaptare.search.super_adapter import load_rounded
+from adaptare.search.training import TokenSplit, check_examples
 from adaptare.workflows.train.prepared_base import base_folder
 from adaptare.workflows.train.task import Task, load_task
 

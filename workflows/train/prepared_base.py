@@ -12,7 +12,7 @@ from adaptare.core.versioned_json import read_as, write_versioned
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.models import without_bars
 from adaptare.search import load_base
-from adaptare.search.recipes.recipe import Recipe
+from adaptare.search.recipes import Recipe
 from adaptare.workflows.train.task import FILE as _TASK
 from adaptare.workflows.train.task import Task, save_task
 

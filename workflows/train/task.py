@@ -11,10 +11,8 @@ from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Quantisation
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
-from adaptare.search.recipes.recipe import DEFAULT_RECIPE
-from adaptare.search.training.answers import Scoring
-from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
-from adaptare.search.training.token_examples import TokenSplit
+from adaptare.search.recipes import DEFAULT_RECIPE
+from adaptare.search.training import HELD_OUT_SHARE, Scoring, Split, TokenSplit, split_examples
 
 FILE: Final = "task.json"
 SCHEMA: Final = 2  # schema 1 had the fields of the data among those of the task

@@ -16,11 +16,8 @@ from adaptare.profiler.models import ModelSource
 from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
-from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, check_widths, recipe_named
-from adaptare.search.training.accuracy import Accuracy
-from adaptare.search.training.answers import Answers
-from adaptare.search.training.samplers import BudgetSampler
-from adaptare.search.training.step import TrainingStep
+from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
+from adaptare.search.training import Accuracy, Answers
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation
 from adaptare.workflows.train.prepared_base import prepare_base, with_layer_order
