@@ -22,7 +22,10 @@ def test_every_public_name_is_there_and_they_are_few() -> None:
         adaptare.latency  # type: ignore[attr-defined]  # noqa: B018
 
 
-DOORS = [f"profiler.{door}" for door in ("analysis", "measuring", "models", "store", "workloads")]
+DOORS = [
+    *(f"profiler.{door}" for door in ("analysis", "measuring", "models", "store", "workloads")),
+    *(f"search.{door}" for door in ("export", "recipes", "super_adapter", "training")),
+]
 
 
 @pytest.mark.parametrize("package", ["devices", "profiler", "predictor", "search", "testing", *DOORS])
