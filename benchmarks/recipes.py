@@ -95,7 +95,7 @@ class Bench:
         _, tokenizer = load_base(self.dense)
         split = split_examples([row for task in TASKS for row in read_rows(options.data / task / "train.json")], seed=0)
         parts = [
-            tokenize_examples(part, tokenizer, max_tokens=TOKENS).examples
+            tokenize_examples(part, tokenizer, max_tokens=TOKENS)
             for part in (split.train, split.validation, split.test)
         ]
         self.train, self.validation, self.held_out = parts[0], parts[1][:SEARCH_ROWS], parts[2][: options.rows]

@@ -40,10 +40,8 @@ def polished(
         feedback: Its progress shows the steps.
 
     Raises:
-        InputError: The config is empty, has widths or is not of this super-adapter, or an argument is out of range.
+        InputError: The config is empty or is not of this super-adapter, or an argument is out of range.
     """
-    if config.cuts_base:
-        raise InputError("an adapter of a cut base cannot be trained on the complete one; leave out widths and depth")
     if not config.ranks:
         raise InputError("an adapter without any site has nothing to train; choose a configuration with at least one")
     super_adapter.codes(config)

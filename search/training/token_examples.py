@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,10 +12,17 @@ from adaptare.search.training.data import Example, Split, split_examples
 
 @dataclass(frozen=True)
 class TokenExample:
-    """Token ids of one example; the completion follows the first `prompt_tokens`, at least one, of them."""
+    """Token ids of one example.
+
+    Args:
+        ids: Tokens of the prompt and of the completion.
+        prompt_tokens: Number of tokens of the prompt, at least one.
+        cut: True if the completion is truncated.
+    """
 
     ids: tuple[int, ...]
     prompt_tokens: int
+    cut: bool = field(default=False, repr=False, compare=False)  # trainings are identified by the `repr` of examples
 
     def __post_init__(self) -> None:
         if not 0 < self.prompt_tokens < len(self.ids):
@@ -57,24 +64,9 @@ class TokenQuestion:
         return [TokenExample((*self.prompt, *choice), len(self.prompt)) for choice in self.choices]
 
 
-@dataclass(frozen=True)
-class TokenExamples:
-    """Tokenised examples.
-
-    Args:
-        examples: Examples with at least a part of their completion.
-        dropped: Number of examples dropped because none of their completion fitted.
-        cut: Number of the rest whose completion was truncated.
-    """
-
-    examples: tuple[TokenExample, ...]
-    dropped: int
-    cut: int
-
-
 def tokenize_examples(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int = 64
-) -> TokenExamples:
+) -> tuple[TokenExample, ...]:
     """Tokenises examples as in inference; see `token_ids`.
 
     Args:
@@ -89,7 +81,7 @@ def tokenize_examples(
         raise InputError(f"max_tokens must be at least 2, not {max_tokens}")
     tokens = [token_ids(example, tokenizer) for example in examples]
     kept = tuple(
-        TokenExample(tuple(prompt + completion)[:max_tokens], len(prompt))
+        TokenExample(tuple(prompt + completion)[:max_tokens], len(prompt), len(prompt + completion) > max_tokens)
         for prompt, completion in tokens
         if 0 < len(prompt) < max_tokens
     )
@@ -99,15 +91,16 @@ def tokenize_examples(
             f"none of {len(tokens)} examples has a completion within {max_tokens} tokens; the shortest prompt has "
             f"{shortest}: pass a larger max_tokens"
         )
-    long = sum(len(prompt) < max_tokens < len(prompt) + len(completion) for prompt, completion in tokens)
-    return TokenExamples(kept, dropped=len(tokens) - len(kept), cut=long)
+    return kept
 
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """Tokenised examples by use; see `Split`. `dropped` and `cut` of `TokenExamples` are totals of all parts.
+    """Tokenised examples by use, as in a `Split`.
 
     Args:
+        dropped: Number of examples, of all parts, without room for any of their completion.
+        cut: Number of examples, of all parts, whose completion is truncated.
         validation_questions: Multiple-choice questions among the examples for validation.
         test_questions: The same of the test.
         majority: Position of the right choice that is the most frequent in training.
@@ -132,17 +125,14 @@ def tokenize_split(
         InputError: Too few examples for three parts, or no example of a part fits into `max_tokens`.
     """
     split = examples if isinstance(examples, Split) else split_examples(examples, seed=seed)
-    parts = [
-        tokenize_examples(part, tokenizer, max_tokens=max_tokens)
-        for part in (split.train, split.validation, split.test)
-    ]
-    train, validation, test = (part.examples for part in parts)
+    texts = (split.train, split.validation, split.test)
+    train, validation, test = parts = [tokenize_examples(part, tokenizer, max_tokens=max_tokens) for part in texts]
     return TokenSplit(
         train,
         validation,
         test,
-        dropped=sum(part.dropped for part in parts),
-        cut=sum(part.cut for part in parts),
+        dropped=sum(map(len, texts)) - sum(map(len, parts)),
+        cut=sum(example.cut for part in parts for example in part),
         validation_questions=tokenize_questions(split.validation, tokenizer),
         test_questions=tokenize_questions(split.test, tokenizer),
         majority=most_frequent_answer(split.train),

@@ -79,12 +79,3 @@ def test_an_empty_configuration_is_refused(adapted: SuperAdapter, token_examples
         polished(adapted, Configuration(), token_examples(4), steps=1, seed=0),
     ):
         pass
-
-
-def test_narrower_layers_are_refused(adapted: SuperAdapter, token_examples: Examples) -> None:
-    config = Configuration.of(dict(CONFIG.ranks), widths={0: 8})
-    with (
-        pytest.raises(InputError, match="leave out widths and depth"),
-        polished(adapted, config, token_examples(4), steps=1, seed=0),
-    ):
-        pass

@@ -19,19 +19,19 @@ def spelled(tokenizer: PreTrainedTokenizerBase, example: TokenExample) -> tuple[
 
 def test_without_a_template_a_line_break_parts_prompt_and_completion(tokenizer: PreTrainedTokenizerBase) -> None:
     tokens = tokenize_examples([Example("2 + 2?", "4")], tokenizer)
-    assert spelled(tokenizer, tokens.examples[0]) == ("2 + 2?\n", "4<end>")
+    assert spelled(tokenizer, tokens[0]) == ("2 + 2?\n", "4<end>")
 
 
 def test_the_chat_template_is_used(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = CHAT
     tokens = tokenize_examples([Example("2 + 2?", "4")], tokenizer)
-    assert spelled(tokenizer, tokens.examples[0]) == ("<user>2 + 2?</>\n<assistant>", "4</>")
+    assert spelled(tokenizer, tokens[0]) == ("<user>2 + 2?</>\n<assistant>", "4</>")
 
 
 def test_a_template_that_rewrites_answers_gets_the_plain_completion(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = CHAT.replace("<assistant>", "<assistant><think>")
     tokens = tokenize_examples([Example("2 + 2?", "4")], tokenizer)
-    assert spelled(tokenizer, tokens.examples[0]) == ("<user>2 + 2?</>\n<assistant><think>", "4<end>")
+    assert spelled(tokenizer, tokens[0]) == ("<user>2 + 2?</>\n<assistant><think>", "4<end>")
 
 
 CONVERSATION = Example(
@@ -43,18 +43,18 @@ def test_earlier_turns_are_in_the_prompt_of_the_template(tokenizer: PreTrainedTo
     tokenizer.chat_template = CHAT
     tokens = tokenize_examples([CONVERSATION], tokenizer, max_tokens=90)
     before = "<system>Brief.</>\n<user>2 + 2?</>\n<assistant>4</>\n<user>And?</>\n<assistant>"
-    assert spelled(tokenizer, tokens.examples[0]) == (before, "7</>")
+    assert spelled(tokenizer, tokens[0]) == (before, "7</>")
 
 
 def test_without_a_template_earlier_answers_end_as_in_training(tokenizer: PreTrainedTokenizerBase) -> None:
     tokens = tokenize_examples([CONVERSATION], tokenizer)
-    assert spelled(tokenizer, tokens.examples[0]) == ("Brief.\n2 + 2?\n4<end>And?\n", "7<end>")
+    assert spelled(tokenizer, tokens[0]) == ("Brief.\n2 + 2?\n4<end>And?\n", "7<end>")
 
 
 def test_without_a_template_and_an_end_of_text_answers_end_with_the_line(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.eos_token = None
     tokens = tokenize_examples([CONVERSATION], tokenizer)
-    assert spelled(tokenizer, tokens.examples[0]) == ("Brief.\n2 + 2?\n4\nAnd?\n", "7")
+    assert spelled(tokenizer, tokens[0]) == ("Brief.\n2 + 2?\n4\nAnd?\n", "7")
 
 
 def test_a_template_without_system_messages_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -67,9 +67,9 @@ def test_a_template_without_system_messages_says_so(tokenizer: PreTrainedTokeniz
 def test_long_examples_are_cut_and_those_without_completion_dropped(tokenizer: PreTrainedTokenizerBase) -> None:
     examples = [Example("abc", "defghij"), Example("abcdefg", "h"), Example("abcdefgh", "i")]
     tokens = tokenize_examples(examples, tokenizer, max_tokens=8)
-    assert [spelled(tokenizer, example) for example in tokens.examples] == [("abc\n", "defg")]
-    assert (tokens.dropped, tokens.cut) == (2, 1)
-    assert tokens.examples[0].completion_tokens == 4
+    assert [spelled(tokenizer, example) for example in tokens] == [("abc\n", "defg")]
+    assert (len(examples) - len(tokens), [example.cut for example in tokens]) == (2, [True])
+    assert tokens[0].completion_tokens == 4
 
 
 def test_nothing_left_says_how_long_the_shortest_prompt_is(tokenizer: PreTrainedTokenizerBase) -> None:
