@@ -1,4 +1,4 @@
-"""Checks of exports: the logits that others read from the files, against those of torch."""
+"""Checks of exports: logits of the written files, computed by their readers, against those of torch."""
 
 import json
 import os
@@ -25,7 +25,7 @@ TOKENS: Final = 25
 TOLERANCE: Final = 1e-4
 
 
-# Opens an export in a folder as its users do: logits of the last of some tokens, one or more, shape (n, vocabulary).
+# Loads the export in a folder as its users do, and returns the logits of the last n >= 1 tokens, shape (n, vocabulary).
 Reader = Callable[[Path, Sequence[int]], NDArray[np.float32]]
 
 
@@ -47,7 +47,7 @@ class Expectation:
 
 
 def check(folder: Path, expectations: Sequence[Expectation], *, export: str = "the export", advice: str) -> float:
-    """Largest difference of the logits from the expected ones, over the largest of those if that is above 1.
+    """Largest difference from the expected logits, relative to the largest expected logit if that exceeds 1.
 
     Args:
         folder: The export.

@@ -43,7 +43,7 @@ DEFAULT: Final = ExportOptions()
 
 @dataclass(frozen=True)
 class ExportKind:
-    """Kind of files that a sub-adapter is written as; registered as an entry point in the group `adaptare.exports`.
+    """File format of an exported sub-adapter; registered as an entry point in the group `adaptare.exports`.
 
     Args:
         name: Name of the entry point.
@@ -91,7 +91,7 @@ def export_adapter(
     kind: str | ExportKind = "peft",
     options: ExportOptions = DEFAULT,
 ) -> float | None:
-    """Writes a sub-adapter as files that other programs load, after reading them as these programs do.
+    """Writes a sub-adapter as files for other programs; earlier files are replaced once the new ones are read and checked.
 
     Args:
         adapted: Adapter and its base.
@@ -124,6 +124,6 @@ def export_adapter(
             return None
         from adaptare.search.export.check import check
 
-        options.note("comparing the logits that others read with those of torch")
+        options.note("comparing the logits of the written files with those of torch")
         words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
         return check(fresh, form.expectations(adapted, options), export=words, advice=form.advice)

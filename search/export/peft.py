@@ -175,7 +175,7 @@ _LOADING: Final = "PeftModel.from_pretrained(base, {folder!r})"
 PEFT: Final = ExportKind("peft", "adapter for PEFT and transformers", _LOADING, _write, options=("base_name",))
 PORTABLE: Final = ExportKind(
     "peft-portable",
-    "adapter for llama.cpp and PEFT: one alpha, ranks as found",
+    "adapter for llama.cpp and PEFT: one alpha, unequal ranks",
     _LOADING,
     _write_portable,
     _read_by({"llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),

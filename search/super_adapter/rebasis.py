@@ -77,7 +77,7 @@ def rebase(super_adapter: SuperAdapter, grams: Grams) -> Grams:
 
 
 def energy_lost(super_adapter: SuperAdapter, grams: Grams) -> NDArray[np.float64]:
-    """Mean square of what each site's output loses at each rank, as a share of that of the whole adapter.
+    """Mean squared error of each site's output at each rank, as a share of the mean square with the whole adapter.
 
     Args:
         super_adapter: Adapters in any basis.

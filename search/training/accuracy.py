@@ -19,7 +19,7 @@ _Z = float(special.ndtri((1 + LEVEL) / 2))
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Answers to multiple-choice questions, beside those of the untrained base.
+    """Counts of right answers to multiple-choice questions, compared with those of the untrained base.
 
     Args:
         name: `majority`, `untrained`, or the name of a configuration.
@@ -37,9 +37,7 @@ class Accuracy:
 
     def __post_init__(self) -> None:
         if not (0 <= self.gained <= self.right <= self.questions and 0 <= self.lost <= self.questions - self.right):
-            raise InputError(
-                f"no counts of right answers: gained is at most right, and lost at most the others; not {self}"
-            )
+            raise InputError(f"inconsistent counts: need gained <= right and lost <= questions - right; not {self}")
 
     def to_json(self) -> dict[str, Any]:
         """Counts, and intervals of the share and of the difference."""

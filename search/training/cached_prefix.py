@@ -1,4 +1,4 @@
-"""Keys and values of tokens that many inputs begin with, computed once."""
+"""Key/value cache of a common prefix, computed once for many inputs."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from adaptare.profiler.models import cache_argument
 
 
 class CachedPrefix:
-    """Keys and values of the tokens that a batch of inputs begins with.
+    """Key/value cache of the common prefix of a batch of inputs.
 
     Args:
         model: Causal language model; its weights must not change while the prefix is in use.

@@ -79,7 +79,7 @@ def order_neurons(model: PreTrainedModel, scores: Scores) -> None:
 
 
 def layer_order(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> tuple[int, ...]:
-    """Layers by ascending block influence, but the last one and then the first one at the end: the first always stays.
+    """Order to leave layers out: by ascending block influence, then the last layer, then the first, which always stays.
 
     Raises:
         InputError: The examples have too few tokens.

@@ -124,7 +124,7 @@ def watch(
     examples: Sequence[TokenExample],
     see: Callable[[Name, torch.Tensor, torch.Tensor], None],
 ) -> int:
-    """Runs examples through a model, and shows the hidden states before and after some modules.
+    """Runs examples through a model, and calls back with the input and output of some modules.
 
     Args:
         model: Causal language model, as it is active.

@@ -26,7 +26,7 @@ def polished(
     seed: int,
     feedback: Feedback = SILENT,
 ) -> Iterator[SuperAdapter]:
-    """Yields one configuration as a super-adapter that has no other, trained some steps more.
+    """Yields a super-adapter of one configuration alone, trained for some more steps.
 
     It takes the place of the super-adapter on the model within the context; the super-adapter is unchanged.
 

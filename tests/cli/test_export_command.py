@@ -81,7 +81,7 @@ def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) 
 
 def test_notes_go_to_stderr(export: Run) -> None:
     answer = export("-o", "out", "--to", "onnx-static", "--quantise", "int8", "--json")
-    assert "comparing the logits that others read with those of torch" in answer.err
+    assert "comparing the logits of the written files with those of torch" in answer.err
     assert answer.json["difference"] < 0.2
 
 

@@ -44,7 +44,7 @@ def test_a_difference_stays_between_minus_one_and_one() -> None:
 
 @pytest.mark.parametrize("counts", [(5, 6, 0, 0), (5, 3, 4, 0), (5, 3, 0, 3), (5, 3, -1, 0)])
 def test_impossible_counts_are_refused(counts: tuple[int, int, int, int]) -> None:
-    with pytest.raises(InputError, match="no counts of right answers"):
+    with pytest.raises(InputError, match="inconsistent counts: need gained <= right"):
         Accuracy("a", *counts)
 
 

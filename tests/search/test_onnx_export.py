@@ -225,7 +225,7 @@ def test_the_base_is_exported_once_and_what_takes_long_is_told(
     exported(trained, CONFIG, tmp_path / "export", kind="onnx", note=told.append, **options)
     exported(trained, CONFIG, tmp_path / "export", kind="onnx-static", note=again.append, **options)
     assert told[0].startswith("exporting the base to ONNX; it is kept for the next time")
-    assert told[1:] == again == ["comparing the logits that others read with those of torch"]
+    assert told[1:] == again == ["comparing the logits of the written files with those of torch"]
 
 
 def test_an_earlier_export_is_replaced(trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]) -> None:
