@@ -91,7 +91,7 @@ def export_adapter(
     kind: str | ExportKind = "peft",
     options: ExportOptions = DEFAULT,
 ) -> float | None:
-    """Writes a sub-adapter as files for other programs; earlier files are replaced once the new ones are read and checked.
+    """Writes a sub-adapter as files for other programs, which replace earlier files once they are read and checked.
 
     Args:
         adapted: Adapter and its base.
