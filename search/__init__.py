@@ -28,46 +28,20 @@ if TYPE_CHECKING:
     from adaptare.search.training.token_examples import tokenize_split
     from adaptare.search.training.train import train_super_adapter
 
+__all__ = ["AdditiveScreen", "Algorithm", "CompletionLoss", "ExportKind", "Front", "InfeasibleBudgetError", "Limit"]
+__all__ += ["Nsga2", "Objective", "Origin", "PredictedLatency", "PredictedUpperEnd", "RandomSearch", "SuperAdapter"]
+__all__ += ["TrainingSettings", "chatterbot_examples", "export_adapter", "load_base", "load_super_adapter"]
+__all__ += ["pick_winners", "read_budget", "read_examples", "search", "tokenize_split", "train_super_adapter"]
+
 _LATER = {
-    "CompletionLoss": "training.quality",
+    **dict.fromkeys(("ExportKind", "export_adapter"), "export.kinds"),
+    **dict.fromkeys(("Origin", "load_base"), "super_adapter.base_model"),
     "Nsga2": "algorithms.nsga2",
-    "Origin": "super_adapter.base_model",
-    "SuperAdapter": "super_adapter.model",
-    "TrainingSettings": "training.record",
-    "ExportKind": "export.kinds",
-    "export_adapter": "export.kinds",
-    "load_base": "super_adapter.base_model",
     "load_super_adapter": "super_adapter.file",
+    "SuperAdapter": "super_adapter.model",
+    "CompletionLoss": "training.quality",
+    "TrainingSettings": "training.record",
     "tokenize_split": "training.token_examples",
     "train_super_adapter": "training.train",
 }
-
-__all__ = [
-    "AdditiveScreen",
-    "Algorithm",
-    "CompletionLoss",
-    "ExportKind",
-    "Front",
-    "InfeasibleBudgetError",
-    "Limit",
-    "Nsga2",
-    "Objective",
-    "Origin",
-    "PredictedLatency",
-    "PredictedUpperEnd",
-    "RandomSearch",
-    "SuperAdapter",
-    "TrainingSettings",
-    "chatterbot_examples",
-    "export_adapter",
-    "load_base",
-    "load_super_adapter",
-    "pick_winners",
-    "read_budget",
-    "read_examples",
-    "search",
-    "tokenize_split",
-    "train_super_adapter",
-]
-
 __getattr__ = lazy_names(__name__, _LATER)
