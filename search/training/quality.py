@@ -32,11 +32,6 @@ class CompletionNats:
         self._prefix = shared_prefix(example.prompt for group in groups for example in group)
         self._known: dict[bytes, list[NDArray[np.float64]]] = {}
 
-    @property
-    def evaluations(self) -> int:
-        """Number of different configurations computed so far."""
-        return len(self._known)
-
     def __call__(self, codes: NDArray[np.int64]) -> list[NDArray[np.float64]]:
         """Sum over the completion of each example of each group, for one configuration, shape (n_columns,).
 
@@ -85,11 +80,6 @@ class CompletionLoss:
         ordered = [examples[index] for index in self._order]
         groups = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
         self._nats = CompletionNats(super_adapter, groups)
-
-    @property
-    def evaluations(self) -> int:
-        """Number of different configurations computed so far."""
-        return self._nats.evaluations
 
     @property
     def name(self) -> str:

@@ -71,9 +71,8 @@ def test_no_adapter_anywhere_has_the_loss_of_the_base(trained: SuperAdapter, tok
 def test_each_configuration_is_computed_once(trained: SuperAdapter, token_examples: Examples) -> None:
     loss, codes = CompletionLoss(trained, token_examples(3)), some_codes(trained)
     first = loss(np.vstack([codes, codes]))
-    assert loss.evaluations == 3
+    trained.model.forward = None  # type: ignore[assignment]
     assert (loss(codes[::-1]) == first[:3][::-1]).all()
-    assert loss.evaluations == 3
 
 
 def test_what_was_active_stays_active(trained: SuperAdapter, token_examples: Examples) -> None:
