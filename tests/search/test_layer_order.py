@@ -51,7 +51,7 @@ def test_the_least_influential_inner_layer_is_left_out_first_and_the_ends_last(t
 
 
 def test_too_few_tokens_are_refused(token_examples: Examples) -> None:
-    with pytest.raises(InputError, match=r"at least 256 tokens of calibration examples, \d+ came"):
+    with pytest.raises(InputError, match=r"at least 256 tokens of calibration examples, and 3 examples have \d+"):
         layer_order(made("llama"), token_examples(3))
 
 
