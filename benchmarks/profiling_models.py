@@ -16,7 +16,6 @@ from typing import Any
 from profiling_figures import Figure, Figures
 
 from adaptare.devices import connect
-from adaptare.pace import OVERHEAD, PARTS, Pace
 from adaptare.profiler import (
     Configuration,
     Measurement,
@@ -42,14 +41,15 @@ PLACEMENTS = (
     ("down_proj",),
 )
 RANKS = (1, 8, 16, 64)
+# Default of the commands `overhead` and `parts`.
+STOP = precise_within(0.01, 60.0)
 
 
-def composition(pace: Pace = PARTS) -> Figures:
+def composition() -> Figures:
     """Blocks and head, timed alone with cold caches, added up beside the whole model."""
     shape, cells = open_model("smollm2-135m").shape, list[dict[str, Any]]()
     for device, phase in COMPOSED:
-        stop = precise_within(pace.half_width, pace.seconds)
-        parts = measure_parts(Workload(shape, phase=phase).base, Session(connect(device), stop, seed=0))
+        parts = measure_parts(Workload(shape, phase=phase).base, Session(connect(device), STOP, seed=0))
         ratio = parts["cold"].together.ratio
         ends = {"error": ratio.middle - 1, "lower": ratio.lower - 1, "upper": ratio.upper - 1}
         cells.append({"device": device, "phase": phase, **ends})
@@ -57,13 +57,12 @@ def composition(pace: Pace = PARTS) -> Figures:
     return {"composition_error": Figure(worst, len(cells)), "compositions": Figure(cells, len(cells))}
 
 
-def stubs(pace: Pace = OVERHEAD, *, cases: Sequence[tuple[Quantisation, Phase]] = STUBS, seed: int = 0) -> Figures:
+def stubs(*, cases: Sequence[tuple[Quantisation, Phase]] = STUBS, seed: int = 0) -> Figures:
     """Overhead and seconds by stubs beside those of the whole model, each in a session of its own."""
     shape, cells = open_model("smollm2-135m").shape, list[dict[str, Any]]()
-    stop = precise_within(pace.half_width, pace.seconds)
     for quantisation, phase in cases:
         adapted = Workload(shape, Configuration.uniform(shape, RANK), phase=phase, quantisation=quantisation)
-        session = Session(connect(ORT), stop, seed=seed)
+        session = Session(connect(ORT), STOP, seed=seed)
         (whole,) = checked(session.measure([adapted], reference=adapted.base))
         (plan,) = stubs_for([adapted], reference=adapted.base, session=session)
         measured = stub_session(session, adapted.base).measure(plan.timed, reference=plan.reference)
