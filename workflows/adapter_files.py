@@ -1,7 +1,7 @@
 """Readers of adapters: PEFT folders, JSON files of ranks, and CSV files with one adapter per line."""
 
 import csv
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def _one(path: Path, ranks: object, shape: ModelShape) -> Configuration:
     if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
         raise InputError(f"{str(path)!r} must be one JSON object of module path to rank")
     paths = _paths(ranks, path, shape)
-    return _checked({site: rank for name, rank in ranks.items() for site in paths[name]}, shape)
+    return Configuration.of({site: rank for name, rank in ranks.items() for site in paths[name]}).on(shape)
 
 
 def _table(path: Path, text: str, shape: ModelShape) -> dict[str, Configuration]:
@@ -56,7 +56,8 @@ def _table(path: Path, text: str, shape: ModelShape) -> dict[str, Configuration]
         name = row.get(NAME) or f"{path}:{number}"
         if name in adapters:
             raise InputError(f"{str(path)!r} has two adapters named {name!r}; give each a name of its own")
-        adapters[name] = _checked({site: rank for column, rank in stated.items() for site in paths[column]}, shape)
+        by_path = {site: rank for column, rank in stated.items() for site in paths[column]}
+        adapters[name] = Configuration.of(by_path).on(shape)
     if not adapters:
         raise InputError(f"{str(path)!r} has no adapters, only its first line")
     return adapters
@@ -79,7 +80,3 @@ def _rank(text: str, path: Path, number: int) -> int:
         return int(text)
     except ValueError as error:
         raise InputError(f"{str(path)!r}, adapter {number}: ranks must be whole numbers, not {text!r}") from error
-
-
-def _checked(ranks: Mapping[str, int], shape: ModelShape) -> Configuration:
-    return Configuration.of(ranks).on(shape)

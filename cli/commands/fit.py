@@ -6,7 +6,6 @@ import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command, requested
-from adaptare.exit_codes import ExitCode
 
 
 @command
@@ -94,5 +93,5 @@ def fit(
     phase, lengths = read_phase_and_lengths(prefill, decode)
     rows = requested(RowFilter, phase=phase, lengths=lengths, open=every_site, model=shape)
     result = fit_rows(requested(FitRequest, rows=rows), note=console.note)
-    all_drawn = not figure or drawn(partial(draw_parity, result, figure), figure, console)
-    return console.show(result, view) or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)
+    code = drawn(partial(draw_parity, result, figure), figure, console) if figure else 0
+    return console.show(result, view) or code

@@ -6,7 +6,6 @@ import typer
 
 from adaptare import arguments
 from adaptare.console import Console, command, feedback_of, requested
-from adaptare.exit_codes import ExitCode
 
 DEFAULT_RANK = "16"
 
@@ -99,8 +98,7 @@ def overhead(
     if len(devices) > 1:
         return console.show(side_by_side(request, devices, feedback=feedback_of), view_of_several)
     report = measure_overhead(request, feedback=console.feedback_with(view))
-    code = console.show(report, view)
-    all_drawn = True
+    code, failed = console.show(report, view), 0
     if figure and report.rows:
-        all_drawn = drawn(partial(draw, report.rows, figure, title=view.title(report)), figure, console)
-    return code or (ExitCode.DONE if all_drawn else ExitCode.BAD_INPUT)
+        failed = drawn(partial(draw, report.rows, figure, title=view.title(report)), figure, console)
+    return code or failed

@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptare.console import Console
 from adaptare.core import InputError, MissingPackageError, StorageError
+from adaptare.exit_codes import ExitCode
 
 FORMATS = (".png", ".svg", ".pdf")
 # Characters of a title above one panel.
@@ -27,15 +28,15 @@ def check_figure(file: Path | None) -> None:
         raise MissingPackageError("a figure needs matplotlib; install it with: pip install 'adaptare[figures]'")
 
 
-def drawn(draw: Callable[[], None], file: Path, console: Console) -> bool:
-    """Draws a figure of a result and reports a failure as a note. True if it was drawn."""
+def drawn(draw: Callable[[], None], file: Path, console: Console) -> ExitCode:
+    """Draws a figure of a result and reports a failure as a note. Returns the exit code."""
     try:
         draw()
     except StorageError as error:
         console.note(str(error))
-        return False
+        return ExitCode.BAD_INPUT
     console.section(f"drawn: {file}")
-    return True
+    return ExitCode.DONE
 
 
 @contextmanager

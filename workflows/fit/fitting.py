@@ -9,7 +9,7 @@ from adaptare.predictor import ErrorCard, LatencyPredictor, load_predictor, save
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import LATENCY
 from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
-from adaptare.workflows.fit.predictor_name import default_name, existing_predictor, reason_to_keep
+from adaptare.workflows.fit.predictor_name import default_name, reason_to_keep
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def fit_rows(request: FitRequest, *, note: Callable[[str], None]) -> FitResult:
     source = load_predictor(request.source) if request.source else None
     predictor = LatencyPredictor(quantity=request.quantity, regressor=request.regressor).fit(rows, source=source)
     name = request.output or default_name(predictor, lengths=request.rows.lengths, every_site=bool(request.rows.open))
-    existing = None if request.replace else existing_predictor(predictor, name)
-    kept = (existing and reason_to_keep(existing, predictor)) or ""
+    kept = "" if request.replace else reason_to_keep(predictor, name)
     files = () if kept else save_predictor(predictor, name)
     template = predictor.template
     *ratios, base = predictor.left_out

@@ -24,8 +24,11 @@ def default_name(predictor: FittedPredictor, *, lengths: Sequence[int], every_si
     return Path("-".join(["predictor", *words]))
 
 
-def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredictor | None:
-    """Existing predictor of the same device and kind of workload under the same file name; `None` if there is none.
+def reason_to_keep(predictor: FittedPredictor, base: Path) -> str:
+    """Reason why a predictor should not replace an earlier one of the same kind and file name; empty if it may.
+
+    An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
+    the old one's interval.
 
     Args:
         predictor: Predictor to write.
@@ -36,7 +39,7 @@ def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredicto
     """
     stem = base.with_suffix("") if base.suffix in (".json", ".npz") else base
     if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
-        return None
+        return ""
     try:
         existing = load_predictor(base)
     except InputError as error:
@@ -48,22 +51,10 @@ def existing_predictor(predictor: FittedPredictor, base: Path) -> FittedPredicto
             "name another output file, or replace it",
             parameter="replace",
         )
-    return existing
-
-
-def reason_to_keep(existing: FittedPredictor, predictor: FittedPredictor) -> str | None:
-    """Reason why a predictor should not replace an earlier one of the same kind; `None` if it may.
-
-    An expected error is itself uncertain, so the earlier one is better only if the new error is above the upper end of
-    the old one's interval.
-    """
     old, new = existing.error_card, predictor.error_card
     most = old.mape if old.mape_upper is None else old.mape_upper
-    if new.mape <= most:
-        return None
-    return (
-        f"has an expected error of {old.mape:.2f} % of latency, at most {most:.2f} %, and the new one {new.mape:.2f} %"
-    )
+    errors = f"of {old.mape:.2f} % of latency, at most {most:.2f} %, and the new one {new.mape:.2f} %"
+    return "" if new.mape <= most else f"has an expected error {errors}"
 
 
 def _identity(predictor: FittedPredictor) -> tuple[object, ...]:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adaptare.core import InputError
 from adaptare.core.units import megabytes, milliseconds, percent
-from adaptare.profiler import Measurement, Mode, Programs, Workload
+from adaptare.profiler import Measurement, Mode, Programs
 from adaptare.profiler.analysis import verdict
 from adaptare.profiler.measuring import Memory, Session, Swap, fed_bytes
 from adaptare.profiler.workloads import BYTES
@@ -64,14 +63,6 @@ class MergeOrSwap:
     failures: Mapping[Mode, str]
     tokens_to_pay: float | None
     conclusion: str
-
-
-def largest_case(cases: Sequence[Case], template: Workload) -> Case:
-    """The adapter with the most weights. Raises `InputError` if all are empty."""
-    largest = max(cases, key=lambda case: case.config.adapter_parameters(template.shape))
-    if not largest.rank:
-        raise InputError("tasks compare ways to apply an adapter; give one of rank 1 or more")
-    return largest
 
 
 def weigh_ways(case: Case, rows: Sequence[Measurement], *, tasks: int, band: float, campaign: Campaign) -> MergeOrSwap:

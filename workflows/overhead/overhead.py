@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ParamSpec
 
-from adaptare.core import AdaptareError
+from adaptare.core import AdaptareError, InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Measurement, Quantisation, Store, Workload
 from adaptare.profiler.measuring import Energy as EnergyProbe
@@ -14,7 +14,7 @@ from adaptare.profiler.store import Origin
 from adaptare.workflows.comparison import Compared
 from adaptare.workflows.grid import Case, cases_of, workloads_of
 from adaptare.workflows.overhead.energy_rows import Energy, energy_of
-from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, largest_case, weigh_ways
+from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, weigh_ways
 from adaptare.workflows.overhead.overhead_rows import (
     ComposedRequest,
     PriceOfPrecision,
@@ -91,7 +91,9 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
     target, shape, programs = opened(request.model, request.device, request.programs, cache=request.cache)
     device, base = target.device, Workload(shape, batch=request.batch, **target.weights)
     cases = cases_of(shape, request.folders, ranks=request.ranks, placements=request.placements)
-    largest = largest_case(cases, base) if request.tasks else None
+    largest = max(cases, key=lambda case: case.config.adapter_parameters(shape))
+    if request.tasks and not largest.rank:
+        raise InputError("tasks compare ways to apply an adapter; give one of rank 1 or more")
     phases = workloads_of(base, cases, programs, prompts=request.prompts, pasts=request.pasts)
     if len(phases) > 1 and not request.stubs:
         for phase in phases:  # raises if one exceeds the memory, before any is measured
@@ -131,7 +133,7 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
     elif counting and complete:
         report = replace(report, energy=energy_of(complete))
     try:
-        if largest and complete:
+        if request.tasks and complete:
             rows = [row for case, row in complete if case == largest]
             ways = weigh_ways(largest, rows, tasks=request.tasks, band=request.band, campaign=campaign)
             report = replace(report, merge_or_swap=ways)

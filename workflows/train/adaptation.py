@@ -5,12 +5,13 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from adaptare.core import InputError
 from adaptare.profiler.models import published_name
 from adaptare.search import Origin, SuperAdapter, load_super_adapter
 from adaptare.search.recipes import Recipe, recipe_named
 from adaptare.search.super_adapter import load_rounded
 from adaptare.search.training import TokenSplit, check_examples
-from adaptare.workflows.train.prepared_base import base_folder
+from adaptare.workflows.train.prepared_base import BASE
 from adaptare.workflows.train.task import Task, load_task
 
 
@@ -46,7 +47,14 @@ class Adaptation:
 def load_adaptation(task: Task, folder: Path) -> Adaptation:
     """Loads weights, tokenizer and examples of a task; the base that its recipe prepares is in the folder."""
     recipe = recipe_named(task.recipe)
-    texts, base = task.data.texts(), base_folder(task, recipe, folder)  # errors come before the weights are loaded
+    texts, base = task.data.texts(), task.model  # errors come before the weights are loaded
+    if recipe.prepare is not None:
+        base = (folder / BASE).resolve()
+        if not base.is_dir():
+            raise InputError(
+                f"{str(folder)!r} lacks the base that the recipe {recipe.name!r} prepared: there is no {base}; "
+                "train again"
+            )
     model, tokenizer = load_rounded(base, task.quantisation, masters=recipe.layer.on_grid)
     return Adaptation(task, recipe, base, model, tokenizer, task.data.tokens(texts, tokenizer))
 

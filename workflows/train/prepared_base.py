@@ -16,28 +16,12 @@ from adaptare.search.recipes import Recipe
 from adaptare.workflows.train.task import FILE as _TASK
 from adaptare.workflows.train.task import Task, save_task
 
-_BASE, _ORDER = "base", "layer_order.json"
+BASE, _ORDER = "base", "layer_order.json"
 
 
 @dataclass(frozen=True)
 class _LayerOrder:
     left_out_in_order: tuple[int, ...]
-
-
-def base_folder(task: Task, recipe: Recipe, folder: Path) -> Path:
-    """Folder of the base weights of a training.
-
-    Raises:
-        InputError: The recipe prepares the base, and the prepared one is missing.
-    """
-    if recipe.prepare is None:
-        return task.model
-    base = (folder / _BASE).resolve()
-    if not base.is_dir():
-        raise InputError(
-            f"{str(folder)!r} lacks the base that the recipe {recipe.name!r} prepared: there is no {base}; train again"
-        )
-    return base
 
 
 def with_layer_order(space: Space, base: Path) -> Space:
@@ -67,9 +51,9 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
     """
     if recipe.prepare is None:
         return
-    if (folder / _BASE).exists():
+    if (folder / BASE).exists():
         if not (folder / _TASK).exists():
-            raise InputError(f"{str(folder / _BASE)!r} was not written by adaptare; use another folder, or remove it")
+            raise InputError(f"{str(folder / BASE)!r} was not written by adaptare; use another folder, or remove it")
         return
     texts = task.data.texts()
     model, tokenizer = load_base(task.model)
@@ -81,14 +65,14 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
     order = recipe.layer_order(model, calibration) if recipe.layer_order else None
     try:
         save_task(task, folder)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_BASE}-") as place:
-            unfinished = Path(place) / _BASE
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{BASE}-") as place:
+            unfinished = Path(place) / BASE
             with without_bars():
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             if order:
                 write_versioned(unfinished / _ORDER, to_json(_LayerOrder(tuple(order))), schema=1)
-            unfinished.rename(folder / _BASE)
+            unfinished.rename(folder / BASE)
     except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"the prepared base cannot be written to {str(folder)!r}: {reason}") from error
