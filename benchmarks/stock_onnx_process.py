@@ -20,7 +20,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--adapter")
-    for option, value in {"--tokens": 1, "--past": 0, "--threads": 1, "--calls": 40, "--warm-up": 5}.items():
+    for option, value in {
+        "--tokens": 1,
+        "--past": 0,
+        "--threads": 1,
+        "--calls": 40,
+        "--warm-up": 5,
+        "--head": 64,
+    }.items():
         parser.add_argument(option, type=int, default=value)
     given = parser.parse_args()
 
@@ -32,8 +39,11 @@ def main() -> None:
     for port in session.get_inputs():
         if port.name == "input_ids":
             binding.bind_cpu_input(port.name, random.integers(0, 1000, (1, given.tokens)))
-        else:
+        elif port.name == "attention_mask":
+            binding.bind_cpu_input(port.name, np.ones((1, given.past + given.tokens), np.int64))
+        elif port.name.startswith("past"):
             _, heads, _, width = port.shape
+            width = width if isinstance(width, int) else given.head
             cache = random.standard_normal((1, heads, given.past, width), dtype=np.float32)
             binding.bind_cpu_input(port.name, cache)
     for name, value in adapter.items():

@@ -185,12 +185,12 @@ def test_a_plain_process_of_onnx_runtime_is_fed_an_adapter(
     """Its default has no rank, which the graph would refuse to reshape."""
     ports = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "tokens"]),
-        helper.make_tensor_value_info("past.0.key", TensorProto.FLOAT, [1, 2, "past", 4]),
+        helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, [1, 2, "past", 4]),
         helper.make_tensor_value_info("q.lora_A", TensorProto.FLOAT, [4, "rank"]),
     ]
     nodes = [
         helper.make_node("Identity", ["input_ids"], ["ids"]),
-        helper.make_node("Identity", ["past.0.key"], ["present"]),
+        helper.make_node("Identity", ["past_key_values.0.key"], ["present"]),
         helper.make_node("Reshape", ["q.lora_A", "eight"], ["flat"]),
     ]
     shapes = {"ids": (TensorProto.INT64, [1, "tokens"]), "present": (TensorProto.FLOAT, [1, 2, "past", 4])}

@@ -21,6 +21,9 @@ def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTra
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, dtype))
+    for name, weight in model.named_parameters():
+        if name.endswith(".bias"):  # zero at first, and then graphs would have no nodes that add them
+            nn.init.constant_(weight, 0.01)
     return model.eval().requires_grad_(False)
 
 

@@ -44,7 +44,8 @@ class Site:
         return min(self.in_features, self.out_features)
 
 
-ONE_LAYER_VOCABULARY = 64
+# Equal to the width of no linear: the model builder tells the head of a model by its size.
+ONE_LAYER_VOCABULARY = 61
 LinearSizes = tuple[tuple[str, int, int], ...]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.profiler import Workload, open_model
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
-from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
 from adaptare.search.export.kinds import ExportKind, ExportOptions
@@ -39,7 +39,7 @@ request = json.load(sys.stdin)
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 3
 session = onnxruntime.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
-past = {port.name: port.shape for port in session.get_inputs() if port.name != "input_ids"}
+past = {port.name: port.shape for port in session.get_inputs() if port.name.startswith("past_key_values.")}
 logits = []
 run_options = onnxruntime.RunOptions()
 if request["adapter"]:
@@ -47,12 +47,44 @@ if request["adapter"]:
     adapter.Load(request["adapter"])
     run_options.add_active_adapter(adapter)
 cache = {name: numpy.zeros((1, heads, 0, width), numpy.float32) for name, (_, heads, _, width) in past.items()}
+seen = 0
 for tokens in request["steps"]:
-    found, *present = session.run(None, {"input_ids": numpy.array([tokens]), **cache}, run_options)
+    seen += len(tokens)
+    inputs = {"input_ids": numpy.array([tokens]), "attention_mask": numpy.ones((1, seen), numpy.int64), **cache}
+    found, *present = session.run(None, inputs, run_options)
     cache = dict(zip(cache, present, strict=True))
     logits.append(found.ravel().tolist())
 print(json.dumps(logits))
 """
+
+_GENAI_LOADER = """
+import json, sys
+import onnxruntime_genai as og
+
+request = json.load(sys.stdin)
+model = og.Model(request["folder"])
+params = og.GeneratorParams(model)
+params.set_search_options(max_length=sum(len(tokens) for tokens in request["steps"]) + 1)
+generator = og.Generator(model, params)
+if request["adapter"]:
+    adapters = og.Adapters(model)
+    adapters.load(request["adapter"], "adapter")
+    generator.set_active_adapter(adapters, "adapter")
+logits = []
+for tokens in request["steps"]:
+    generator.append_tokens(tokens)
+    logits.append(generator.get_logits().ravel().tolist())
+print(json.dumps(logits))
+"""
+
+
+def read_by_genai(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
+    """Logits as `read` gives them, by the generator of onnxruntime-genai."""
+    from adaptare.search.export.check import computed_elsewhere
+
+    file = str(folder / adapter) if adapter else ""
+    request = {"folder": str(folder), "adapter": file, "steps": [list(tokens[:-1]), list(tokens[-1:])]}
+    return np.array(computed_elsewhere(_GENAI_LOADER, request, library="onnxruntime-genai"), dtype=np.float32)
 
 
 def read(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
@@ -93,7 +125,7 @@ def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOpti
         weights = {graph.sites[path].weight: weight.T.float().cpu().numpy() for path, weight in merged.items()}
     plain = SubAdapter(adapted.configuration, {}, graph)
     write_model(plain, folder, application="merged", weights=weights, quantisation=quantisation)
-    _write_beside(adapted, folder)
+    _write_beside(adapted, graph, folder)
 
 
 def _write_static(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
@@ -116,7 +148,7 @@ def _write_apart(
     check_apart(adapted)
     graph = SubAdapter(adapted.configuration, adapted.halves, _base(adapted, options))
     write_model(graph, folder, application=application)
-    _write_beside(adapted, folder)
+    _write_beside(adapted, graph.base, folder)
 
 
 def _write_adapter(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
@@ -149,9 +181,12 @@ def _source(adapted: SubAdapter["Base"]) -> Path:
     return adapted.base.origin.folder
 
 
-def _write_beside(adapted: SubAdapter["Base"], folder: Path) -> None:
-    """Copies the configs of the base, with the number of layers that are left, and saves the tokenizer."""
+def _write_beside(adapted: SubAdapter["Base"], graph: OnnxBase, folder: Path) -> None:
+    """Copies the configs of the base and of onnxruntime-genai, with the layers that are left; saves the tokenizer."""
     config, source = adapted.configuration, _source(adapted)
+    settings = json.loads((graph.folder / GENAI).read_text(encoding="utf-8"))
+    settings["model"]["decoder"]["num_hidden_layers"] = len(config.kept(adapted.base.shape.layers))
+    (folder / GENAI).write_text(json.dumps(settings, indent=4), encoding="utf-8")
     for name in BESIDE:
         if (source / name).exists():
             shutil.copyfile(source / name, folder / name)
@@ -174,21 +209,26 @@ def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[
     return [_expected(model, "", options)]
 
 
-def _rounded_first(adapters: Sequence[str], adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+def _rounded_first(
+    adapters: Sequence[str], adapted: SubAdapter["Base"], options: ExportOptions, *, by_genai: bool = False
+) -> "list[Expectation]":
     """Logits with the first adapter file or the constants, and with the second one, which is none: the base alone."""
     from adaptare.search.super_adapter.merging import dense
     from adaptare.search.super_adapter.quantised_base import original
 
     adapted = replace(adapted, base=original(adapted.base, options.quantisation))
     both = zip(adapters, (adapted, adapted.without_adapter), strict=False)
-    return [_expected(dense(each), adapter, options) for adapter, each in both]
+    return [_expected(dense(each), adapter, options, by_genai=by_genai) for adapter, each in both]
 
 
-def _expected(model: "PreTrainedModel", adapter: str, options: ExportOptions) -> "Expectation":
+def _expected(
+    model: "PreTrainedModel", adapter: str, options: ExportOptions, *, by_genai: bool = False
+) -> "Expectation":
     from adaptare.search.export.check import Expectation
 
     tolerance = TOLERANCE if options.quantisation == "none" else ROUNDED_TOLERANCE
-    return Expectation("ONNX Runtime", partial(read, adapter=adapter), model, tolerance)
+    name, reader = ("onnxruntime-genai", read_by_genai) if by_genai else ("ONNX Runtime", read)
+    return Expectation(name, partial(reader, adapter=adapter), model, tolerance)
 
 
 _SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
@@ -220,6 +260,14 @@ SWAPPABLE: Final = replace(
     write=_write_swappable,
     expectations=partial(_rounded_first, [ADAPTER_FILE, ""]),
     options=("quantisation", "every_site"),
+)
+GENAI_FOLDER: Final = replace(
+    SWAPPABLE,
+    name="genai",
+    summary="model for onnxruntime-genai that takes adapters at run time, and the adapter in a file",
+    loading="model = onnxruntime_genai.Model({folder!r}); adapters = onnxruntime_genai.Adapters(model); "
+    "adapters.load({adapter!r}, 'adapter')",
+    expectations=partial(_rounded_first, [ADAPTER_FILE, ""], by_genai=True),
 )
 ADAPTER: Final = ExportKind(
     "onnx-adapter",

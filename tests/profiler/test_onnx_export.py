@@ -2,7 +2,8 @@
 
 import copy
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,25 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, StableLmConfig
 
 from adaptare.core import ProgramError
 from adaptare.profiler import ModelShape
-from adaptare.profiler.models.random_model import cache_argument
-from adaptare.profiler.programs.onnx.base import OnnxBase
-from adaptare.profiler.programs.onnx.cut import SCOPES, cut
-from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.models.random_model import cache_argument, random_model
+from adaptare.profiler.programs.onnx import export as onnx_export
+from adaptare.profiler.programs.onnx.base import HEAD, OnnxBase
+from adaptare.profiler.programs.onnx.cut import cut
 from adaptare.profiler.programs.onnx.session import run_model
 
 Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
 Inputs = Callable[..., Arrays]
 
-TOLERANCE = 1e-4
+# Relative to the largest logit: ONNX Runtime approximates the tanh of Gemma's activation.
+TOLERANCE = 1e-3
 BLOCK, LAYER = "model.layers.0", "model.layers.0.mlp.down_proj"
 # Two rows (a batch), beyond the sliding windows of 16 where past + tokens exceeds it.
-LENGTHS = {"prefill": (0, 9), "prefill beyond a window": (0, 40), "decode": (40, 1), "prefill of the rest": (20, 7)}
+LENGTHS = {"prefill": (0, 9), "prefill beyond a window": (0, 40), "decode": (40, 1)}
 
 
 def token_ids(*, batch: int, tokens: int) -> torch.Tensor:
@@ -48,7 +50,7 @@ def cached(model: PreTrainedModel, ids: torch.Tensor) -> list[torch.Tensor]:
 def continued(model: PreTrainedModel, base: OnnxBase, ids: torch.Tensor, past: int) -> list[NDArray[np.float32]]:
     """Outputs of the graph for the tokens behind `past`, given the cache that torch made of those before."""
     halves = cached(model, ids[:, : max(1, past)])
-    flat = [ids[:, past:], *(half[:, :, :past] for half in halves)]
+    flat = [ids[:, past:], torch.ones_like(ids), *(half[:, :, :past] for half in halves)]
     return run_model(base.model, {port.name: value.numpy() for port, value in zip(base.inputs, flat, strict=True)})
 
 
@@ -63,7 +65,7 @@ def test_the_logits_are_those_of_one_pass_through_torch(export: Export, family: 
         expected = model(input_ids=ids, use_cache=False).logits[:, -1:].numpy()
     ours = continued(model, base, ids, past)[0]
     assert np.abs(expected).max() > 1
-    assert np.abs(ours - expected).max() <= TOLERANCE
+    assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 def test_decode_is_that_of_the_family_with_its_own_cache(export: Export, family: str) -> None:
@@ -74,16 +76,18 @@ def test_decode_is_that_of_the_family_with_its_own_cache(export: Export, family:
     with torch.inference_mode():
         model(input_ids=ids[:, :40], **{cache_argument(model): cache})
         expected = model(input_ids=ids[:, 40:], **{cache_argument(model): cache}).logits.numpy()
-    assert np.abs(continued(model, base, ids, 40)[0] - expected).max() <= TOLERANCE
+    ours = continued(model, base, ids, 40)[0]
+    assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 def test_the_cache_comes_out_grown(export: Export, family: str) -> None:
     model, base = export(family)
-    ids = token_ids(batch=2, tokens=23)
+    ids = token_ids(batch=2, tokens=21)
     present = continued(model, base, ids, 20)[1:]
     expected = cached(model, ids)
     assert len(present) == len(expected) == 4
-    assert max(np.abs(ours - half.numpy()).max() for ours, half in zip(present, expected, strict=True)) <= TOLERANCE
+    for ours, half in zip(present, expected, strict=True):
+        assert np.abs(ours - half.numpy()).max() <= TOLERANCE * np.abs(half.numpy()).max()
 
 
 @pytest.mark.parametrize(("changed", "hidden"), [(25, True), (26, False)])
@@ -92,7 +96,7 @@ def test_a_token_sees_its_window_and_no_more(export: Export, inputs_of: Inputs, 
     _, base = export("gemma3")
     inputs = inputs_of(base, tokens=1, past=40)
     before = run_model(base.model, inputs)[0]
-    for name in base.inputs[1:]:
+    for name in base.inputs[2:]:
         inputs[name.name][:, :, :changed] += 1
     assert np.array_equal(run_model(base.model, inputs)[0], before) == hidden
 
@@ -120,11 +124,15 @@ def test_a_site_lies_between_the_tensors_that_are_named(export: Export, family: 
 
 def test_tokens_and_the_cache_go_in(export: Export, family: str) -> None:
     _, base = export(family)
-    names = ["input_ids", *(f"past.{layer}.{half}" for layer in (0, 1) for half in ("key", "value"))]
+    names = [
+        "input_ids",
+        "attention_mask",
+        *(f"past_key_values.{layer}.{half}" for layer in (0, 1) for half in ("key", "value")),
+    ]
     assert [port.name for port in base.inputs] == names
-    assert [port.dtype for port in base.inputs] == ["int64", *["float32"] * 4]
+    assert [port.dtype for port in base.inputs] == ["int64", "int64", *["float32"] * 4]
     sizes = [port.sizes(batch=3, tokens=5, past=7) for port in base.inputs]
-    assert sizes == [[3, 5], *[[3, 2, 7, 8]] * 4]
+    assert sizes == [[3, 5], [3, 12], *[[3, 2, 7, 16]] * 4]
 
 
 def test_a_saved_base_is_read_back(export: Export, tmp_path: Path) -> None:
@@ -139,29 +147,26 @@ def test_its_size_is_that_of_its_data(export: Export) -> None:
     assert base.weight_bytes == pytest.approx((base.folder / "model.onnx.data").stat().st_size, rel=0.02)
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3"])
 def test_a_cut_block_computes_decoder_layer_0(export: Export, inputs_of: Inputs, family: str) -> None:
     model, base = export(family, BLOCK)
-    inputs = inputs_of(base)
-    hidden, cos, sin, mask = (
-        torch.from_numpy(next(inputs[port.name] for port in base.inputs if wanted(port)))
-        for wanted in (
-            lambda port: port.shape == ("batch", "tokens", 32),
-            lambda port: port.name == "cos",
-            lambda port: port.name == "sin",
-            lambda port: port.dtype == "bool",
-        )
-    )
+    past = 5
+    inputs = inputs_of(base, past=past)
+    hidden = torch.from_numpy(next(value for value in inputs.values() if value.shape[-1] == 32))
     cache = DynamicCache()
-    cache.update(*(torch.from_numpy(inputs[f"past.0.{half}"]) for half in ("key", "value")), 0)
+    cache.update(*(torch.from_numpy(inputs[f"past_key_values.0.{half}"]) for half in ("key", "value")), 0)
+    positions = torch.arange(past, past + hidden.shape[1])
+    seen = torch.arange(past + hidden.shape[1]) <= positions[:, None]
+    mask = torch.where(seen, 0.0, -torch.inf)[None, None]
     with torch.inference_mode():
-        arguments = {"position_embeddings": (cos, sin), "attention_mask": mask, "use_cache": True}
+        rotary = model.model.rotary_emb(hidden, positions[None])
+        arguments = {"position_embeddings": rotary, "attention_mask": mask, "use_cache": True}
         expected = model.model.layers[0](hidden, **arguments, **{cache_argument(model): cache}).numpy()
     ours, keys, values = run_model(base.model, inputs)
     assert np.abs(expected).max() > 1
-    assert np.abs(ours - expected).max() <= TOLERANCE
-    assert np.abs(keys - cache.layers[0].keys.numpy()).max() <= TOLERANCE
-    assert np.abs(values - cache.layers[0].values.numpy()).max() <= TOLERANCE
+    assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(keys - cache.layers[0].keys.numpy()).max() <= 1e-4
+    assert np.abs(values - cache.layers[0].values.numpy()).max() <= 1e-4
 
 
 @pytest.mark.parametrize("family", ["llama", "phi3"])
@@ -189,7 +194,7 @@ def test_a_cut_leaves_the_weights_of_other_modules_behind(export: Export) -> Non
 
 
 @pytest.mark.parametrize("module", ["", BLOCK, LAYER])
-def test_nothing_in_the_graph_says_where_it_was_made(export: Export, module: str) -> None:
+def test_nothing_in_the_graph_tells_where_it_was_made(export: Export, module: str) -> None:
     _, base = export("llama", module)
     model = onnx.load(base.model, load_external_data=False)
     noted = [*model.metadata_props, *model.graph.metadata_props, *model.graph.value_info, *model.functions]
@@ -201,13 +206,26 @@ def test_nothing_in_the_graph_says_where_it_was_made(export: Export, module: str
     assert str(base.folder.parent).encode() not in content
 
 
-def noted(graph: str, scopes: dict[str, list[str]]) -> onnx.ModelProto:
-    """A graph whose nodes carry the modules that they came from, as the exporter notes them."""
+@pytest.mark.parametrize("family", ["llama", "gemma3", "phi3"])
+def test_a_head_is_what_stays_of_one_layer_without_it(export: Export, inputs_of: Inputs, family: str) -> None:
+    model, base = export(family, HEAD)
+    inputs = inputs_of(base)
+    inner = model.model
+    with torch.inference_mode():
+        hidden = inner.norm(inner.embed_tokens(torch.from_numpy(inputs["input_ids"])))[:, -1:]
+        expected = model.lm_head(hidden).numpy()
+    assert [port.name for port in base.inputs] == ["input_ids"]
+    assert not base.sites
+    assert np.abs(run_model(base.model, inputs)[0] - expected).max() <= 1e-4
+
+
+def chain(graph: str, names: Mapping[str, str]) -> onnx.ModelProto:
+    """A graph whose nodes have names by their outputs."""
     model = onnx.shape_inference.infer_shapes(
         onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 20]> {graph}')
     )
     for node in model.graph.node:
-        node.metadata_props.add(key=SCOPES, value=str(scopes.get(node.output[0], [])))
+        node.name = names.get(node.output[0], "")
     return model
 
 
@@ -219,42 +237,24 @@ def names(values: Any) -> list[str]:
 
 
 def test_a_cut_takes_what_comes_from_outside_and_gives_what_goes_there() -> None:
-    model = noted(CHAIN, {"b": ["m", "m.part"], "c": ["m", "m.part"], "d": ["m"]})
+    model = chain(CHAIN, {"b": "/m/part/Abs", "c": "/m/part/Sqrt", "d": "/m/Mul"})
     cut(model, "m.part")
     assert [node.op_type for node in model.graph.node] == ["Abs", "Sqrt"]
     assert (names(model.graph.input), names(model.graph.output)) == (["a"], ["c"])
 
 
-def test_a_node_between_two_of_a_module_belongs_to_it() -> None:
-    """The exporter's rewriting forgets where some nodes came from."""
-    model = noted(CHAIN, {"a": ["m"], "d": ["m"]})
-    cut(model, "m")
-    assert [node.output[0] for node in model.graph.node] == ["a", "b", "c", "d"]
-
-
 def test_sizes_are_still_worked_out_in_a_cut() -> None:
     graph = "g (float[n,4] x, float[4,n] w) => (float[n,4] y) { s = Shape(x) z = Abs(w) y = Reshape(z, s) }"
-    model = noted(graph, {"y": ["m"]})
+    model = chain(graph, {"y": "/m/Reshape"})
     cut(model, "m")
     assert [node.op_type for node in model.graph.node] == ["Shape", "Reshape"]
     assert names(model.graph.input) == ["x", "z"]
 
 
-def test_a_module_that_the_exporter_did_not_note_cannot_be_cut_out() -> None:
-    model = noted(CHAIN, {"b": ["m"]})
-    with pytest.raises(ProgramError, match=r"the export names no node of 'm\.other'; it cannot be timed alone"):
+def test_a_module_that_the_graph_lacks_cannot_be_cut_out() -> None:
+    model = chain(CHAIN, {"b": "/m/Abs"})
+    with pytest.raises(ProgramError, match=r"the graph names no node of 'm\.other'; it cannot be timed alone"):
         cut(model, "m.other")
-
-
-class Copied:
-    """What `torch.onnx.export` returns, of a model exported before."""
-
-    def __init__(self, base: OnnxBase) -> None:
-        self.base = base
-
-    def save(self, file: Path, *, external_data: bool) -> None:
-        file.write_bytes(self.base.model.read_bytes())
-        file.with_name("model.onnx.data").write_bytes((self.base.folder / "model.onnx.data").read_bytes())
 
 
 def test_a_graph_that_computes_something_else_is_refused(
@@ -263,15 +263,18 @@ def test_a_graph_that_computes_something_else_is_refused(
     model, base = export("llama")
     doubled = copy.deepcopy(model)
     doubled.lm_head.weight.mul_(2)
-    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Copied(base))
+
+    def copied(_: PreTrainedModel, folder: Path) -> onnx.ModelProto:
+        shutil.copyfile(base.folder / "model.onnx.data", folder / "model.onnx.data")
+        return onnx.load(base.model, load_external_data=False)
+
+    monkeypatch.setattr(onnx_export, "_built", copied)
     with pytest.raises(ProgramError, match=r"the exported llama differs from torch by 0\.5$"):
-        export_decoder(doubled, tmp_path)
+        onnx_export.export_decoder(doubled, tmp_path)
 
 
-def test_a_model_that_torch_does_not_export_is_named(
-    export: Export, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    model, _ = export("llama")
-    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
-    with pytest.raises(ProgramError, match="torch does not export llama"):
-        export_decoder(model, tmp_path)
+def test_an_architecture_that_the_builder_does_not_know_is_named(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "vocab_size": 72}
+    model = random_model(StableLmConfig(**sizes, num_hidden_layers=1, num_key_value_heads=2).to_dict())
+    with pytest.raises(ProgramError, match=r"onnxruntime-genai does not build stablelm: "):
+        onnx_export.export_decoder(model, tmp_path)

@@ -97,8 +97,10 @@ def test_a_rank_larger_than_its_layer_makes_no_workload(llama: ModelShape) -> No
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(MissingPackageError, match=r"need onnxscript; install with: pip install 'adaptare\[torch,onnx"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime_genai" else name)
+    with pytest.raises(
+        MissingPackageError, match=r"need onnxruntime_genai; install with: pip install 'adaptare\[torch,onnx"
+    ):
         OnnxPrograms(CPU.info())
 
 
@@ -173,11 +175,11 @@ def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Work
     assert swappable.program == larger.program
     assert static.program != swappable.program
     assert Path(swappable.program) == programs.program(mixed).files[0].path
-    grown = 4 * (2 * 64 + 6 * 80 + 4 * 80)
+    grown = 4 * (2 * 96 + 6 * 80 + 4 * 80)
     assert larger.program_bytes == swappable.program_bytes == programs.need(mixed.base).program_bytes
     assert larger.feed_bytes - swappable.feed_bytes == grown
-    # Keys and values of two layers, two heads of 8 each, for five positions and one more; read and written.
-    cache = 2 * 4 * 2 * 2 * 6 * 2 * 8
+    # Keys and values of two layers, two heads of 16 each, for five positions and one more; read and written.
+    cache = 2 * 4 * 2 * 2 * 6 * 2 * 16
     assert static.feed_bytes == cache
     assert static.program_bytes - swappable.program_bytes == swappable.feed_bytes - cache == grown
 
@@ -213,18 +215,18 @@ def test_the_embedding_of_a_quantised_base_stays_as_it_is_on_the_disk(programs: 
 def test_a_feed_says_how_each_input_is_made(programs: OnnxPrograms, mixed: Workload) -> None:
     (feed,) = programs.program(replace(mixed, batch=2)).feeds
     shapes = {name: spec["shape"] for name, spec in specs(feed).items()}
-    caches = {f"past.{layer}.{half}": [2, 2, 5, 8] for layer in (0, 1) for half in ("key", "value")}
+    caches = {f"past_key_values.{layer}.{half}": [2, 2, 5, 16] for layer in (0, 1) for half in ("key", "value")}
     sites = {path: (32 if path.endswith("q_proj") else 48, rank) for path, rank in MIXED.items()}
     adapters = {f"{path}.lora_A": list(shape) for path, shape in sites.items()}
-    adapters |= {f"{path}.lora_B": [rank, 32] for path, rank in MIXED.items()}
-    assert shapes == {"input_ids": [2, 1], **caches, **adapters}
+    adapters |= {f"{path}.lora_B": [rank, 64 if "q_proj" in path else 32] for path, rank in MIXED.items()}
+    assert shapes == {"input_ids": [2, 1], "attention_mask": [2, 6], **caches, **adapters}
     assert feed.name == replace(mixed, batch=2).hash
 
 
 def test_prefill_starts_from_an_empty_cache(programs: OnnxPrograms, mixed: Workload) -> None:
     (feed,) = programs.program(replace(mixed, phase="prefill", tokens=9)).feeds
     assert specs(feed)["input_ids"]["shape"] == [1, 9]
-    assert specs(feed)["past.1.value"]["shape"] == [1, 2, 0, 8]
+    assert specs(feed)["past_key_values.1.value"]["shape"] == [1, 2, 0, 16]
 
 
 def test_padding_goes_up_to_the_largest_rank(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -314,7 +316,7 @@ def test_a_base_that_had_to_make_room_in_part_is_made_again(
     before = outputs(programs.program(mixed))
     shutil.copytree(onnx_cache, tmp_path, dirs_exist_ok=True)
     exported = programs._bases.folder(mixed)
-    monkeypatch.setattr(onnx_export, "export_decoder", lambda _, folder, module, few: copied(exported, folder))
+    monkeypatch.setattr(onnx_export, "export_decoder", lambda _, folder, module: copied(exported, folder))
     for file in tmp_path.rglob(lost):
         file.unlink()
     assert outputs(OnnxPrograms(CPU.info(), cache=tmp_path).program(mixed)) == before
@@ -332,7 +334,7 @@ def test_a_model_of_the_same_shape_lends_its_weights(
     stored.save_pretrained(tmp_path / "model")
     source = open_model(str(tmp_path / "model"))
 
-    def export(model: PreTrainedModel, folder: Path, *, module: str, few: object) -> OnnxBase:
+    def export(model: PreTrainedModel, folder: Path, *, module: str) -> OnnxBase:
         exported.append(model)
         raise OSError("that is enough")
 
@@ -349,7 +351,10 @@ def test_a_model_of_the_same_shape_lends_its_weights(
 def test_a_stub_is_a_model_like_any_other(programs: OnnxPrograms, outputs: Outputs, llama: ModelShape) -> None:
     stub = llama.stub(1)
     program = programs.program(Workload(stub, Configuration.uniform(stub, 2), past=5))
-    assert [name for name in specs(program.feeds[0]) if name.startswith("past")] == ["past.0.key", "past.0.value"]
+    assert [name for name in specs(program.feeds[0]) if name.startswith("past")] == [
+        "past_key_values.0.key",
+        "past_key_values.0.value",
+    ]
     assert len(outputs(program)) == stub.vocabulary
 
 

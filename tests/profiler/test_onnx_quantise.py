@@ -129,7 +129,7 @@ def test_the_head_is_quantised_besides_the_linears(export: Export, quantised: Qu
     _, base = export("llama")
     found = dequantised_weights(quantised("llama", kind).model)
     assert sorted(found[name].shape for name in set(found) - {site.weight for site in base.sites.values()}) == [
-        (32, 64)
+        (32, 72)
     ]
 
 
@@ -152,7 +152,8 @@ def test_4_bit_products_round_activations_and_know_their_blocks(quantised: Quant
 def test_inputs_and_sites_are_those_of_the_original(export: Export, quantised: Quantised, kind: str) -> None:
     (_, base), ours = export("llama"), quantised("llama", kind)
     assert (ours.inputs, ours.sites, ours.difference) == (base.inputs, base.sites, base.difference)
-    assert ours.weight_bytes < base.weight_bytes / 2
+    rotary = 2 * 4 * 2048 * 8
+    assert ours.weight_bytes - rotary < (base.weight_bytes - rotary) / 2
     assert ours.export_s > base.export_s
 
 

@@ -20,7 +20,6 @@ from adaptare.devices import Feed, Program, ProgramFile, Work, ort_cpu, program_
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
-from adaptare.profiler.programs.onnx.export import export_decoder
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import RowHalves, load_graph, read_weight
 from adaptare.profiler.programs.onnx.writer import write_graph
@@ -120,29 +119,14 @@ def test_an_adapter_in_the_graph_is_the_adapter_in_torch(
     export: Export, inputs_of: Inputs, torch_outputs: Outputs, family: str, mode: str, tmp_path: Path
 ) -> None:
     model, base = export(family)
-    adapter, inputs = mixed(model, base), inputs_of(base, batch=3, tokens=4, past=2)
+    adapter, inputs = mixed(model, base), inputs_of(base, batch=3, tokens=1, past=5)
     expected, unadapted = torch_outputs(adapted(model, adapter), inputs), torch_outputs(model, inputs)
     file, more = written(model, beside(base, tmp_path), adapter, mode)
     ours = run_model(file, inputs | more)
     assert len(ours) == len(expected) == 5
     assert np.abs(expected[0] - unadapted[0]).max() > 0.1
-    assert max(np.abs(own - other).max() for own, other in zip(ours, expected, strict=True)) <= TOLERANCE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "phi3"])
-def test_surgery_gives_what_exporting_the_adapted_model_gives(
-    export: Export, inputs_of: Inputs, family: str, tmp_path: Path
-) -> None:
-    """Every family and mode is compared with torch; here is the same graph in two ways, for linears apart and fused."""
-    model, base = export(family)
-    adapter, inputs = mixed(model, base), inputs_of(base)
-    (tmp_path / "direct").mkdir()
-    expected = run_model(export_decoder(adapted(model, adapter), tmp_path / "direct").model, inputs)
-    file, more = written(model, beside(base, tmp_path / "static"), adapter, "static")
-    ours = run_model(file, inputs | more)
-    assert len(ours) == len(expected) == 5
-    assert max(np.abs(own - other).max() for own, other in zip(ours, expected, strict=True)) <= TOLERANCE
+    for own, other in zip(ours, expected, strict=True):
+        assert np.abs(own - other).max() <= 1e-3 * np.abs(other).max()
 
 
 def test_a_worker_feeds_one_session_with_adapters_of_several_ranks(
@@ -172,6 +156,7 @@ def specs_of(base: OnnxBase, rank: int, width_in: int, width_out: int) -> dict[s
     """How a worker makes the inputs of a base and of an adapter on the last linear."""
     shapes = {port.name: port.sizes(batch=1, tokens=4, past=3) for port in base.inputs}
     specs = {name: {"dtype": "float32", "shape": shape, "uniform": 1.7, "seed": 5} for name, shape in shapes.items()}
+    specs["attention_mask"] = {"dtype": "int64", "shape": shapes["attention_mask"], "constant": 1}
     specs["input_ids"] = {"dtype": "int64", "shape": shapes["input_ids"], "integers": 64, "seed": 5}
     for name, shape in zip(adapter_inputs(DOWN_PROJ), ([width_in, rank], [rank, width_out]), strict=True):
         specs[name] = {"dtype": "float32", "shape": shape, "uniform": 0.5, "seed": 6}
@@ -268,5 +253,6 @@ def test_a_bias_is_added_behind_the_adapter(export: Export, tmp_path: Path) -> N
     file, _ = written(model, beside(base, tmp_path), {Q_PROJ: halves_of(32, 2, 32)}, "swappable")
     nodes = list(onnx.load(file, load_external_data=False).graph.node)
     (place,) = (index for index, node in enumerate(nodes) if node.name == f"{Q_PROJ}/add")
-    assert [node.op_type for node in nodes[place - 3 : place + 2]] == ["MatMul", "MatMul", "MatMul", "Add", "Add"]
-    assert nodes[place + 1].input[0] == nodes[place].output[0]
+    assert [node.op_type for node in nodes[place - 3 : place + 1]] == ["MatMul", "MatMul", "MatMul", "Add"]
+    (bias,) = (node for node in nodes if nodes[place].output[0] in node.input)
+    assert bias.op_type == "Add"

@@ -82,8 +82,8 @@ def test_decode_computes_what_one_long_prefill_does(llama: ModelShape, configs: 
     restore()
     ours = call().tolist()
     generator = torch.Generator().manual_seed(0)
-    past = torch.randint(0, 64, (1, 5), generator=generator)
-    token = torch.randint(0, 64, (1, 1), generator=generator)
+    past = torch.randint(0, llama.vocabulary, (1, 5), generator=generator)
+    token = torch.randint(0, llama.vocabulary, (1, 1), generator=generator)
     torch.manual_seed(0)
     plain = AutoModelForCausalLM.from_config(configs["llama"]()).eval()
     with torch.inference_mode():

@@ -82,7 +82,7 @@ def test_a_narrower_torch_model_computes_what_sliced_weights_do(
 ) -> None:
     found = torch_outputs(torch_programs, narrow(shape, phase="prefill", tokens=6))
     plain = random_model(json.loads(shape.config))
-    ids = torch.randint(0, 64, (1, 6), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, shape.vocabulary, (1, 6), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         usual = plain(ids).logits[0, -1].numpy()
         expected = sliced(plain, WIDTHS)(ids).logits[0, -1].numpy()
@@ -93,7 +93,7 @@ def test_a_narrower_torch_model_computes_what_sliced_weights_do(
 def test_biases_of_narrower_layers_are_sliced_too(torch_programs: TorchPrograms) -> None:
     shape = ModelShape.from_config(_biased())
     found = torch_outputs(torch_programs, narrow(shape, phase="prefill", tokens=6))
-    ids = torch.randint(0, 64, (1, 6), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, shape.vocabulary, (1, 6), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = sliced(random_model(json.loads(shape.config)), WIDTHS)(ids).logits[0, -1].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -161,7 +161,13 @@ def test_biases_in_a_narrower_graph_are_sliced_too(
 
 def _biased() -> LlamaConfig:
     return LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=64, mlp_bias=True
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=72,
+        head_dim=16,
+        mlp_bias=True,
     )
 
 

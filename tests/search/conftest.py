@@ -35,6 +35,7 @@ def _model(layers: int = 2, hidden: int = 16) -> PreTrainedModel:
                 num_hidden_layers=layers,
                 num_attention_heads=2,
                 num_key_value_heads=1,
+                head_dim=16,
                 max_position_embeddings=128,
                 tie_word_embeddings=True,
                 initializer_range=0.2,

@@ -16,6 +16,7 @@ SIZES = {
     "intermediate_size": 64,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
+    "head_dim": 16,
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,

@@ -14,7 +14,7 @@ SIZES: dict[str, Any] = {
     "num_hidden_layers": LAYERS,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 8,
+    "head_dim": 16,
     "vocab_size": 260,
     "max_position_embeddings": 128,
     "pad_token_id": 0,

@@ -230,8 +230,9 @@ def run(folder: Path, ids: torch.Tensor, **entries: str) -> torch.Tensor:
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     empty = np.zeros((len(ids), config["num_key_value_heads"], 0, config["head_dim"]), np.float32)
     layers = range(config["num_hidden_layers"])
-    past = {f"past.{layer}.{half}": empty for layer in layers for half in ("key", "value")}
-    return torch.tensor(session.run(["logits"], {"input_ids": ids.numpy(), **past})[0][:, -1])
+    feed = {f"past_key_values.{layer}.{half}": empty for layer in layers for half in ("key", "value")}
+    feed |= {"input_ids": ids.numpy(), "attention_mask": np.ones(ids.shape, np.int64)}
+    return torch.tensor(session.run(["logits"], feed)[0][:, -1])
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.search import Origin
 from adaptare.search.export import onnx as onnx_exports
-from adaptare.search.export.check import check
+from adaptare.search.export.check import check, computed_elsewhere
 from adaptare.search.export.kinds import ExportOptions, export_kind
 from adaptare.search.super_adapter.model import SuperAdapter
 
@@ -27,8 +27,8 @@ Q = "model.layers.{}.self_attn.q_proj"
 DOWN = "model.layers.{}.mlp.down_proj"
 # Unequal ranks, and most sites without.
 CONFIG = Configuration.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
-KINDS = ["onnx", "onnx-static", "onnx-swappable"]
-OURS = {"adaptare.json", "config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
+KINDS = ["onnx", "onnx-static", "onnx-swappable", "genai"]
+OURS = {"adaptare.json", "config.json", "genai_config.json", "generation_config.json", "model.onnx", "model.onnx.data"}
 IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
 
 
@@ -71,8 +71,10 @@ def logits(
     if adapter:
         loaded.Load(str(adapter))
         run_options.add_active_adapter(loaded)
-    past = {port.name: np.zeros((2, port.shape[1], 0, port.shape[3]), np.float32) for port in session.get_inputs()[1:]}
-    found: NDArray[np.float32] = session.run(["logits"], {"input_ids": IDS, **past, **(inputs or {})}, run_options)[0]
+    ports = [port for port in session.get_inputs() if port.name.startswith("past_key_values.")]
+    feed = {port.name: np.zeros((2, port.shape[1], 0, port.shape[3]), np.float32) for port in ports}
+    feed |= {"input_ids": IDS, "attention_mask": np.ones_like(IDS)}
+    found: NDArray[np.float32] = session.run(["logits"], {**feed, **(inputs or {})}, run_options)[0]
     return found[:, -1]
 
 
@@ -97,7 +99,7 @@ def test_what_is_exported_computes_what_torch_does(
     # Small layers of even weights lose little by rounding.
     assert 0 < difference < {"none": 1e-4, "int8": 0.1, "int4": 0.2}[quantisation]
     written = {file.name for file in folder.iterdir()}
-    adapters = {"adapter.onnx_adapter"} if kind == "onnx-swappable" else set()
+    adapters = {"adapter.onnx_adapter"} if kind in ("onnx-swappable", "genai") else set()
     assert {name for name in written if not name.startswith("tokenizer")} == OURS | adapters
     assert written > OURS | adapters
     origin = json.loads((folder / "adaptare.json").read_text())
@@ -110,10 +112,51 @@ def test_a_user_of_onnx_runtime_gets_the_logits_of_the_super_adapter(
     kind: str, trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     exported(trained, CONFIG, tmp_path / "export", kind=kind, **options)
-    adapter = tmp_path / "export" / "adapter.onnx_adapter" if kind == "onnx-swappable" else None
+    adapter = tmp_path / "export" / "adapter.onnx_adapter" if kind in ("onnx-swappable", "genai") else None
     found = logits(tmp_path / "export", adapter=adapter)
     assert np.abs(found - expected(trained, CONFIG)).max() < 1e-4
     assert np.abs(found - expected(trained, Configuration())).max() > 1e-1
+
+
+_GENERATE = """
+import json, sys
+import onnxruntime_genai as og
+
+request = json.load(sys.stdin)
+model = og.Model(request["folder"])
+adapters = og.Adapters(model)
+for file in request["adapters"]:
+    adapters.load(file, file)
+found = []
+for file in [*request["adapters"], request["adapters"][0], None]:
+    params = og.GeneratorParams(model)
+    params.set_search_options(max_length=len(request["tokens"]) + 32, do_sample=False)
+    generator = og.Generator(model, params)
+    if file:
+        generator.set_active_adapter(adapters, file)
+    generator.append_tokens(request["tokens"])
+    for _ in range(32):
+        generator.generate_next_token()
+    found.append([int(token) for token in generator.get_sequence(0)])
+print(json.dumps(found))
+"""
+
+
+def test_genai_generates_what_torch_does_and_switches_between_adapters(
+    trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    other = Configuration.of({DOWN.format(0): 2, Q.format(1): 1})
+    exported(trained, CONFIG, tmp_path / "model", kind="genai", every_site=True, **options)
+    exported(trained, other, tmp_path / "other", kind="onnx-adapter", **options)
+    adapters = [str(tmp_path / name / "adapter.onnx_adapter") for name in ("model", "other")]
+    request = {"folder": str(tmp_path / "model"), "adapters": adapters, "tokens": IDS[0].tolist()}
+    found = computed_elsewhere(_GENERATE, request, library="onnxruntime-genai")
+    settings = {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False, "use_cache": False}
+    ids = torch.tensor(IDS[:1])
+    for config, tokens in zip((CONFIG, other, CONFIG, Configuration()), found, strict=True):
+        with trained.activated(config), torch.inference_mode():
+            expected_tokens = trained.model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0]
+        assert tokens == expected_tokens.tolist()
 
 
 def test_a_swappable_model_without_adapter_is_the_base(
@@ -311,8 +354,8 @@ def test_a_missing_package_is_named(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
-    with pytest.raises(MissingPackageError, match=r"need onnxscript; .*pip install 'adaptare\[torch,onnx\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime_genai" else find(name))
+    with pytest.raises(MissingPackageError, match=r"need onnxruntime_genai; .*pip install 'adaptare\[torch,onnx\]'"):
         exported(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingPackageError, match=r"need onnxruntime; .*pip install 'adaptare\[torch,onnx\]'"):

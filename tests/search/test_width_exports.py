@@ -87,11 +87,12 @@ def run(folder: Path, ids: torch.Tensor, **entries: str) -> torch.Tensor:
     for name, value in entries.items():
         options.add_session_config_entry(f"session.{name}", value)
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-    past = {
+    feed = {
         port.name: np.zeros((len(ids), port.shape[1], 0, port.shape[3]), np.float32)
-        for port in session.get_inputs()[1:]
+        for port in session.get_inputs()[2:]
     }
-    return torch.tensor(session.run(["logits"], {"input_ids": ids.numpy(), **past})[0][:, -1])
+    feed |= {"input_ids": ids.numpy(), "attention_mask": np.ones(ids.shape, np.int64)}
+    return torch.tensor(session.run(["logits"], feed)[0][:, -1])
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ from adaptare.search.export.kinds import ExportOptions
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.testing import SpaceSuite
 
-SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 8, "num_key_value_heads": 4}
+SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16}
+
 CONFIG = LlamaConfig(**SIZES, intermediate_size=48, vocab_size=64, pad_token_id=0)
 SHAPE = ModelShape.from_config(CONFIG)
 SPACE = space(SHAPE, ranks=(0, 2, 4))

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
+# Settings of onnxruntime-genai for the model.
+GENAI = "genai_config.json"
+# Input of the graph: 1 for every position that counts, shape (batch, past + tokens).
+MASK = "attention_mask"
+# Embedding, last norm and logits, without the layers between them.
+HEAD = "head"
+# Widths of heads that GroupQueryAttention takes with rotary embeddings.
+HEAD_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,15 @@ class OnnxBase:
         """Reads the record of a folder."""
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return from_json(cls, {**content, "folder": str(folder)})
+
+
+def check_head(width: int) -> None:
+    """Raises `InputError` if the attention of ONNX Runtime, which also rotates queries and keys, refuses this width."""
+    if width % HEAD_MULTIPLE:
+        raise InputError(
+            f"attention in ONNX Runtime takes a head_dim that is a multiple of {HEAD_MULTIPLE}, not {width}; use a "
+            "torch device for this model"
+        )
 
 
 def adapter_inputs(path: str) -> tuple[str, str]:

@@ -24,16 +24,16 @@ from adaptare.profiler.models.disk_cache import (
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.models.stored_model import stored_model, weights_identity
 from adaptare.profiler.programs.builders import embedding_bytes
-from adaptare.profiler.programs.onnx.base import MODEL, RECORD, OnnxBase
+from adaptare.profiler.programs.onnx.base import HEAD, MODEL, RECORD, OnnxBase
 from adaptare.profiler.programs.onnx.form import ORT, is_ort_file
-from adaptare.profiler.workloads.shape import first_layer, no_layer, one_layer
+from adaptare.profiler.workloads.shape import first_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
 
 # Graphs of an older layout are regenerated.
-LAYOUT = 4
-# Torch holds the weights once, and the graph holds another copy while it is written.
+LAYOUT = 5
+# Torch holds the weights, the builder reads them again, and the graph holds a copy while it is written.
 EXPORT_TIMES = 3
-NEEDED = ("onnx", "onnxruntime", "onnxscript", "torch")
+NEEDED = ("onnx", "onnxruntime", "onnxruntime_genai", "torch")
 
 
 class OnnxBases:
@@ -51,7 +51,7 @@ class OnnxBases:
         check_installed()
         self._root, self._limit_bytes = cache_folder(cache) / "onnx", cache_limit_bytes()
         self._weights = weights
-        versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
+        versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxruntime-genai")]
         self._made_by = [*versions, _onnxruntime_version()]
         # Paths that were returned may be loaded at any time, so they are never evicted.
         self._in_use: set[Path] = set()
@@ -62,15 +62,11 @@ class OnnxBases:
         def export(folder: Path) -> None:
             from adaptare.profiler.models.random_model import random_model
             from adaptare.profiler.programs.onnx.export import export_decoder
-            from adaptare.profiler.programs.onnx.grow import LAYERS
 
             _check_memory(workload)
             stored = self._stored(workload)
             model = stored_model(stored) if stored else random_model(json.loads(config_of(workload)))
-            few = None
-            if workload.scope == "model" and workload.shape.period == 1 and workload.shape.layers > LAYERS + 1:
-                few = random_model(json.loads(workload.shape.stub(LAYERS).config))
-            export_decoder(model, folder, module=module_of(workload), few=few)
+            export_decoder(model, folder, module=module_of(workload))
 
         if workload.quantisation == "none" and _cut_name(workload):
             return self._narrow(workload)
@@ -186,14 +182,15 @@ def _cut_name(workload: Workload) -> str:
 def config_of(workload: Workload) -> str:
     """The config to export, as JSON.
 
-    For a block or a layer, one decoder layer with a minimal vocabulary; for a head, no layer.
+    For a block or a layer, one decoder layer with a minimal vocabulary; for a head, one layer to be left out.
     """
     if workload.scope == "model":
         return workload.shape.config
-    reduced = no_layer if workload.scope == "head" else one_layer
-    return canonical_json(reduced(json.loads(workload.shape.config)))
+    if workload.scope == "head":
+        return workload.shape.stub(1).config
+    return canonical_json(one_layer(json.loads(workload.shape.config)))
 
 
 def module_of(workload: Workload) -> str:
     """Path of the module to cut out of the model."""
-    return {"model": "", "head": "", "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]
+    return {"model": "", "head": HEAD, "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]

@@ -6,37 +6,44 @@ from dataclasses import replace
 
 import onnx
 
-from adaptare.core import ProgramError
 from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.surgery import replace_entries
 from adaptare.profiler.workloads.shape import layer_of
 
-CACHE = re.compile(r"(past|present)\.(\d+)\.(\w+)")
+CACHE = re.compile(r"(past_key_values|present)\.(\d+)\.(\w+)")
+# The norm in front of each layer, and the one behind the last: it also adds up the residual and the last update.
+NORM = re.compile(r"/model/layers\.(\d+)/(?:input|final_norm)_layernorm/\w+")
 
 
-def bypass(model: onnx.ModelProto, base: OnnxBase, left_out: Collection[int]) -> None:
+def bypass(model: onnx.ModelProto, left_out: Collection[int]) -> None:
     """Removes layers with their weights and their part of the cache; the cache of the others is numbered anew.
 
-    Args:
-        model: Graph of the base, in floating point; modified in place.
-        base: Base of the graph.
-        left_out: Layers to remove.
+    The norm behind a layer takes what the norm in front of the layer took.
 
-    Raises:
-        ProgramError: A layer does not add to a hidden state, or other layers compute with tensors of it.
+    Args:
+        model: Graph of a base, in floating point; modified in place.
+        left_out: Layers to remove.
     """
     graph = model.graph
+    norms = {int(found[1]): node for node in graph.node if (found := NORM.fullmatch(node.name))}
+    hidden: dict[str, str] = {}
+    for layer in sorted(left_out):
+        before, after = norms[layer], norms[layer + 1]
+        if after.op_type != before.op_type:  # nothing is added up in front of the first layer
+            hidden.update(dict.fromkeys(filter(None, after.output[1:]), before.input[0]))
+            after.op_type, after.domain = before.op_type, before.domain
+            replace_entries(after.attribute, before.attribute)
+            del after.output[1:]
+        after.input[:] = [*before.input[:-1], after.input[-1]]
     names = _cache_names([value.name for value in (*graph.input, *graph.output)], left_out)
-    removed = [value.name for value in graph.input if CACHE.match(value.name) and value.name not in names]
-    _measure_others(graph, removed, next(name for name in names if name.startswith("past.")))
-    before = _hidden_states(graph, base, left_out)
+    kept = next((name for name in names if name.startswith("past_key_values.")), "")
     for node in graph.node:
-        node.input[:] = [before.get(name, name) for name in node.input]
+        node.input[:] = [hidden.get(name, name) for name in node.input]
+        if node.op_type == "Shape" and CACHE.match(node.input[0]) and kept:  # the caches of all layers have one size
+            node.input[0] = kept
     for value in [each for each in graph.output if CACHE.match(each.name) and each.name not in names]:
         graph.output.remove(value)
-    used = _remove_unused(graph)
-    removed += [tensors.weight for path, tensors in base.sites.items() if layer_of(path) in left_out]
-    if shared := used.intersection(removed):
-        raise ProgramError(f"other layers of this graph compute with {min(shared)}, so its layer cannot be left out")
+    _remove_unused(graph)
     _rename(graph, names)
 
 
@@ -56,55 +63,17 @@ def _cache_names(names: Iterable[str], left_out: Collection[int]) -> dict[str, s
     return {match[0]: f"{match[1]}.{numbers[int(match[2])]}.{match[3]}" for match in found}
 
 
-def _measure_others(graph: onnx.GraphProto, removed: Collection[str], kept: str) -> None:
-    """Takes sizes from the cache of a kept layer; the caches of all layers have the same."""
-    for node in graph.node:
-        if node.op_type == "Shape" and node.input[0] in removed:
-            node.input[0] = kept
-
-
-def _hidden_states(graph: onnx.GraphProto, base: OnnxBase, left_out: Collection[int]) -> Mapping[str, str]:
-    """Hidden state after each layer to remove -> the one before it, or before all of those in front of it."""
-    fed = {value.name for value in graph.input}
-    for node in graph.node:
-        if fed.intersection(node.input):
-            fed.update(node.output)
-    before: dict[str, str] = {}
-    for layer in sorted(left_out):
-        products = {
-            path.rpartition(".")[2]: each.output for path, each in base.sites.items() if layer_of(path) == layer
-        }
-        entry, _ = _residual_addition(graph, products["o_proj"], fed)
-        _, end = _residual_addition(graph, products["down_proj"], fed)
-        before[end] = before.get(entry, entry)
-    return before
-
-
-def _residual_addition(graph: onnx.GraphProto, product: str, fed: Collection[str]) -> tuple[str, str]:
-    """Residual, and its sum with a product: the first sum with a tensor that is neither constant nor made from it."""
-    made = {product}
-    for node in graph.node:
-        others = [name for name in node.input if name not in made]
-        if len(others) == len(node.input):
-            continue
-        if node.op_type == "Add" and others and others[0] in fed:
-            return others[0], node.output[0]
-        made.update(node.output)
-    raise ProgramError(f"{product} is not added to a hidden state, so its layer cannot be left out")
-
-
-def _remove_unused(graph: onnx.GraphProto) -> set[str]:
-    """Removes nodes, constants and inputs without effect on the outputs. Returns the tensors that stay."""
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    """Removes nodes, constants and inputs without effect on the outputs."""
     used = {value.name for value in graph.output}
     for index in reversed(range(len(graph.node))):
         if used.intersection(graph.node[index].output):
-            used.update(graph.node[index].input)
+            used.update(filter(None, graph.node[index].input))
         else:
             del graph.node[index]
     for field in (graph.input, graph.initializer):
         for value in [each for each in field if each.name not in used]:
             field.remove(value)
-    return used
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

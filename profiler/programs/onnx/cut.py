@@ -1,6 +1,6 @@
 """A single decoder layer, or one of its linears, cut out of an exported graph."""
 
-import json
+import re
 
 import onnx
 from onnx import TensorProto
@@ -8,14 +8,29 @@ from onnx import TensorProto
 from adaptare.core import ProgramError
 from adaptare.profiler.programs.onnx.surgery import replace_entries
 
-SCOPES = "pkg.torch.onnx.name_scopes"
 INTEGERS = (TensorProto.INT64, TensorProto.INT32)
+FINAL_NORM = re.compile(r"/model/layers\.(\d+)/final_norm_layernorm/")
 
 
-def scopes_of(node: onnx.NodeProto) -> list[str]:
-    """Modules that a node came from, outermost first, as recorded by the exporter."""
-    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
-    return [str(scope) for scope in json.loads(scopes.replace("'", '"'))]
+def scope_of(node: onnx.NodeProto) -> str:
+    """Path of the module that a node computes, or of the innermost module around it."""
+    name = node.name.removeprefix("/").replace("/attn/", "/self_attn/")
+    return f"{name.replace('/', '.')}."
+
+
+def end_of_block(graph: onnx.GraphProto) -> None:
+    """Adds the update of the last layer to its hidden state in a node of that layer instead of in the norm after it."""
+    named = ((index, FINAL_NORM.match(node.name)) for index, node in enumerate(graph.node))
+    index, found = next((index, found) for index, found in named if found)
+    norm, layer = graph.node[index], f"/model/layers.{int(found[1]) - 1}"
+    residual = next(value for value in graph.value_info if value.name == norm.input[0])
+    total = graph.value_info.add()
+    total.CopyFrom(residual)
+    total.name = f"{layer}/output_0"
+    added = onnx.helper.make_node("Add", norm.input[:2], [total.name], f"{layer}/Add")
+    norm.op_type, norm.domain = "SimplifiedLayerNormalization", ""
+    norm.input[:] = [total.name, norm.input[2]]
+    graph.node.insert(index, added)
 
 
 def cut(model: onnx.ModelProto, scope: str) -> None:
@@ -26,16 +41,15 @@ def cut(model: onnx.ModelProto, scope: str) -> None:
 
     Args:
         model: Exported model with the types of its tensors; modified in place.
-        scope: Module, as spelled by the exporter.
+        scope: Path of the module.
 
     Raises:
-        ProgramError: The exporter recorded no node of this module.
+        ProgramError: No node is of this module.
     """
     graph = model.graph
-    own = {index for index, node in enumerate(graph.node) if scope in scopes_of(node)}
+    own = {index for index, node in enumerate(graph.node) if scope_of(node).startswith(f"{scope}.")}
     if not own:
-        raise ProgramError(f"the export names no node of {scope!r}; it cannot be timed alone")
-    own |= _between(graph, own)
+        raise ProgramError(f"the graph names no node of {scope!r}; it cannot be timed alone")
     types = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
     made = {name: index for index, node in enumerate(graph.node) for name in node.output}
     kept = _with_sizes(graph, own, made, types)
@@ -53,22 +67,6 @@ def cut(model: onnx.ModelProto, scope: str) -> None:
     replace_entries(graph.input, inputs)
     replace_entries(graph.output, outputs)
     replace_entries(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in set(taken)])
-
-
-def _between(graph: onnx.GraphProto, own: set[int]) -> set[int]:
-    """Nodes on a path between two nodes of the module: the exporter's rewriting drops the origin of some nodes."""
-    behind, before = set(own), set(own)
-    reached = {name for index in own for name in graph.node[index].output}
-    for index, node in enumerate(graph.node):
-        if reached.intersection(node.input):
-            behind.add(index)
-            reached.update(node.output)
-    needed = {name for index in own for name in graph.node[index].input}
-    for index in reversed(range(len(graph.node))):
-        if needed.intersection(graph.node[index].output):
-            before.add(index)
-            needed.update(graph.node[index].input)
-    return behind & before
 
 
 def _with_sizes(
@@ -91,4 +89,4 @@ def _is_size(value: onnx.ValueInfoProto | None) -> bool:
     if value is None:
         return True
     tensor = value.type.tensor_type
-    return tensor.elem_type in INTEGERS and len(tensor.shape.dim) <= 1
+    return tensor.elem_type in INTEGERS and len(tensor.shape.dim) <= 2

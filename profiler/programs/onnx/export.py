@@ -1,4 +1,8 @@
-"""Decoders of transformers as ONNX graphs with a key/value cache, one graph for prefill and decode."""
+"""Decoders of transformers as ONNX graphs with a key/value cache, by onnxruntime-genai's model builder.
+
+One graph serves prefill and decode. It computes what the builder's own files compute, with two of the builder's
+options: each linear stays a product of its own, so that it can take an adapter, and logits are of the last token only.
+"""
 
 import contextlib
 import io
@@ -14,212 +18,159 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from adaptare.core import ProgramError
 from adaptare.profiler.models.random_model import cache_argument
-from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase, Port, SiteTensors
-from adaptare.profiler.programs.onnx.cut import cut, scopes_of
-from adaptare.profiler.programs.onnx.grow import Growth, UnlikeLayersError, name_weights, turned, write_values
+from adaptare.profiler.programs.onnx.base import (
+    DATA,
+    GENAI,
+    HEAD,
+    MASK,
+    MODEL,
+    OnnxBase,
+    Port,
+    SiteTensors,
+    check_head,
+)
+from adaptare.profiler.programs.onnx.bypass import bypass
+from adaptare.profiler.programs.onnx.cut import cut, end_of_block
 from adaptare.profiler.programs.onnx.session import run_model
-from adaptare.profiler.programs.onnx.surgery import fold_transposes, weight_bytes
+from adaptare.profiler.programs.onnx.surgery import fold_transposes, replace_entries, weight_bytes
 
-OPSET = 20
-# Sizes of the traced example: none is 0 or 1, which torch would treat as constants, and no two are equal.
-EXAMPLE = {"batch": 2, "tokens": 5, "past": 7}
-# Sizes at which an export is compared with torch; none was traced.
+# Sizes at which an export is compared with torch.
 CHECKED = (
     {"batch": 1, "tokens": 9, "past": 0},
     {"batch": 1, "tokens": 1, "past": 6},
-    {"batch": 3, "tokens": 2, "past": 4},
+    {"batch": 1, "tokens": 2, "past": 4},
+    {"batch": 3, "tokens": 1, "past": 40},
+    {"batch": 2, "tokens": 23, "past": 0},
 )
-TOLERANCE = 1e-4
+# ONNX Runtime approximates the tanh of Gemma's activation.
+TOLERANCE = 1e-3
+SIZES = {"batch_size": "batch", "sequence_length": "tokens", "past_sequence_length": "past"}
+SIZES |= {"total_sequence_length": "past + tokens"}
+PRODUCT = re.compile(r"/model/(layers\.\d+)/(attn|mlp)/(\w+_proj)/MatMul")
 
 
-def export_decoder(
-    model: PreTrainedModel, folder: Path, *, module: str = "", few: PreTrainedModel | None = None
-) -> OnnxBase:
-    """Exports a decoder into an empty folder: `input_ids` and flat cache in, logits of the last token and cache out.
+def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") -> OnnxBase:
+    """Exports a decoder into an empty folder: tokens, mask and cache in, logits of the last token and cache out.
 
-    Every linear of a decoder layer stays one MatMul with a weight of shape (in, out), so that an adapter can be added
-    later. Batch, tokens and cached positions are dynamic, so one graph serves prefill and decode.
+    Every linear of a decoder layer is one MatMul with a weight of shape (in, out), to which an adapter can be added.
 
     Args:
         model: Model in evaluation mode and fp32.
         folder: Existing empty folder.
-        module: Path of a decoder layer, or of one of its linears, to be cut out and exported alone.
-        few: The same architecture with `grow.LAYERS` layers, whose export is extended to all layers if they are alike;
-            faster, as torch takes seconds for each layer. Its weights are overwritten.
+        module: Path of a decoder layer, or of one of its linears, to be cut out and exported alone; or `HEAD`.
 
     Raises:
-        ProgramError: The outputs of the graph differ from torch's.
+        InputError: The runtime does not compute attention of this head width.
+        ProgramError: The builder does not know the architecture, or the outputs of the graph differ from torch's.
     """
     started = time.monotonic()
-    decoder = _Decoder(model)
-    graph, sites, difference = _grown(decoder, few, folder) or _whole(decoder, folder)
+    check_head(_head_width(model.config))
+    graph = _built(model, folder)
+    sites = _name_sites(graph.graph)
+    onnx.save(graph, folder / MODEL)
+    difference = _difference_from_torch(model, folder / MODEL)
     if not difference <= TOLERANCE:
         raise ProgramError(f"the exported {model.config.model_type} differs from torch by {difference:.2g}")
-    if module:
-        cut(graph, decoder.prefix + module)
+    if module == HEAD:
+        bypass(graph, range(model.config.num_hidden_layers))
+        sites = {}
+    elif module:
+        end_of_block(graph.graph)
+        cut(graph, module)
         sites = {path: tensors for path, tensors in sites.items() if f"{path}.".startswith(f"{module}.")}
     inputs = tuple(port_of(value) for value in graph.graph.input)
-    _forget_origins(graph)
+    del graph.graph.value_info[:]
     onnx.save(graph, folder / MODEL)
     base = OnnxBase(folder, inputs, sites, weight_bytes(graph), difference, time.monotonic() - started)
     base.save()
     return base
 
 
-Exported = tuple[onnx.ModelProto, dict[str, SiteTensors], float]
-"""Graph, sites, and difference from torch."""
+def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
+    """Graph in a folder, as the builder makes it but for names and for transposes of weights."""
+    from onnxruntime_genai.models.builder import create_model, parse_extra_options
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
 
-
-def _whole(decoder: "_Decoder", folder: Path) -> Exported:
-    graph = _traced(decoder, folder)
-    sites = _name_sites(graph, decoder.prefix)
-    onnx.save(graph, folder / MODEL)
-    return graph, sites, _difference_from_torch(decoder, folder / MODEL)
-
-
-def _grown(decoder: "_Decoder", few: PreTrainedModel | None, folder: Path) -> Exported | None:
-    """The export of `few` with the layers and weights of the decoder; `None` if that is not the same model."""
-    if few is None:
-        return None
-    random = torch.Generator().manual_seed(0)
-    for weight in few.parameters():  # equal weights would become one constant
-        weight.data.copy_(torch.rand(weight.shape, generator=random))
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        exported = _Decoder(few)
-        graph = _traced(exported, Path(place))
-        name_weights(graph, exported.weights(), Path(place))
-        sites = _name_sites(graph, decoder.prefix)
+    # Families whose linears are fused stay so.
+    fused = str(hasattr(model.get_submodule("model.layers.0.self_attn"), "qkv_proj"))
+    options = [f"fuse_qkv={fused}", f"fuse_mlp_gate_up={fused}", "prune_lm_head=True", "windowed_kv_cache=False"]
+    with tempfile.TemporaryDirectory(dir=folder) as place, _quiet():
+        source, cache = f"{place}/source", f"{place}/cache"
+        model.save_pretrained(source)
+        # The builder copies a tokenizer, and models of sizes alone have none.
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel())).save_pretrained(source)
         try:
-            sites = Growth(graph, decoder.layers).apply(sites)
-            write_values(graph, _values(decoder, sites), Path(place), folder / DATA)
-        except UnlikeLayersError:
-            return None
-        onnx.save(graph, folder / MODEL)
-    difference = _difference_from_torch(decoder, folder / MODEL)
-    return (graph, sites, difference) if difference <= TOLERANCE else None
-
-
-def _traced(decoder: "_Decoder", folder: Path) -> onnx.ModelProto:
-    """Graph in a folder, as torch exports it but for transposes of weights."""
-    dynamic = torch.export.Dim.DYNAMIC
-    cached = tuple({0: dynamic, 2: dynamic} for _ in decoder.cache_sizes)
-    free = ({0: dynamic, 1: dynamic}, *([cached] if cached else []))
-    outputs = ["logits", *decoder.cache_names("present")]
-    with _quiet():
-        exported = torch.onnx.export(
-            decoder,
-            tuple(decoder.example(**EXAMPLE)),
-            input_names=decoder.input_names,
-            output_names=outputs,
-            dynamic_shapes=free,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-        if exported is None:
-            raise ProgramError(f"torch does not export {decoder.model.config.model_type}")
-        exported.save(folder / MODEL, external_data=True)
+            arguments = (None, source, str(folder), "fp32", "cpu", cache)
+            parsed = parse_extra_options(*arguments, options)
+            _complete(parsed["hf_details"]["hf_config"])
+            create_model(*arguments, **parsed)
+        except NotImplementedError as error:
+            raise ProgramError(f"onnxruntime-genai does not build {model.config.model_type}: {error}") from error
+    for file in [file for file in folder.iterdir() if file.name not in (MODEL, DATA, GENAI)]:
+        file.unlink()
     graph = onnx.load(folder / MODEL, load_external_data=False)
+    del graph.metadata_props[:]
     fold_transposes(graph, folder / DATA)
-    _name_sizes(graph.graph)
+    _tidy(graph.graph, head_width=_head_width(model.config))
     return graph
 
 
-def _values(decoder: "_Decoder", sites: Mapping[str, SiteTensors]) -> dict[str, NDArray[np.float32]]:
-    """Weights of a decoder by the names of initializers: as `name_weights` gives them, and those of sites."""
-    values = decoder.weights()
-    of_sites = {tensors.weight: values[f"{decoder.prefix}{path}.weight"].T for path, tensors in sites.items()}
-    return {**values, **{turned(name): value.T for name, value in values.items()}, **of_sites}
+def _complete(config: PreTrainedConfig) -> None:
+    """Fills in what the builder expects of a config: a last token, and rotary embeddings as in transformers 4."""
+    if (
+        getattr(config, "original_max_position_embeddings", None)
+        and config.rope_parameters.get("rope_type") == "default"
+    ):
+        config.original_max_position_embeddings = config.max_position_embeddings
+    config.eos_token_id = 0 if config.eos_token_id is None else config.eos_token_id
+    if "full_attention" in config.rope_parameters:
+        config.rope_local_base_freq = config.rope_parameters["sliding_attention"]["rope_theta"]
+        config.rope_parameters = config.rope_parameters["full_attention"]
+        config.rope_theta = config.rope_parameters["rope_theta"]
 
 
-class _Decoder(nn.Module):
-    """Flat tensors as inputs and outputs, as required by an ONNX graph."""
-
-    prefix = "model."
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-        self.eval()
-        config = model.config
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self.layers = config.num_hidden_layers
-        self.cache_sizes = [(kv_heads, head)] * (2 * self.layers)
-
-    def weights(self) -> dict[str, NDArray[np.float32]]:
-        """Every parameter by its name; tied ones have several."""
-        return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
-
-    def cache_names(self, prefix: str) -> list[str]:
-        """Names of the cache's tensors, in order."""
-        return [f"{prefix}.{layer}.{half}" for layer in range(self.layers) for half in ("key", "value")]
-
-    @property
-    def input_names(self) -> list[str]:
-        """Names of the inputs, in order."""
-        return ["input_ids", *self.cache_names("past")]
-
-    def forward(self, input_ids: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """Logits of the last token, shape (batch, 1, vocabulary), and the grown cache."""
-        # Without a config every layer keeps all positions; sliding windows are masked, not truncated.
-        cache = DynamicCache()
-        for layer in range(len(past) // 2):
-            cache.update(past[2 * layer], past[2 * layer + 1], layer)
-        arguments = {"input_ids": input_ids, "use_cache": True, "logits_to_keep": 1}
-        logits = self.model(**arguments, **{cache_argument(self.model): cache}).logits
-        return (logits, *(half for layer in cache.layers for half in (layer.keys, layer.values)))
-
-    def example(self, *, batch: int, tokens: int, past: int) -> list[Tensor]:
-        """Random inputs of these sizes."""
-        random = torch.Generator().manual_seed(0)
-        ids = torch.randint(0, self.model.config.vocab_size, (batch, tokens), generator=random)
-        return [ids, *(torch.randn(batch, kv, past, head, generator=random) for kv, head in self.cache_sizes)]
-
-
-def _name_sites(model: onnx.ModelProto, prefix: str) -> dict[str, SiteTensors]:
-    """Locates the product of every linear in a decoder layer by its module of origin, and names its weight after it."""
-    constants = {initializer.name for initializer in model.graph.initializer}
-    sites, renamed = {}, {}
-    for node in model.graph.node:
-        if node.op_type != "MatMul" or node.input[1] not in constants:
-            continue
-        path = next((scope for scope in reversed(scopes_of(node)) if ".layers." in scope), "").removeprefix(prefix)
-        if not path:
-            continue
-        node.name = path
-        renamed[node.input[1]] = f"{path}.weight"
-        sites[path] = SiteTensors(node.input[0], node.output[0], f"{path}.weight")
-    for initializer in model.graph.initializer:
-        initializer.name = renamed.get(initializer.name, initializer.name)
-    for node in model.graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    return sites
-
-
-def _forget_origins(model: onnx.ModelProto) -> None:
-    """Removes the origin of nodes, and the types of intermediate tensors, which runtimes infer."""
-    graph = model.graph
-    for noted in (graph, *graph.node, *graph.input, *graph.output):
-        del noted.metadata_props[:]
-    del graph.value_info[:]
-
-
-def _name_sizes(graph: onnx.GraphProto) -> None:
-    """Names the dynamic sizes `batch`, `tokens` and `past`, replacing torch's symbols for them."""
-    names = {graph.input[0].type.tensor_type.shape.dim[0].dim_param: "batch"}
-    names[graph.input[0].type.tensor_type.shape.dim[1].dim_param] = "tokens"
-    names.update({port.type.tensor_type.shape.dim[2].dim_param: "past" for port in graph.input[1:]})
+def _tidy(graph: onnx.GraphProto, *, head_width: int) -> None:
+    """Names sizes as ports do, sorts the cache by layers, and leaves out empty inputs that older runtimes refuse."""
+    for values in (graph.input, graph.output):
+        replace_entries(values, sorted(values, key=_position))
     for value in (*graph.input, *graph.output, *graph.value_info):
         for size in value.type.tensor_type.shape.dim:
-            if size.dim_param:
-                size.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), size.dim_param)
+            if size.dim_param == "kv_cache_dim":
+                size.dim_value = head_width
+            elif size.dim_param:
+                size.dim_param = SIZES.get(size.dim_param, size.dim_param)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            while names and not names[-1]:
+                del names[-1]
+
+
+def _position(value: onnx.ValueInfoProto) -> tuple[int, str]:
+    """Place of an input or output: tensors of the cache come last, layer by layer, keys before values."""
+    numbered = re.search(r"\.(\d+)\.(\w+)", value.name)
+    return (int(numbered[1]), numbered[2]) if numbered else (-1, "" if value.name == "input_ids" else value.name)
+
+
+def _name_sites(graph: onnx.GraphProto) -> dict[str, SiteTensors]:
+    """Names the product of each linear in a decoder layer, and its weight, by the path of its module."""
+    sites, renamed = {}, {}
+    for node in graph.node:
+        if found := PRODUCT.fullmatch(node.name):
+            path = f"model.{found[1]}.{'self_attn' if found[2] == 'attn' else 'mlp'}.{found[3]}"
+            renamed[node.input[1]] = f"{path}.weight"
+            node.name = path
+            sites[path] = SiteTensors(node.input[0], node.output[0], f"{path}.weight")
+    for initializer in graph.initializer:
+        initializer.name = renamed.get(initializer.name, initializer.name)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return sites
 
 
 def port_of(value: onnx.ValueInfoProto) -> Port:
@@ -229,31 +180,51 @@ def port_of(value: onnx.ValueInfoProto) -> Port:
     return Port(value.name, dtype, tuple(size.dim_param or size.dim_value for size in tensor.shape.dim))
 
 
-def _difference_from_torch(decoder: _Decoder, file: Path) -> float:
+def _difference_from_torch(model: PreTrainedModel, file: Path) -> float:
+    """Largest difference of the logits at all checked sizes, relative to the largest logit."""
     differences = []
+    random = torch.Generator().manual_seed(0)
     for sizes in CHECKED:
+        batch, tokens, past = sizes["batch"], sizes["tokens"], sizes["past"]
+        ids = torch.randint(0, model.config.vocab_size, (batch, past + tokens), generator=random)
         with torch.inference_mode():
-            example = decoder.example(**sizes)
-            if sizes["past"]:
-                # A cache that the model computed: a random one would amplify rounding errors.
-                example[1:] = decoder(*decoder.example(batch=sizes["batch"], tokens=sizes["past"], past=0))[1:]
-            expected = decoder(*example)[0].numpy()
-        inputs: Mapping[str, Any] = {
-            name: tensor.numpy() for name, tensor in zip(decoder.input_names, example, strict=True)
-        }
+            expected = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits.numpy()
+            cache = _cache(model, ids[:, :past])
+        inputs: Mapping[str, Any] = {"input_ids": ids[:, past:].numpy(), MASK: np.ones_like(ids), **cache}
         ours = run_model(file, inputs)[0]
         differences.append(float(np.max(np.abs(ours - expected)) / max(1.0, np.max(np.abs(expected)))))
     return max(differences)
 
 
+def _cache(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
+    """Keys and values of a prefill by the names of inputs; each has the shape (batch, heads, positions, head)."""
+    cache = DynamicCache()  # without a config every layer keeps all positions: windows are masked in the graph
+    if ids.shape[1]:
+        model(input_ids=ids, use_cache=True, **{cache_argument(model): cache})
+        halves = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
+    else:
+        empty = np.zeros((len(ids), model.config.num_key_value_heads, 0, _head_width(model.config)), np.float32)
+        halves = [(empty, empty)] * model.config.num_hidden_layers
+    named = zip(("key", "value"), zip(*halves, strict=True), strict=True)
+    return {f"past_key_values.{layer}.{half}": value for half, values in named for layer, value in enumerate(values)}
+
+
+def _head_width(config: PreTrainedConfig) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses the warnings and log output of the exporter."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    """Suppresses warnings, log output, progress bars and prints of the builder."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+        logging.disable(level)

@@ -26,7 +26,7 @@ def write_narrow(base: OnnxBase, parts: Mapping[str, Part], file: Path, *, left_
     """
     model = load_graph(base)
     if left_out:
-        bypass(model, base, left_out)
+        bypass(model, left_out)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     weights: dict[str, NDArray[Any]] = {}
     for path, part in parts.items():

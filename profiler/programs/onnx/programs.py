@@ -19,7 +19,7 @@ from adaptare.profiler.programs.builders import (
     embedding_bytes,
     name_of,
 )
-from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase, Port, adapter_inputs
+from adaptare.profiler.programs.onnx.base import MASK, MODEL, OnnxBase, Port, adapter_inputs, check_head
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
 from adaptare.profiler.workloads.adapter_weights import random_adapter
@@ -59,6 +59,7 @@ class OnnxPrograms:
         workload.shape.check_positions(workload.positions)
         if workload.dtype != "float32":
             raise InputError(f"ONNX programs are made in float32, not {workload.dtype}; quantise the base instead")
+        check_head(workload.shape.head_dim)
         if workload.configuration.kind != "lora":
             raise InputError(
                 "DoRA is not put into ONNX graphs: each call would have to compute the lengths of the rows of W + B A; "
@@ -231,8 +232,8 @@ def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json]) -> Fe
 def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
     made: dict[str, Json] = {"dtype": port.dtype, "shape": shape}
     seed = zlib.crc32(port.name.encode())
-    if port.dtype == "bool":
-        return {**made, "constant": True}
+    if port.name == MASK:
+        return {**made, "constant": 1}
     if port.dtype.startswith("int"):
         return {**made, "integers": vocabulary, "seed": seed}
     return {**made, "uniform": 3**0.5, "seed": seed}  # standard deviation 1

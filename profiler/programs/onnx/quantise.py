@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.core.quantisation import BLOCK, QUANTISATIONS
-from adaptare.profiler.programs.onnx.base import MODEL, OnnxBase
+from adaptare.profiler.programs.onnx.base import GENAI, MODEL, OnnxBase
 from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
 
 # Activations are rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
@@ -27,6 +28,8 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
     started = time.monotonic()
     quantise(onnx.load(base.model), folder / MODEL, quantisation)
     size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
+    if (base.folder / GENAI).exists():
+        shutil.copyfile(base.folder / GENAI, folder / GENAI)
     elapsed_s = time.monotonic() - started
     replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
 

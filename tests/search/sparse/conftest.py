@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 RANKS = (2, 4, 6)
 SIZES: dict[str, dict[str, Any]] = {
     # Nine heads that share three; 72 is no multiple of the blocks of 32.
-    "llama": {"hidden_size": 72, "intermediate_size": 160, "num_attention_heads": 9, "num_key_value_heads": 3},
+    "llama": {
+        "hidden_size": 72,
+        "intermediate_size": 160,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 16,
+    },
     # Normed queries and keys, whose heads are wider than the model.
     "qwen3": {
         "hidden_size": 64,

@@ -1,0 +1,119 @@
+"""Graphs that adaptare makes against those of onnxruntime-genai's model builder: nodes, bytes, seconds of calls.
+
+python benchmarks/graphs.py [--json] [--blocks 6] [--before FILE.onnx] [--only fp32 int4] [--files FOLDER]
+
+SmolLM2-135M, one thread. The builder's files are made with its own command and defaults (for int4: activations rounded
+to 8 bits, as `--extra_options accuracy_level=4`). Every block starts one plain process for each file, in random order
+(`stock_onnx_process.py`); only what was measured within a block is compared. Ratios of medians have 95 % intervals of
+Student's t over the blocks. `--before` adds an fp32 graph of another export, for example of an earlier version.
+
+The builder computes logits of every position in a prefill, and adaptare of the last one, so its prefill takes longer.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from scipy import stats
+
+from adaptare.profiler import Workload, open_model
+from adaptare.profiler.programs.onnx.bases import OnnxBases
+
+MODEL, LEVEL = "smollm2-135m", 0.95
+PRECISIONS = {"fp32": "none", "int4": "int4"}
+CELLS = {
+    "decode after 64": ("--tokens", "1", "--past", "64", "--calls", "30"),
+    "decode after 1024": ("--tokens", "1", "--past", "1024", "--calls", "20"),
+    "decode after 4096": ("--tokens", "1", "--past", "4096", "--calls", "10"),
+    "prefill of 64": ("--tokens", "64", "--calls", "8"),
+    "prefill of 512": ("--tokens", "512", "--calls", "3", "--warm-up", "1"),
+}
+PROCESS = Path(__file__).parent / "stock_onnx_process.py"
+
+
+def built(source: Path, precision: str, folder: Path) -> Path:
+    """The file that the builder's own command makes."""
+    target = folder / f"builder-{precision}"
+    if not (target / "model.onnx").exists():
+        words = ["-i", str(source), "-o", str(target), "-p", precision, "-e", "cpu", "-c", str(folder / "cache")]
+        if precision == "int4":
+            words += ["--extra_options", "accuracy_level=4"]
+        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return target / "model.onnx"
+
+
+def described(file: Path) -> dict[str, int]:
+    graph = onnx.load(file, load_external_data=False).graph
+    data = file.with_name(f"{file.name}.data")
+    return {"nodes": len(graph.node), "bytes": file.stat().st_size + (data.stat().st_size if data.exists() else 0)}
+
+
+def seconds(file: Path, cell: str) -> float:
+    done = subprocess.run(
+        [sys.executable, str(PROCESS), str(file), *CELLS[cell]], check=True, capture_output=True, text=True
+    )
+    return float(json.loads(done.stdout)["median_s"])
+
+
+def compared(files: Mapping[str, Path], cell: str, blocks: int) -> dict[str, Any]:
+    """Seconds of every file, and its ratio to the builder's with an interval."""
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(blocks):
+        order = random.permutation(list(files))
+        rows.append({name: seconds(files[name], cell) for name in order})
+    found: dict[str, Any] = {}
+    for name in files:
+        ratios = np.log([row[name] / row["builder"] for row in rows])
+        half = stats.t.ppf((1 + LEVEL) / 2, blocks - 1) * ratios.std(ddof=1) / blocks**0.5
+        middle = ratios.mean()
+        interval = [float(np.exp(value)) for value in (middle - half, middle, middle + half)]
+        found[name] = {"median_s": float(np.median([row[name] for row in rows])), "ratio": interval}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--blocks", type=int, default=6, help="at least 4")
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--files", type=Path, help="folder that keeps the builder's files")
+    options = parser.parse_args()
+    if options.blocks < 4:
+        parser.error("--blocks must be at least 4")
+
+    source = open_model(MODEL)
+    bases, result = OnnxBases(weights=source), dict[str, Any]()
+    with tempfile.TemporaryDirectory() as place:
+        folder = options.files or Path(place)
+        for precision in options.only:
+            ours = bases.base(Workload(source.shape, quantisation=PRECISIONS[precision]))
+            files = {"builder": built(source.folder, precision, folder), "adaptare": ours.model}
+            if options.before and precision == "fp32":
+                files["before"] = options.before
+            cells = {cell: compared(files, cell, options.blocks) for cell in CELLS}
+            result[precision] = {"files": {name: described(file) for name, file in files.items()}, "cells": cells}
+    if options.json:
+        print(json.dumps(result))
+        return
+    for precision, found in result.items():
+        for name, file in found["files"].items():
+            print(f"{precision} {name}: {file['nodes']:,} nodes, {file['bytes'] / 1e6:.0f} MB")
+        for cell, rows in found["cells"].items():
+            for name, row in rows.items():
+                lower, middle, upper = row["ratio"]
+                interval, milliseconds = f"[{lower:.3f}, {upper:.3f}]", 1e3 * row["median_s"]
+                print(f"{precision} {cell:18} {name:9} {milliseconds:8.2f} ms {middle:.3f} {interval}")
+
+
+if __name__ == "__main__":
+    main()
