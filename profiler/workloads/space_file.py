@@ -181,7 +181,9 @@ class _Entry:
         optional = {"tie"} if kind.of_linears else set() if kind.presence else {"layers", "tie"}
         if not needed <= set(self.content) <= needed | optional:
             may = f", may have {_listed(optional)}" if optional else ""
-            raise InputError(f"{self.where}: needs {_listed(needed)}{may}, nothing else; has {_shown(self.content)}")
+            raise InputError(
+                f"{self.where}: needs {_listed(needed)}{may}, nothing else; has {dict(self.content)!r:.200}"
+            )
 
     def _choices(self, name: str, kind: Kind) -> tuple[int, ...]:
         numbers, least = self.content[name], max(kind.least, int(kind.presence))
@@ -232,10 +234,6 @@ def even_order(layers: int) -> tuple[int, ...]:
         order.append(max(inner, key=lambda layer: (min(abs(layer - other) for other in gone), layer)))
         inner.remove(order[-1])
     return (*order, *dict.fromkeys((layers - 1, 0)))
-
-
-def _shown(content: Mapping[str, Any]) -> str:
-    return f"{dict(content)!r:.200}"
 
 
 def _listed(names: set[str]) -> str:

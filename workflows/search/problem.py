@@ -21,7 +21,7 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms import algorithm_named, may_be_screened
-from adaptare.search.budget import Candidate
+from adaptare.search.budget import Budget, Candidate
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
@@ -33,16 +33,16 @@ class ValueOfBase:
     """Predicts the value of the base for any ranks, because an adapter that exists only merged costs nothing.
 
     Args:
-        value: Value of the base, such as its latency.
+        base_value: Value of the base, such as its latency.
         unit: SI unit of the value.
     """
 
-    value: float
+    base_value: float
     unit: str
 
     def predict(self, codes: Points, dimensions: tuple[Dimension, ...], /) -> Prediction:
         """The same value for every row of codes."""
-        same = np.full(len(codes), self.value)
+        same = np.full(len(codes), self.base_value)
         return Prediction(same, same, same, np.zeros(len(codes), dtype=np.bool_))
 
 
@@ -53,8 +53,6 @@ class Problem:
     Args:
         objective: Loss to minimise, and expensive to evaluate.
         predictor: Predictor of the limited quantity.
-        bound: Largest allowed value.
-        base: Value of the base without adapter.
         mode: Application mode of the configurations.
         seed: Seed of algorithms and repairs.
     """
@@ -62,8 +60,7 @@ class Problem:
     space: Space
     objective: Objective
     predictor: FittedPredictor | ValueOfBase
-    bound: float
-    base: float
+    budget: Budget
     mode: Mode
     seed: int
     feedback: Feedback
@@ -71,7 +68,8 @@ class Problem:
     @property
     def limit(self) -> Limit:
         """Limit on the upper end of the prediction."""
-        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), self.bound)
+        bound = self.budget.bound(self.predictor.base_value)
+        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), bound)
 
     def run(
         self,
@@ -114,8 +112,8 @@ class Problem:
     def winners(self, front: Front, n: int) -> list[Configuration]:
         """Configurations with the lowest loss within the limit, and within smaller parts of it; see `pick_winners`."""
         # Below the base, the fastest member takes the place of the base.
-        lowest = min([self.base, *(one.upper[0] for one in front.members if self.space.cuts_base)])
-        return [one.configuration for one in pick_winners(front, n, base=lowest, bound=self.bound)]
+        lowest = min([self.predictor.base_value, *(one.upper[0] for one in front.members if self.space.cuts_base)])
+        return [one.configuration for one in pick_winners(front, n, base=lowest, bound=self.limit.bound)]
 
     def choice(self, name: str, configuration: Configuration) -> Choice:
         """Row of a configuration, with its prediction."""

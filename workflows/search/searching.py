@@ -160,8 +160,8 @@ def _searched(
     answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
     return SearchResult(
         budget=request.budget,
-        limit=problem.bound,
-        base=problem.base,
+        limit=limit.bound,
+        base=predictor.base_value,
         level=predictor.level,
         origin=predictor.origin,
         place=place_of(adaptation.task.model_name, predictor),
@@ -185,7 +185,6 @@ def _problem(
 ) -> Problem:
     """Raises `InputError` if the predictor is of another base."""
     template, space = predictor.template, super_adapter.space
-    bound = request.budget.bound(predictor.base_value)
     check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
     if template.in_weights and fills_zeros(super_adapter.sub_adapter(space.decode(super_adapter.largest))):
         raise InputError(
@@ -196,12 +195,12 @@ def _problem(
         feedback.note(f"latencies are of {template.dtype} weights, losses and files of {TRAINED_IN}")
     if space.cuts_base and template.in_weights:
         space = space.at_largest_ranks
-    mode, base = template.mode, predictor.base_value
+    mode: Mode = template.mode
     timing: FittedPredictor | ValueOfBase = predictor
     if not super_adapter.layer.separable:
-        mode, timing = _merged_mode(adaptation), ValueOfBase(base, predictor.unit)
+        mode, timing = _merged_mode(adaptation), ValueOfBase(predictor.base_value, predictor.unit)
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
-    return Problem(space, validation, timing, bound, base, mode, request.seed, feedback)
+    return Problem(space, validation, timing, request.budget, mode, request.seed, feedback)
 
 
 def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Choice]:

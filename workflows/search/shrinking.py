@@ -108,8 +108,8 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
         export_adapter(cutter.super_adapter.sub_adapter(winner.configuration, Origin(name=name)), request.output)
     result = SearchResult(
         budget=request.budget,
-        limit=cutter.problem.bound,
-        base=cutter.problem.base,
+        limit=cutter.problem.limit.bound,
+        base=fitted.base_value,
         level=fitted.level,
         origin=fitted.origin,
         place=place_of(request.base, fitted),
@@ -157,9 +157,8 @@ class Cutter:
         if calibration:
             self._importances.append(SumOfSites(loss_lost(super_adapter, calibration), "loss_nats"))
         objective = CompletionLoss(super_adapter, examples.validation) if examples else self._energy
-        space, bound = super_adapter.space, request.budget.bound(predictor.base_value)
-        mode, base = predictor.template.mode, predictor.base_value
-        self.problem = Problem(space, objective, predictor, bound, base, mode, request.seed, feedback)
+        space, mode = super_adapter.space, predictor.template.mode
+        self.problem = Problem(space, objective, predictor, request.budget, mode, request.seed, feedback)
 
     def search(self) -> tuple[Choice, list[Choice], int]:
         """The best cut; the original and simpler cuts no slower than it; and the number of evaluated configurations."""
