@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptare.devices import connect
-from adaptare.predictor.intervals.conformal import rows_needed
+from adaptare.predictor.intervals import rows_needed
 from adaptare.profiler import (
     Configuration,
     FixedRounds,

@@ -39,8 +39,7 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
-from adaptare.predictor.intervals.conformal import conformal_half_width
-from adaptare.predictor.intervals.session_spread import session_spread
+from adaptare.predictor.intervals import conformal_half_width, session_spread
 
 LEVEL = 0.9
 REFERENCES = 20

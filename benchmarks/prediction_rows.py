@@ -11,8 +11,8 @@ from scipy import stats
 
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FeatureSet, LatencyPredictor, at_length
-from adaptare.predictor.fitting.sampling import next_rows
-from adaptare.predictor.intervals.session_spread import PRIOR_SD
+from adaptare.predictor.adaptive import next_rows
+from adaptare.predictor.intervals import PRIOR_SD
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
 

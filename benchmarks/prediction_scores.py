@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from adaptare.predictor import FittedPredictor, LatencyPredictor
 from adaptare.predictor.fitting.candidates import BASELINES, SIMPLER, candidates
-from adaptare.predictor.intervals.session_spread import SessionSpread, SessionVariance
+from adaptare.predictor.intervals import SessionSpread, SessionVariance
 from adaptare.profiler import Measurement, Workload
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ from adaptare.core.errors import MissingPackageError
 # Package that may be missing -> extra of adaptare that installs it.
 EXTRAS: Final = {
     **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript", "numpy"), "onnx"),
     **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
     **dict.fromkeys(("aiohttp", "segno"), "browser"),
     "matplotlib": "figures",
@@ -20,8 +20,12 @@ EXTRAS: Final = {
 def missing_package(error: Exception) -> str:
     """Message for an import that failed because an optional package is not installed; empty for other errors."""
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    extra = EXTRAS.get(package)
-    return f"{package} is not installed; install it with: pip install 'adaptare[{extra}]'" if extra else ""
+    return f"{package} is not installed; {advice}" if (advice := advice_to_install(package)) else ""
+
+
+def advice_to_install(package: str) -> str:
+    """Advice to install the extra with a package; empty if there is none."""
+    return f"install it with: pip install 'adaptare[{EXTRAS[package]}]'" if package in EXTRAS else ""
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:

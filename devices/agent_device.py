@@ -3,42 +3,22 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from types import MappingProxyType
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
 from adaptare.core import InputError
 from adaptare.devices.agent_worker import AgentWorker, Check
 from adaptare.devices.contracts import DeviceInfo, WorkerInfo
 from adaptare.devices.transport import CleanedTransport, LocalTransport, Transport
 
-FIRST_CALL = "first_call"
 MASK_DIGITS = "0123456789abcdefABCDEF"
 FIRST_CALLS = ("left-out", "counted")
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class AgentOptions(TypedDict, total=False):
-    """Options of every device behind an agent, as `AgentDevice` describes them."""
-
-    threads: int | None
-    cores: str
-    pin: bool
-    gap_s: float | None
-    first_call: str
-    timeout_s: float
-    memory_bytes: int | None
-    transport: Transport | None
-
-
-class AgentDevice:
-    """Starts agents as workers; every fact about the device comes from the agent.
+    """Options of every device behind an agent.
 
     Args:
-        name: Spelling without transport and options, for example `ort-cpu`.
-        runtime: Class with which the agent loads programs, as `module:class`.
-        options: Passed to its `setup`.
-        spelled: Non-default options, as `name=value`, in addition to those below.
-        described: Options that are always part of `DeviceInfo.options`, in addition to those below.
-        compared: Opens a comparison of each loaded program, which raises `ProgramError` if its outputs are wrong.
         threads: Threads inside one operator; default: the physical cores of the device.
         cores: Processors to run on, as a hexadecimal mask like that of `taskset`: `f0` means processors 4 to 7, the
             large ones of many phones; default: all.
@@ -53,6 +33,33 @@ class AgentDevice:
         transport: Connection to the device; default: this machine.
     """
 
+    threads: int | None
+    cores: str
+    pin: bool
+    gap_s: float | None
+    first_call: str
+    timeout_s: float
+    memory_bytes: int | None
+    transport: Transport | None
+
+
+USUAL = AgentOptions(threads=None, cores="", pin=False, gap_s=None, first_call=FIRST_CALLS[0], timeout_s=120.0)
+USUAL |= AgentOptions(memory_bytes=None, transport=None)
+
+
+class AgentDevice:
+    """Starts agents as workers; every fact about the device comes from the agent.
+
+    Args:
+        name: Spelling without transport and options, for example `ort-cpu`.
+        runtime: Class with which the agent loads programs, as `module:class`.
+        options: Passed to its `setup`.
+        spelled: Non-default options, as `name=value`, in addition to those of `AgentOptions`.
+        described: Options that are always part of `DeviceInfo.options`, in addition to those of `AgentOptions`.
+        compared: Opens a comparison of each loaded program, which raises `ProgramError` if its outputs are wrong.
+        given: The options.
+    """
+
     def __init__(
         self,
         *,
@@ -62,41 +69,23 @@ class AgentDevice:
         spelled: Mapping[str, str] = NONE,
         described: Mapping[str, str] = NONE,
         compared: Callable[[], AbstractContextManager[Check | None]] = nullcontext,
-        threads: int | None = None,
-        cores: str = "",
-        pin: bool = False,
-        gap_s: float | None = None,
-        first_call: str = FIRST_CALLS[0],
-        timeout_s: float = 120.0,
-        memory_bytes: int | None = None,
-        transport: Transport | None = None,
+        **given: Unpack[AgentOptions],
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1, not {threads}")
-        if cores.strip(MASK_DIGITS):
-            raise InputError(f"cores must be a hexadecimal mask as of taskset, for example f0, not {cores!r}")
-        if timeout_s <= 0:
-            raise InputError(f"timeout_s must be above 0, not {timeout_s}")
-        if memory_bytes is not None and memory_bytes < 1:
-            raise InputError(f"memory_bytes must be at least 1, not {memory_bytes}")
-        if gap_s is not None and gap_s < 0:
-            raise InputError(f"gap_s must be at least 0, not {gap_s}")
-        if first_call not in FIRST_CALLS:
-            raise InputError(f"first_call must be one of {', '.join(FIRST_CALLS)}, not {first_call!r}")
-        self._transport = transport or LocalTransport()
+        own: AgentOptions = {**USUAL, **given}
+        for option, is_right, rule in (
+            ("threads", own["threads"] is None or own["threads"] >= 1, "at least 1"),
+            ("cores", not own["cores"].strip(MASK_DIGITS), "a hexadecimal mask as of taskset, for example f0"),
+            ("timeout_s", own["timeout_s"] > 0, "above 0"),
+            ("memory_bytes", own["memory_bytes"] is None or own["memory_bytes"] >= 1, "at least 1"),
+            ("gap_s", own["gap_s"] is None or own["gap_s"] >= 0, "at least 0"),
+            ("first_call", own["first_call"] in FIRST_CALLS, f"one of {', '.join(FIRST_CALLS)}"),
+        ):
+            if not is_right:
+                raise InputError(f"{option} must be {rule}, not {dict(own)[option]!r}")
+        self._own, self._runtime, self._options, self._compared = own, runtime, dict(options), compared
+        self._transport = own["transport"] or LocalTransport()
         self._name = f"{self._transport.name}/{name}" if self._transport.name else name
-        self._runtime = runtime
-        self._options = dict(options)
-        self._spelled = {**self._transport.options, **spelled}
-        self._described = dict(described)
-        self._compared = compared
-        self._threads = threads
-        self._cores = cores
-        self._pin = pin
-        self._gap_s = gap_s
-        self._first_call = first_call
-        self._timeout_s = timeout_s
-        self._memory_bytes = memory_bytes
+        self._spelled, self._described = {**self._transport.options, **spelled}, dict(described)
         self._facts: WorkerInfo | None = None
 
     def __repr__(self) -> str:
@@ -126,23 +115,24 @@ class AgentDevice:
     def open(self) -> Iterator[AgentWorker]:
         """Starts an agent. Raises `InputError` if the device does not support the options."""
         with self._transport.linked(self._runtime) as link, self._compared() as check:
-            worker = AgentWorker(link, timeout_s=self._timeout_s, check=check)
+            worker = AgentWorker(link, timeout_s=self._own["timeout_s"], check=check)
             with closing(worker):
                 worker.hello(
-                    threads=self._threads or 0,
-                    pin=self._pin,
-                    cores=self._cores,
-                    gap_s=self._gap_s,
+                    threads=self._own["threads"] or 0,
+                    pin=self._own["pin"],
+                    cores=self._own["cores"],
+                    gap_s=self._own["gap_s"],
                     options=self._options,
-                    memory_bytes=self._memory_bytes or 0,
+                    memory_bytes=self._own["memory_bytes"] or 0,
                 )
                 self._facts = worker.info
                 yield worker
 
     def _identity(self, facts: WorkerInfo) -> DeviceInfo:
-        own = {"cores": self._cores} if self._cores else {}
-        own |= {"pin": yes_or_no(self._pin), "gap_s": f"{facts.gap_s:g}", FIRST_CALL: self._first_call}
-        usual = {"pin": "no", FIRST_CALL: FIRST_CALLS[0]} | ({"gap_s": own["gap_s"]} if self._gap_s is None else {})
+        cores, gap_s, first_call = self._own["cores"], f"{facts.gap_s:g}", self._own["first_call"]
+        own = {"cores": cores} if cores else {}
+        own |= {"pin": yes_or_no(self._own["pin"]), "gap_s": gap_s, "first_call": first_call}
+        usual = {"pin": "no", "first_call": FIRST_CALLS[0]} | ({"gap_s": gap_s} if self._own["gap_s"] is None else {})
         spelled = {**self._spelled, **{name: value for name, value in own.items() if usual.get(name) != value}}
         options = ",".join(f"{option}={value}" for option, value in {"threads": facts.threads, **spelled}.items())
         return DeviceInfo(

@@ -22,7 +22,6 @@ from adaptare.core import (
 )
 from adaptare.devices.contracts import USUAL_CACHE_BYTES, AttributedCall, Loaded, OperatorTime, WorkerInfo
 from adaptare.devices.machine_facts import ENERGY, EVERYTHING, MachineFacts
-from adaptare.devices.onnx_refusals import advised
 from adaptare.devices.program import Program
 from adaptare.devices.transport import Link
 
@@ -34,6 +33,8 @@ LEAST_BYTES = 64 * 2**20
 # A request longer than the pipe's buffer blocks until the agent reads it.
 HELD_BY_A_PIPE = 4096
 DRAINED_S = 1.0
+# Facts about a loaded program that a reply has as they are.
+COPIED = ("resident_bytes", "load_s", "providers", "bind_s", "first_call_s", "peak_bytes")
 KEPT_STDERR_LINES = 50
 KEPT_LINE_CHARACTERS = 500
 
@@ -42,7 +43,6 @@ class AgentWorker:
     """One agent process behind a pipe.
 
     Args:
-        link: Starts the agent and transfers files to it.
         timeout_s: Limit for the agent to read a request, and then to answer it; after that it counts as hung and is
             killed.
         check: Called with each loaded program; if it raises, the program is unloaded.
@@ -73,9 +73,11 @@ class AgentWorker:
             raise DeviceError(f"the worker could not be started with {link.command[0]!r}: {error}") from error
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stderr: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
+        streams = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._streams = [stream for stream in streams if stream is not None]
         self._drains = [
-            threading.Thread(target=self._drain_replies, args=(self._process.stdout,), daemon=True),
-            threading.Thread(target=self._drain_stderr, args=(self._process.stderr,), daemon=True),
+            threading.Thread(target=drain, args=(stream,), daemon=True)
+            for drain, stream in zip((self._drain_replies, self._drain_stderr), self._streams[1:], strict=True)
         ]
         for drain in self._drains:
             drain.start()
@@ -166,15 +168,10 @@ class AgentWorker:
         )
         loaded = Loaded(
             program_id=program_id,
-            resident_bytes=reply["resident_bytes"],
-            load_s=reply["load_s"],
-            providers=reply["providers"],
             outputs={name: tuple(values) for name, values in reply["outputs"].items()},
-            bind_s=reply["bind_s"],
-            first_call_s=reply["first_call_s"],
-            peak_bytes=reply["peak_bytes"],
             copies=copies,
             host_share=reply.get("host_share", {}),
+            **{name: reply[name] for name in COPIED},
         )
         try:
             if self._check:
@@ -239,7 +236,7 @@ class AgentWorker:
         if not len(seconds) == len(operators) == reply["count"] == calls:
             self._kill()
             raise WorkerDiedError(
-                f"asked for {calls} calls, the worker timed {len(seconds)} and took {len(operators)} apart"
+                f"asked for {calls} calls, the worker timed {len(seconds)} and attributed {len(operators)}"
             )
         return [
             AttributedCall(whole, tuple(OperatorTime(name, *totals) for name, totals in sorted(parts.items())))
@@ -271,20 +268,20 @@ class AgentWorker:
         self._sequence += 1
         timeout_s = times * self._timeout_s
         late = threading.Event()
+        text = ""
         try:
             self._send(json.dumps({"seq": self._sequence, "op": operation, **content}) + "\n", timeout_s, late)
             text = self._replies.get(timeout=min(timeout_s, threading.TIMEOUT_MAX))
-            if late.is_set():
-                raise queue.Empty
-        except (OSError, ValueError, queue.Empty) as error:
-            if not (late.is_set() or isinstance(error, queue.Empty)):
-                raise self._death(operation) from error
+        except queue.Empty:
+            late.set()
+        except (OSError, ValueError):  # the pipe is closed
+            pass
+        if late.is_set():
             self._kill()
-            message = (
+            raise WorkerDiedError(
                 f"no answer to {operation!r} within {timeout_s:g} s; the worker was stopped "
                 "(the option timeout_s of a device waits longer)"
             )
-            raise WorkerDiedError(message) from error
         if not text.endswith("\n"):
             raise self._death(operation)
         reply = _parsed(text)
@@ -298,23 +295,17 @@ class AgentWorker:
 
     def _send(self, line: str, timeout_s: float, late: threading.Event) -> None:
         """Writes a request, with a timeout: one larger than the pipe's buffer blocks until the agent reads it."""
-        stdin = self._process.stdin
-        if stdin is None:
-            raise BrokenPipeError("the pipe is closed")
 
         def give_up() -> None:
             late.set()
             self._end()
 
-        if len(line) <= HELD_BY_A_PIPE:
-            stdin.write(line)
-            stdin.flush()
-            return
         timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), give_up)
-        timer.start()
+        if len(line) > HELD_BY_A_PIPE:
+            timer.start()
         try:
-            stdin.write(line)
-            stdin.flush()
+            self._streams[0].write(line)
+            self._streams[0].flush()
         finally:
             timer.cancel()
 
@@ -345,9 +336,9 @@ class AgentWorker:
         if self._held():  # by a child process of a program
             self._end()
         held = self._held()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in self._streams:
             with contextlib.suppress(OSError):
-                if stream is not None and stream not in held:
+                if stream not in held:
                     stream.close()
 
     def _end(self) -> None:
@@ -358,12 +349,11 @@ class AgentWorker:
             else:
                 self._process.kill()
 
-    def _held(self) -> list[IO[str] | None]:
+    def _held(self) -> list[IO[str]]:
         """Streams that another process has open for writing; they cannot be closed while they are read."""
         for drain in self._drains:
             drain.join(timeout=DRAINED_S)
-        streams = zip(self._drains, (self._process.stdout, self._process.stderr), strict=True)
-        return [stream for drain, stream in streams if drain.is_alive()]
+        return [stream for drain, stream in zip(self._drains, self._streams[1:], strict=True) if drain.is_alive()]
 
 
 def _checked_threads(threads: int, machine: MachineFacts) -> int:
@@ -382,3 +372,24 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return reply if isinstance(reply, dict) else {}
+
+
+# Words of the library -> explanation and advice; the first match counts.
+KNOWN = (
+    (
+        ("is not a registered function/op", "No Op registered for", "Could not find an implementation for"),
+        "this onnxruntime lacks an operator of the program; use a newer or more complete build, or another device",
+    ),
+    (
+        ("Unsupported model IR version", "is till opset", "is under development and support for this is limited"),
+        "this onnxruntime is too old for the program; install a newer one on the device",
+    ),
+)
+
+
+def advised(text: str) -> str:
+    """An error of a program, with advice if it is a refusal that is known."""
+    for words, advice in KNOWN:
+        if any(word in text for word in words):
+            return f"{text}; {advice}"
+    return text

@@ -64,15 +64,11 @@ def ort_native(
     bundle: str = "",
     **options: Unpack[AgentOptions],
 ) -> AgentDevice:
-    """ONNX Runtime through its C API; nothing is installed on the device.
+    """ONNX Runtime through its C API; nothing is installed on the device. Other arguments are as for `ort`.
 
     Args:
-        provider: Full name of the execution provider, as for `ort`.
-        spinning: Lets threads busy-wait for the next operator.
-        flush_denormals: Treats denormal numbers as zero.
         bundle: Folder of the agent in C and its libraries; default: the latest one for the device's system in the
             user's cache, and on this machine one with the installed ONNX Runtime.
-        options: Options of `AgentDevice`.
     """
     sessions, spelled, described = session_options(provider, spinning, flush_denormals)
     return AgentDevice(
@@ -107,11 +103,7 @@ def session_options(
 
 
 def file_form(format: str, shapes: str, style: str) -> dict[str, str]:  # noqa: A002 (as the option is named)
-    """Form of the files that a device reads, without defaults, as options that the builder of programs finds.
-
-    Raises:
-        InputError: A value is unknown, or a style is given for another format than `ort`.
-    """
+    """Form of the files that a device reads, without defaults, as options that the builder of programs finds."""
     for name, value, known in (("format", format, FORMATS), ("shapes", shapes, SHAPES), ("style", style, STYLES)):
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")

@@ -42,7 +42,6 @@ class Feed:
     """One set of inputs for a loaded program, specified so that the worker can create it.
 
     Args:
-        name: Unique within its program.
         arguments: Canonical JSON, passed to the program's `bind`.
         work: Hardware work of one call with these inputs.
     """
@@ -75,8 +74,6 @@ class Program:
         name: Display name; not part of the hash.
         source: `module:factory`, or the name of the main file.
         arguments: Canonical JSON, passed to the factory.
-        feeds: Sets of inputs for timing.
-        files: All files read by loading.
         weight_bytes: Expected increase of the worker's resident memory by loading.
         moved_bytes: Bytes moved by one call without adapter, if one of the next two is given.
         others_bytes: Bytes moved by the rest of its model between two calls. Enough copies are loaded and called in

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,7 +20,6 @@ class Moment:
         clock_s: Virtual time since the device was created, seconds.
         call: Calls of this program since it was loaded.
         opening: Number of earlier workers of the device.
-        program: Hash of the running program.
         switched: True if another program ran just before.
     """
 
@@ -39,6 +38,7 @@ class Noise(Protocol):
         ...
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SimulatedDevice:
     """Simulates `launch_s x launches + max(bytes / bandwidth, flops / compute)`, multiplied by noise.
 
@@ -59,30 +59,20 @@ class SimulatedDevice:
         Williams, Waterman, Patterson 2009, "Roofline: an insightful visual performance model".
     """
 
-    def __init__(
-        self,
-        *,
-        launch_s: float = 2e-6,
-        bandwidth_bytes_s: float = 10e9,
-        compute_flops_s: float = 50e9,
-        noise: Sequence[Noise] = (),
-        seed: int = 0,
-        failures: Mapping[str, Literal["error", "crash"]] | None = None,
-        dies_after_calls: int | None = None,
-        free_bytes: int = 8 * 2**30,
-        power_w: float | None = None,
-    ) -> None:
-        if min(launch_s, bandwidth_bytes_s, compute_flops_s) <= 0:
+    launch_s: float = 2e-6
+    bandwidth_bytes_s: float = 10e9
+    compute_flops_s: float = 50e9
+    noise: Sequence[Noise] = ()
+    seed: int = 0
+    failures: Mapping[str, Literal["error", "crash"]] = field(default_factory=dict)
+    dies_after_calls: int | None = None
+    free_bytes: int = 8 * 2**30
+    power_w: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.launch_s, self.bandwidth_bytes_s, self.compute_flops_s) <= 0:
             raise InputError("launch_s, bandwidth_bytes_s and compute_flops_s must be above 0")
-        self.launch_s = launch_s
-        self.bandwidth_bytes_s = bandwidth_bytes_s
-        self.compute_flops_s = compute_flops_s
-        self.noise = tuple(noise)
-        self.failures = dict(failures or {})
-        self.dies_after_calls = dies_after_calls
-        self.free_bytes = free_bytes
-        self.power_w = power_w
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(self.seed)
         self.clock_s = 0.0
         self.moved_bytes = 0
         self.calls = 0

@@ -13,14 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
+from adaptare.core.lazy_names import advice_to_install
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
 from adaptare.devices.program import ProgramFile
 
 # Variables of every agent: no network, no telemetry.
 AGENT_VARIABLES = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
-# Packages of runtimes, with the extra that installs them.
-EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "numpy": "onnx"}
 # No module has this name.
 NATIVE = "native-agent"
 # A shell answers with this, plus the number of the signal that ended its command.
@@ -36,11 +35,6 @@ def ended_by(code: int) -> str:
     return f"signal {name}" + " (killed from outside, often because memory ran out)" * (name == "SIGKILL")
 
 
-def extra_of(package: str) -> str:
-    """Advice to install the extra with a package; empty if there is none."""
-    return f"install it with: pip install 'adaptare[{EXTRAS[package]}]'" if package in EXTRAS else ""
-
-
 @dataclass(frozen=True)
 class Link:
     """A connection that can start an agent.
@@ -49,7 +43,6 @@ class Link:
         command: Command that starts it, with its replies on standard output.
         bring: Transfers the content of a file into the agent's folder, as `files/DIGEST`.
             Raises `OSError` if that file cannot be transferred, and `DeviceError` if the connection failed.
-        environment: Environment variables of the command.
         cause: Explanation of an exit code of the command.
         install: Advice to install a package where the agent runs; empty if the package is none of its runtime.
     """
@@ -58,7 +51,7 @@ class Link:
     bring: Callable[[ProgramFile], None]
     environment: Mapping[str, str]
     cause: Callable[[int], str] = ended_by
-    install: Callable[[str], str] = extra_of
+    install: Callable[[str], str] = advice_to_install
 
 
 class Transport(Protocol):

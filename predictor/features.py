@@ -18,12 +18,7 @@ Array = NDArray[np.float64]
 
 
 def dimensions_of(template: Workload, kinds: Collection[Kind]) -> tuple[Dimension, ...]:
-    """Ranks of the linears that run, and dimensions of further kinds in the layers that run.
-
-    Args:
-        template: The workloads without their configurations.
-        kinds: Kinds that configurations set.
-    """
+    """Ranks of the linears that run, and dimensions of the given kinds in the layers that run."""
     base = template.base
     ranks = tuple(RANK(site.path) for site in base.scope_sites)
     cuts = sorted((kind for kind in kinds if kind.cuts), key=lambda kind: (kind.presence, kind.name))

@@ -11,13 +11,12 @@ from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length, relative_features
 from adaptare.predictor.features import FeatureSet
-from adaptare.predictor.fitting.error_card import ErrorCard
+from adaptare.predictor.fitting.cross_validation import ErrorCard
 from adaptare.predictor.fitting.training_rows import differences, training_rows
-from adaptare.predictor.intervals.conformal import conformal_half_width, rows_needed
-from adaptare.predictor.intervals.session_spread import SessionSpread
-from adaptare.predictor.prediction import Prediction
+from adaptare.predictor.intervals import SessionSpread, conformal_half_width, rows_needed
 from adaptare.predictor.regressor import LinearRegressor, Regressor
 from adaptare.profiler import Configuration, Measurement, Workload
+from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import LATENCY
 from adaptare.profiler.workloads import Dimension
 
@@ -31,13 +30,33 @@ INTERPOLATED = "interpolated"
 
 
 @dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predicted values of n configurations and the ends of their intervals, in the predictor's unit. Shape (n,) each.
+
+    `upper` is the end that must meet a budget. `extrapolates` is true for a configuration outside the profiled range,
+    where the interval is not valid.
+    """
+
+    mean: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    extrapolates: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def interval(self, row: int) -> Interval:
+        """Predicted value of one configuration."""
+        return Interval(float(self.lower[row]), float(self.mean[row]), float(self.upper[row]))
+
+
+@dataclass(frozen=True, eq=False)
 class FittedPredictor:
-    """Latency of configurations on one device, for workloads that differ only in ranks, widths, depth and length.
+    """Predictor of one device, for workloads that differ only in ranks, widths, depth and length.
 
     A prediction is the predicted ratio to the base times the base's calibrated seconds at `length`.
 
     Args:
-        device: The measured device.
         features: Features of a configuration, with the workload template at the longest fitted length.
         base: Latency of the reference (the workload in the denominator of the ratio) over the length.
         regressor: Regressor of the ratio to the reference; see `relative_features`.
@@ -50,8 +69,7 @@ class FittedPredictor:
         workloads: Hash of each training row's workload.
         length: Tokens of prefill, or cached positions of decode, of the predictions; see `at`.
         scale: Factor on the predicted ratio; see `relevelled`.
-        quantity: The predicted quantity.
-        unit: Its SI unit.
+        quantity: The predicted quantity, in its SI `unit`.
         source: The device from which coefficients were transferred, if any.
         reason: Reason for the choice, one sentence; empty for a loaded predictor, because files do not keep rows.
         rows: See `left_out`; `None` for a loaded predictor.
@@ -133,8 +151,7 @@ class FittedPredictor:
         they are; their even instead of random spacing raises it (`hwgpt-session` of benchmarks/prediction_external.py
         prints the sum of both), so no reference is left out of its scale.
 
-        Raises:
-            InputError: The references are of another device, base or kind of workload, or too few.
+        Raises `InputError` for references of another device, base or kind of workload, and for too few.
         """
         rows = training_rows(references, self.quantity)
         if rows.device != self.device:
@@ -159,10 +176,8 @@ class FittedPredictor:
         """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.
 
         For a curved fit, those of its linear part: knees are specific to one device. Features are physical, so prices
-        are comparable across devices, runtimes and model sizes.
-
-        Raises:
-            InputError: The regressor has no linear part.
+        are comparable across devices, runtimes and model sizes. Raises `InputError` if the regressor has no linear
+        part.
         """
         if not isinstance(self.regressor, LinearRegressor):
             name = type(self.regressor).__name__
@@ -215,10 +230,7 @@ class FittedPredictor:
     def left_out(self) -> tuple[Array, Array, Array, Array]:
         """Ratio of every row: measured, predicted by a fit made and chosen without it, half width; value of the base.
 
-        Shape (n,) each.
-
-        Raises:
-            InputError: The predictor was loaded, and files do not keep rows.
+        Shape (n,) each. Raises `InputError` for a loaded predictor, because files do not keep rows.
         """
         if self.rows is None:
             raise InputError("a loaded predictor does not have its rows; fit it again")

@@ -9,12 +9,17 @@ from adaptare.predictor.base_curve import relative_features
 from adaptare.predictor.estimators.transferred import Transferred
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import FittedPredictor
-from adaptare.predictor.fitting.candidates import BASELINES, TRANSFERRED, candidate_interval, candidates
-from adaptare.predictor.fitting.choice import choose_candidate, reason_for
-from adaptare.predictor.fitting.cross_validation import FOLDS, cross_validate, left_out_ratios
-from adaptare.predictor.fitting.error_card import make_error_card
+from adaptare.predictor.fitting.candidates import (
+    BASELINES,
+    TRANSFERRED,
+    candidate_interval,
+    candidates,
+    choose_candidate,
+    reason_for,
+)
+from adaptare.predictor.fitting.cross_validation import FOLDS, cross_validate, left_out_ratios, make_error_card
 from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training_rows
-from adaptare.predictor.intervals.conformal import rows_needed
+from adaptare.predictor.intervals import rows_needed
 from adaptare.predictor.regressor import Regressor, check_regressor, name_of, registered_class, unfitted
 from adaptare.profiler import Measurement
 from adaptare.profiler.store import LATENCY
@@ -27,16 +32,13 @@ class LatencyPredictor:
     """Settings of a fit; `fit` returns the fitted predictor.
 
     Learns the ratio to the reference, which is robust to changes of the device's speed between sessions, from physical
-    features.
+    features. A fit needs at least `fewest_adapters`.
 
     Args:
         quantity: Measured quantity to predict: latency, or one that a probe measures, such as energy.
         level: Probability with which an interval contains the measured value.
         regressor: Regressor to use instead of a choice between several: an object, or the name of a candidate or of an
             entry point in the group `adaptare.regressors`.
-
-    Attributes:
-        fewest_adapters: Number of adapters below which a fit is refused.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class LatencyPredictor:
     def fit(self, measurements: Sequence[Measurement], *, source: FittedPredictor | None = None) -> FittedPredictor:
         """Fits, evaluates and chooses a regressor; failed and interrupted measurements are left out.
 
+        Widths, depth and length are learned if they differ; the predictor then answers for every length between the
+        shortest and the longest.
+
         Args:
             measurements: Measurements of one device and base, which differ only in ranks, widths, layers left out and
-                length (tokens of prefill, cached positions of decode). Widths, depth and length are learned if they
-                differ; the predictor then answers for every length between the shortest and the longest.
+                length (tokens of prefill, cached positions of decode).
             source: Predictor of another device, runtime, thread count, dtype or size of model, to transfer from: 10 to
                 20 measurements are then enough. It is used only if it lowers the error on held-out rows; `chosen` is
                 then `transferred`.
@@ -97,15 +101,7 @@ class LatencyPredictor:
             spread=session_spread,
             feature_range=np.stack([profiled.min(axis=0), profiled.max(axis=0)]),
             chosen=chosen,
-            error_card=make_error_card(
-                procedure,
-                rows.ratios,
-                rows.groups,
-                others=errors,
-                sessions=rows.sessions,
-                openings=rows.openings,
-                composed=rows.composed,
-            ),
+            error_card=make_error_card(procedure, rows, errors),
             workloads=tuple(workloads),
             length=rows.template.length,
             quantity=self._quantity,

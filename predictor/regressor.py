@@ -73,12 +73,11 @@ def unfitted(regressor: Copied) -> Copied:
 
 
 def left_out_residuals(regressor: Regressor, X: Array, y: Array, apart: NDArray[np.bool_]) -> Array:
-    """Residual of each training row when it and others are left out, all else equal. Shape (n,).
+    """Residual of each training row of a fit when it and others are left out, all else equal. Shape (n,).
 
     A row without which nothing is left is compared with the mean of all.
 
     Args:
-        regressor: Fitted to all of the rows.
         X: Shape (n, n_features).
         y: Shape (n,).
         apart: True if row j is left out when row i is evaluated; true where i = j. Shape (n, n).

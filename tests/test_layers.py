@@ -138,7 +138,7 @@ def test_sub_packages_import_each_other_in_one_direction() -> None:
 
 
 PREDICTOR = (
-    *("regressor", "estimators", "features", "base_curve", "intervals", "fitting", "prediction", "fitted_predictor"),
+    *("regressor", "estimators", "features", "base_curve", "intervals", "fitting", "fitted_predictor"),
     *("latency_predictor", "files", "adaptive"),
 )
 

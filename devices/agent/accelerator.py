@@ -31,7 +31,6 @@ class Accelerator:
 
     Raises:
         AbsentError: There is none, with the line that helps.
-        ModuleNotFoundError: Torch is not installed.
     """
 
     def __init__(self, kind: str, index: int) -> None:
@@ -88,7 +87,7 @@ class Accelerator:
         return facts
 
     def free_bytes(self) -> int:
-        """Memory that programs can still take, including what this process holds in reserve."""
+        """Memory available to programs, including the reserve of this process."""
         if self._kind == "mps":
             return int(self._library.recommended_max_memory() - self._library.driver_allocated_memory())
         reserved, held = self._library.memory_reserved(), self._library.memory_allocated()

@@ -12,11 +12,7 @@ from adaptare.devices.agent.room import is_marked, make_room, note_use
 
 
 class Files:
-    """A folder with `files/HASH` for every file content and `programs/HASH/NAME` for every program.
-
-    Args:
-        folder: Folder on the device.
-    """
+    """A folder with `files/HASH` for every file content and `programs/HASH/NAME` for every program."""
 
     def __init__(self, folder: str) -> None:
         self._folder, self._is_bounded = folder, is_marked(folder)

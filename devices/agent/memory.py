@@ -37,11 +37,7 @@ def mapped_file_bytes() -> int:
 
 
 def forget(file: str) -> bool:
-    """Drops a file from the page cache, as if it had not been read since system start.
-
-    Returns:
-        True on success; False where unsupported. Files mapped by a process stay in the page cache.
-    """
+    """Drops a file from the page cache, unless a process maps it. Returns True on success; False where unsupported."""
     if not hasattr(os, "posix_fadvise"):
         return False
     with open(file, "rb") as opened:

@@ -152,7 +152,6 @@ class OrtModel:
     """A session, with inputs and outputs bound separately for each feed.
 
     Args:
-        session: The session.
         provider: The provider that has to run a node.
         name: Name of its file, for messages.
         place: Folder of the profile where the library cannot report the provider of a node: only the first call is

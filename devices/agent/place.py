@@ -47,7 +47,7 @@ class Host:
         return memory.peak_bytes()
 
     def limit(self, asked_bytes: int, free_bytes: int) -> None:
-        """Makes allocations beyond the limit asked for fail, or beyond what is free on the machine if that is 0."""
+        """Makes allocations beyond the limit fail; if that is 0, beyond the free memory of the machine."""
         self.limit_bytes = asked_bytes or free_bytes
         memory.limit_memory(self.limit_bytes)
 
@@ -93,12 +93,9 @@ class Host:
 
 
 class OnAccelerator:
-    """An accelerator and its memory; the methods are those of `Host`.
+    """An `Accelerator` and its memory; the methods are those of `Host`.
 
     Calls are timed by events on the accelerator, from an idle state to the end of the last kernel.
-
-    Args:
-        accelerator: An `Accelerator`.
     """
 
     def __init__(self, accelerator: Any) -> None:

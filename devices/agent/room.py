@@ -41,12 +41,7 @@ def note_use(path: str) -> None:
 
 
 def make_room(folder: str, needed: Collection[str]) -> None:
-    """Removes contents that were not used for an hour, the oldest first, until the rest is within the bound.
-
-    Args:
-        folder: A cache that is marked, with `files` and `programs`.
-        needed: Names of contents that stay.
-    """
+    """Removes contents that are not `needed` and were not used for an hour, the oldest first, until the rest fits."""
     held = _within(os.path.join(folder, "files"))
     excess = sum(entry.size for entry in held) - _most_bytes(folder, sum(entry.size for entry in held))
     latest_s = time.time() - IN_USE_S
@@ -72,7 +67,7 @@ def _most_bytes(folder: str, held: int) -> int:
 
 
 def _used_s(path: str) -> float:
-    """Time of the last use; that of a file that is gone is now."""
+    """Time of the last use; now, if the file is missing."""
     try:
         return os.lstat(path).st_mtime
     except OSError:

@@ -58,13 +58,7 @@ def after_eviction(evict: Callable[[int], None], restore: Callable[[], None], si
 
 
 class Agent:
-    """Answers one request at a time.
-
-    Args:
-        runtime: Loads and runs programs.
-        files: Program files stored on the device.
-        root: Folder with the files of the system.
-    """
+    """Answers one request at a time; `root` is the folder with the files of the system."""
 
     def __init__(self, runtime: Runtime, files: Files, root: str = "/") -> None:
         self.runtime = runtime

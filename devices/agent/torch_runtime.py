@@ -116,7 +116,6 @@ class TorchModel:
     """A module as created by its factory; all of it runs in torch.
 
     Args:
-        built: What the factory returned.
         captured: Turns a call and its restore function into the replay of a graph; default: calls are not captured.
         compiled: True if the factory compiled it, as a whole.
     """

@@ -8,7 +8,7 @@ import threading
 from io import BufferedRWPair
 
 from adaptare.core import DeviceError
-from adaptare.devices.browser.state import read_state
+from adaptare.devices.browser.transport import read_state
 
 
 def main(name: str) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 from adaptare.core import InputError, ProgramError
 from adaptare.core.content_hash import canonical_json
@@ -19,6 +20,15 @@ BACKENDS = ("wasm", "webgpu")
 TOLERANCE = 1e-4
 # The host computes each output once, so preparation is not worth its time.
 ONCE = canonical_json({"prepared": False})
+
+
+class WebOptions(TypedDict, total=False):
+    """Options of `AgentOptions` that a page supports."""
+
+    threads: int | None
+    gap_s: float | None
+    timeout_s: float
+    memory_bytes: int | None
 
 
 class HostOutputs:
@@ -60,12 +70,9 @@ class HostOutputs:
 
 def ort_web(
     *,
-    threads: int | None = None,
     backend: str = BACKENDS[0],
-    gap_s: float | None = None,
-    timeout_s: float = 120.0,
-    memory_bytes: int | None = None,
     transport: Transport | None = None,
+    **options: Unpack[WebOptions],
 ) -> AgentDevice:
     """Device that runs ONNX files in a page, each as a plain `InferenceSession`; every call copies its inputs.
 
@@ -73,13 +80,9 @@ def ort_web(
     shorter than 100 steps are timed together, and each is given their mean.
 
     Args:
-        threads: Threads inside one operator; default: that of the library, half of the processors, at most 4. A page
-            that is not isolated has one.
         backend: `wasm`, which runs on the processor, or `webgpu`.
-        gap_s: Pause before a program runs after another one, seconds.
-        timeout_s: Limit for one load or run.
-        memory_bytes: Limit of the WebAssembly memory.
-        transport: Connection to the page.
+        options: As for `AgentDevice`. The default of `threads` is that of the library, half of the processors, at most
+            4; a page that is not isolated has one. `memory_bytes` limits the WebAssembly memory.
     """
     if not isinstance(transport, BrowserTransport):
         raise InputError("ort-web runs in a page: start its server (devices serve), and name the device browser:NAME")
@@ -92,11 +95,8 @@ def ort_web(
         spelled={"backend": backend} if backend != BACKENDS[0] else {},
         described={"backend": backend, "timed_steps": "100"},
         compared=HostOutputs().compared,
-        threads=threads,
-        gap_s=gap_s,
-        timeout_s=timeout_s,
-        memory_bytes=memory_bytes,
         transport=transport,
+        **options,
     )
 
 

@@ -14,11 +14,7 @@ class PageLostError(Exception):
 
 
 class PageLink:
-    """Requests to a page, numbered at random, so that no reply can be guessed, kept for later, or given twice.
-
-    Args:
-        socket: WebSocket of the page.
-    """
+    """Requests to a page, numbered at random, so that no reply can be guessed, kept for later, or given twice."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self._socket = socket

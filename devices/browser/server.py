@@ -15,7 +15,7 @@ from aiohttp import web
 
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.browser.page_link import PageLink, PageLostError
-from adaptare.devices.browser.state import ServerState, published, read_state
+from adaptare.devices.browser.transport import ServerState, published, read_state
 from adaptare.devices.browser.web_pages import PUBLIC_FILES, RuntimeFiles, WebPages, local_files
 
 # Requests carry the specification of every input of a program.
@@ -31,7 +31,6 @@ class PageServer:
 
     Args:
         name: Name of the device, which is `browser:NAME`.
-        runtime: Files of ONNX Runtime Web.
         report: Callback that receives a line for the user whenever a page comes or goes.
 
     Raises:
@@ -51,15 +50,12 @@ class PageServer:
         self._url = ""
 
     async def serve(self, *, host: str, port: int, started: Callable[[str], None]) -> None:
-        """Serves until it is cancelled.
+        """Serves until it is cancelled. Raises `InputError` if the address or the port cannot be used.
 
         Args:
             host: Address of this machine for the page; other processes use loopback in any case.
             port: Port for the page; 0: any free one.
             started: Callback that receives the address of the page.
-
-        Raises:
-            InputError: The address or the port cannot be used.
         """
         if host in EVERYWHERE:
             raise InputError(f"the host {host!r} is every address; name the one that the device reaches")

@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,9 +22,9 @@ HASHES: Mapping[str, str] = {
     "ort-wasm-simd-threaded.asyncify.mjs": "sha384-qViEcCGzsR/m8nlQwIsbYh7afN4thuraqFYDQY6huvmoLVoZq/eYawQ1wrv8nnhA",
     "ort-wasm-simd-threaded.asyncify.wasm": "sha384-EPVDLTxuO663dkZO/pcKJF6vOyyfq/5z9FY1oksN0UWFX2ABH4wDDZQHeNoUleWR",
 }
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript"} | {
-    ".wasm": "application/wasm"
-}
+TEXTS = {".html": "html", ".css": "css", ".js": "javascript", ".mjs": "javascript"}
+TYPES = {suffix: f"text/{kind}; charset=utf-8" for suffix, kind in TEXTS.items()} | {".wasm": "application/wasm"}
+FOLDER = Path(__file__).parent / "page"
 PAGE = ("index.html", "page.css", "page.js", "agent.js", "feeds.js")
 # Outputs and times are small; inputs never come from a page.
 LARGEST_MESSAGE_BYTES = 4 * 2**20
@@ -64,11 +63,7 @@ PUBLIC_FILES = RuntimeFiles(PUBLIC, integrity=HASHES)
 
 
 def local_files(folder: Path) -> RuntimeFiles:
-    """Files of an unpacked `npm pack onnxruntime-web`, or of its `dist` folder, in any version with these names.
-
-    Raises:
-        InputError: The folder lacks one.
-    """
+    """Files of an unpacked `npm pack onnxruntime-web`, or of its `dist` folder, in any version. Raises `InputError`."""
     places = (folder, folder / "dist", folder / "package" / "dist")
     place = next((place for place in places if all((place / name).is_file() for name in HASHES)), None)
     if place is None:
@@ -82,9 +77,7 @@ class WebPages:
     """Web application of a page.
 
     Args:
-        name: Name of the device.
         token: First part of every path; other paths are forbidden.
-        runtime: Files of the library.
         joined: Serves an open page until it is closed; is given whether the page is isolated.
     """
 
@@ -94,18 +87,16 @@ class WebPages:
         self._about = {"name": name, "folder": runtime.folder, "integrity": dict(runtime.integrity) or None}
         self._joined = joined
         self._policy = content_policy(runtime)
-        self._page = {file: resources.files(__package__).joinpath("page", file).read_bytes() for file in PAGE}
-        self._runtime = runtime.files
+        self._files = {name: FOLDER / (name or PAGE[0]) for name in ("", *PAGE)}
+        self._files |= {f"runtime/{name}": file for name, file in runtime.files.items()}
         self.application = web.Application(middlewares=[self._guard])
         self.application.on_response_prepare.append(self._add_headers)
         self.application.add_routes(
             [
-                web.get(f"/{token}/", self._page_file),
                 web.get(f"/{token}/device.json", self._about_device),
                 web.get(f"/{token}/socket", self._socket),
                 web.get(f"/{token}/files/{{digest}}", self._brought_file),
-                web.get(f"/{token}/runtime/{{name}}", self._runtime_file),
-                web.get(f"/{token}/{{name}}", self._page_file),
+                web.get(f"/{token}/{{name:.*}}", self._file),
             ]
         )
 
@@ -122,21 +113,15 @@ class WebPages:
         for name, value in {**HEADERS, "Content-Security-Policy": self._policy}.items():
             response.headers.setdefault(name, value)
 
-    async def _page_file(self, request: web.Request) -> web.Response:
-        name = request.match_info.get("name", PAGE[0])
-        if name not in self._page:
+    async def _file(self, request: web.Request) -> web.FileResponse:
+        name = request.match_info["name"]
+        if name not in self._files:
             raise web.HTTPNotFound
-        return web.Response(body=self._page[name], content_type=TYPES[Path(name).suffix], charset="utf-8")
+        file, kept = self._files[name], {"Cache-Control": KEPT} if "/" in name else {}
+        return web.FileResponse(file, headers={"Content-Type": TYPES[file.suffix], **kept})
 
     async def _about_device(self, request: web.Request) -> web.Response:
         return web.json_response(self._about)
-
-    async def _runtime_file(self, request: web.Request) -> web.FileResponse:
-        name = request.match_info["name"]
-        if name not in self._runtime:
-            raise web.HTTPNotFound
-        headers = {"Content-Type": TYPES[Path(name).suffix], "Cache-Control": KEPT}
-        return web.FileResponse(self._runtime[name], headers=headers)
 
     async def _brought_file(self, request: web.Request) -> web.FileResponse:
         file = self.brought.get(request.match_info["digest"])

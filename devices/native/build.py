@@ -2,25 +2,26 @@
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 
 import platformdirs
 
 from adaptare.core import DeviceError, InputError
-from adaptare.devices.native.bundle import AGENT, Bundle, Content, kept_bundles, read_bundle, write_bundle
+from adaptare.devices.native.bundle import AGENT, MANIFEST, Bundle, Content, read_bundle, write_bundle
 from adaptare.devices.native.compiler import Target, compile_agent, target_here
 from adaptare.devices.native.runtime_library import (
     RuntimeLibrary,
     elf_file,
+    fetched_packages,
     fetched_wheel,
     installed_library,
     installed_runtime,
     library_of_file,
     library_of_wheel,
+    system_libraries,
 )
-from adaptare.devices.native.system_libraries import fetched_packages, system_libraries
 
 DEBIAN = "debian"
 
@@ -38,13 +39,11 @@ def build_bundle(
     """Compiles the agent and puts together what a device needs to run it.
 
     Args:
-        target: System of the device.
         folder: Folder of the bundle; default: one in the user's cache, where devices find it.
         agent: The agent, if it was compiled elsewhere.
         headers: Folder with ONNX Runtime's header for C; default: where systems install it.
-        runtime_library: ONNX Runtime's shared library.
-        wheel: Wheel of ONNX Runtime to take it from; default: the installed one if it is for this target, else pip
-            fetches one.
+        wheel: Wheel of ONNX Runtime to take the library from; default: the installed one if it is for this target, else
+            pip fetches one.
         libraries: Folders or Debian packages with the C library and its companions, or `debian` to fetch these
             packages; default: the device has them.
 
@@ -55,7 +54,8 @@ def build_bundle(
     """
     if runtime_library is not None and wheel is not None:
         raise InputError("a library of ONNX Runtime and a wheel that has one are given; give one of them")
-    program = Content(elf_file(agent), f"{agent.name}, given", "Apache-2.0") if agent else _compiled(target, headers)
+    version = f"{agent.name}, given" if agent else f"adaptare {metadata.version('adaptare')}"
+    program = Content(elf_file(agent) if agent else compile_agent(target, headers), version, "Apache-2.0")
     with ExitStack() as stack:
         library = _library(target, runtime_library, wheel, stack)
         contents = {AGENT: program, library.name: library.content}
@@ -64,10 +64,6 @@ def build_bundle(
             packages = stack.enter_context(fetched_packages(target)) if DEBIAN in libraries else []
             contents |= system_libraries([*places, *packages], target)
         return write_bundle(folder, _kept(), target, contents, runtime=library.runtime, library=library.name)
-
-
-def _compiled(target: Target, headers: Path | None) -> Content:
-    return Content(compile_agent(target, headers), f"adaptare {metadata.version('adaptare')}", "Apache-2.0")
 
 
 def _kept() -> Path:
@@ -94,20 +90,19 @@ def _here() -> Target | None:
 
 
 def kept_for(target: Target) -> list[Bundle]:
-    """Bundles for a target in the user's cache, the latest first."""
-    return list(kept_bundles(_kept(), target))
+    """Bundles for a target in the user's cache, the latest first, without those of other versions of adaptare."""
+    bundles = []
+    for manifest in sorted(_kept().glob(f"{target.name}-*/{MANIFEST}"), key=lambda file: -file.stat().st_mtime):
+        with suppress(InputError):
+            bundles.append(read_bundle(manifest.parent))
+    return bundles
 
 
 def bundle_for(target: Target, folder: str = "") -> Bundle:
-    """The bundle for a device.
+    """The bundle in a folder, or the latest one for a target in the user's cache.
 
-    Args:
-        target: System of the device.
-        folder: Folder of the bundle; empty: the latest one in the user's cache, and for the system of this machine one
-            with the installed ONNX Runtime, which is made if needed.
-
-    Raises:
-        InputError: There is none, or it is for another system.
+    For the system of this machine it is one with the installed ONNX Runtime, which is made if needed. Raises
+    `InputError` if there is none, or it is for another system.
     """
     if folder:
         bundle = read_bundle(Path(folder))

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,7 @@ AGENT = "agent"
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A file of a bundle.
-
-    Args:
-        name: File name.
-        bytes: Size.
-        digest: SHA-256 of the content, 64 hex digits.
-        origin: Package and version that it comes from.
-        licence: SPDX expression, or where it is found.
-    """
+    """A file of a bundle: origin is a package and its version, licence an SPDX expression, or where it is found."""
 
     name: str
     bytes: int
@@ -44,7 +36,6 @@ class Bundle:
     """A complete bundle.
 
     Args:
-        folder: Folder of its files.
         target: Name of the kind of system it is for.
         runtime: Name and version of the library, for example `onnxruntime 1.32.0`.
         library: File name of the library.
@@ -75,13 +66,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Content:
-    """A file to put into a bundle.
-
-    Args:
-        data: Its content, or the file that has it.
-        origin: Package and version that it comes from.
-        licence: SPDX expression, or where it is found.
-    """
+    """A file to put into a bundle: its content, or the file that has it; origin and licence as of a `BundleFile`."""
 
     data: bytes | Path
     origin: str
@@ -96,10 +81,7 @@ def write_bundle(
     Args:
         folder: Its folder, which is created; `None`: one below `kept`, named by its content.
         kept: Folder of the bundles that devices find.
-        target: System that it runs on.
         contents: File name -> content. With the target's loader among them, the bundle needs no library of the device.
-        runtime: Name and version of the library.
-        library: File name of the library.
 
     Raises:
         StorageError: The folder is not writable, or has files that are no bundle.
@@ -152,13 +134,3 @@ def read_bundle(folder: Path) -> Bundle:
     if bundle.sources != source_digest():
         raise InputError(f"{str(folder)!r} was made by another version of adaptare; {build}")
     return bundle
-
-
-def kept_bundles(place: Path, target: Target) -> Iterator[Bundle]:
-    """Bundles for a target in the folder that keeps them, the latest first, without those of other versions."""
-    manifests = sorted(place.glob(f"{target.name}-*/{MANIFEST}"), key=lambda file: -file.stat().st_mtime)
-    for manifest in manifests:
-        try:
-            yield read_bundle(manifest.parent)
-        except InputError:
-            continue

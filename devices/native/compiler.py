@@ -19,6 +19,8 @@ INCLUDES = tuple(
     for below in ("onnxruntime", "onnxruntime/core/session", "")
 )
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror")
+# The oldest C library that is supported, which is that of the wheels of ONNX Runtime.
+GLIBC = "2.28"
 LIBRARIES = ("-ldl", "-lpthread", "-lm")
 
 
@@ -27,41 +29,28 @@ class Target:
     """A kind of system.
 
     Args:
-        name: Its name in options.
-        machines: Names that systems of this kind give themselves.
-        triple: Its name for the compiler, with the oldest C library that is supported.
+        processor: Name of its processors for compilers and in wheels.
+        others: Further names that systems of this kind give their processors.
         loader: File name of the dynamic loader.
-        wheel: Platform tag of ONNX Runtime's wheel.
         debian: Debian's name of the architecture.
     """
 
-    name: str
-    machines: tuple[str, ...]
-    triple: str
+    processor: str
+    others: tuple[str, ...]
     loader: str
-    wheel: str
     debian: str
+
+    @property
+    def name(self) -> str:
+        """Its name in options."""
+        return f"{self.processor}-linux"
 
 
 TARGETS = {
     target.name: target
     for target in (
-        Target(
-            "x86_64-linux",
-            ("x86_64", "amd64"),
-            "x86_64-linux-gnu.2.28",
-            "ld-linux-x86-64.so.2",
-            "manylinux_2_28_x86_64",
-            "amd64",
-        ),
-        Target(
-            "aarch64-linux",
-            ("aarch64", "arm64", "armv8l"),
-            "aarch64-linux-gnu.2.28",
-            "ld-linux-aarch64.so.1",
-            "manylinux_2_28_aarch64",
-            "arm64",
-        ),
+        Target("x86_64", ("amd64",), "ld-linux-x86-64.so.2", "amd64"),
+        Target("aarch64", ("arm64", "armv8l"), "ld-linux-aarch64.so.1", "arm64"),
     )
 }
 
@@ -78,7 +67,7 @@ def target_named(name: str = "") -> Target:
 def target_of(system: str, machine: str) -> Target:
     """The target of a system, by the names it gives itself and its processor. Raises `DeviceError`."""
     for target in TARGETS.values():
-        if system == "Linux" and machine.lower() in target.machines:
+        if system == "Linux" and machine.lower() in (target.processor, *target.others):
             return target
     raise DeviceError(f"there is no native agent for {system} on {machine}; there is one for {', '.join(TARGETS)}")
 
@@ -99,14 +88,7 @@ def source_digest() -> str:
 
 
 def find_header(folder: Path | None) -> Path:
-    """Folder of ONNX Runtime's header for C.
-
-    Args:
-        folder: Folder that has it, at any depth; `None`: where systems install it.
-
-    Raises:
-        InputError: It is not there.
-    """
+    """Folder with ONNX Runtime's header for C: below `folder`, or where systems install it. Raises `InputError`."""
     if folder is None:
         folders = [place for place in INCLUDES if (place / HEADER).is_file()]
     else:
@@ -123,12 +105,8 @@ def find_header(folder: Path | None) -> Path:
 def compile_agent(target: Target, headers: Path | None) -> bytes:
     """The compiled agent; the first compilation for a target takes some ten seconds.
 
-    Args:
-        target: System that it runs on.
-        headers: Folder with the header of ONNX Runtime; default: where systems install it.
-
     Raises:
-        InputError: The header is missing, or too old.
+        InputError: The header of ONNX Runtime is missing, or too old.
         MissingPackageError: The compiler is not installed.
     """
     header = find_header(headers)
@@ -137,10 +115,9 @@ def compile_agent(target: Target, headers: Path | None) -> bytes:
     files = [str(file) for file in sorted(SOURCES.glob("*.c"))]
     with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
         built = Path(place) / "agent"
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *FLAGS, "-s", "-I", str(header)]
-        done = subprocess.run(
-            [*command, *files, "-o", str(built), *LIBRARIES], capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{target.name}-gnu.{GLIBC}", *FLAGS, "-s"]
+        command += ["-I", str(header), *files, "-o", str(built), *LIBRARIES]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if "error: " in line]
             raise InputError(

@@ -1,17 +1,23 @@
-"""ONNX Runtime's shared library for a target: installed, in a wheel, or a file of the user's."""
+"""Libraries of a bundle: ONNX Runtime, and the C library with its companions for devices that have none."""
 
 import importlib.util
+import io
+import os
 import re
 import subprocess
 import sys
+import tarfile
+import tempfile
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.devices.native.bundle import Content
-from adaptare.devices.native.compiler import Target
+from adaptare.devices.native.compiler import GLIBC, Target
 
 # In a wheel and in an installation.
 INSIDE = re.compile(r"(?:.*/)?onnxruntime/capi/libonnxruntime\.so(?:\.[\d.]+)?")
@@ -21,13 +27,7 @@ LICENCE = "MIT"
 
 @dataclass(frozen=True)
 class RuntimeLibrary:
-    """The library.
-
-    Args:
-        name: File name.
-        runtime: Name and version, for example `onnxruntime 1.32.0`; the version is `unknown` if no file name has it.
-        content: What goes into the bundle.
-    """
+    """The library, with name and version of the runtime; the version is `unknown` if no file name has it."""
 
     name: str
     runtime: str
@@ -77,7 +77,7 @@ def library_of_file(file: Path) -> RuntimeLibrary:
 
 def library_of_wheel(file: Path, target: Target) -> RuntimeLibrary:
     """The library in a wheel. Raises `InputError` if it is none of ONNX Runtime for the target."""
-    if file.name.split("-")[0] != "onnxruntime" or not file.name.endswith(f"_{target.machines[0]}.whl"):
+    if file.name.split("-")[0] != "onnxruntime" or not file.name.endswith(f"_{target.processor}.whl"):
         raise InputError(f"{file.name!r} is no wheel of onnxruntime for {target.name}; it is named {_pattern(target)}")
     try:
         with zipfile.ZipFile(file) as wheel:
@@ -93,8 +93,9 @@ def library_of_wheel(file: Path, target: Target) -> RuntimeLibrary:
 
 def fetched_wheel(target: Target, folder: Path) -> Path:
     """A wheel fetched by pip, of the installed version. Raises `DeviceError` if that fails."""
+    platform = f"manylinux_{GLIBC.replace('.', '_')}_{target.processor}"
     command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--platform", target.wheel, "--python-version", "3.11", "--dest", str(folder)]
+    command += ["--only-binary=:all:", "--platform", platform, "--python-version", "3.11", "--dest", str(folder)]
     command.append(installed_runtime().replace(" ", "==") or "onnxruntime")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("onnxruntime-*.whl"))
@@ -108,4 +109,127 @@ def fetched_wheel(target: Target, folder: Path) -> Path:
 
 
 def _pattern(target: Target) -> str:
-    return f"onnxruntime-VERSION-…_{target.machines[0]}.whl"
+    return f"onnxruntime-VERSION-…_{target.processor}.whl"
+
+
+OF_GLIBC, OF_GCC = "LGPL-2.1-or-later", "GPL-3.0-or-later WITH GCC-exception-3.1"
+# Everything that the agent and ONNX Runtime link, besides the loader.
+LICENCES = {
+    "libc.so.6": OF_GLIBC,
+    "libm.so.6": OF_GLIBC,
+    "libdl.so.2": OF_GLIBC,
+    "librt.so.1": OF_GLIBC,
+    "libpthread.so.0": OF_GLIBC,
+    "libstdc++.so.6": OF_GCC,
+    "libgcc_s.so.1": OF_GCC,
+}
+PACKAGES = ("libc6", "libstdc++6", "libgcc-s1")
+MAGIC, HEADER_BYTES = b"!<arch>\n", 60
+
+
+def system_libraries(places: Sequence[Path], target: Target) -> dict[str, Content]:
+    """File name -> content of the loader and of all libraries.
+
+    Args:
+        places: Folders with such libraries at any depth, and files of Debian's packages.
+
+    Raises:
+        InputError: One of them is missing, or a place cannot be read.
+    """
+    licences = {target.loader: OF_GLIBC, **LICENCES}
+    contents: dict[str, Content] = {}
+    for place in places:
+        contents = {**(_in_folder if place.is_dir() else _in_package)(place, licences), **contents}
+    absent = sorted(set(licences) - set(contents))
+    if absent:
+        raise InputError(
+            f"{', '.join(str(place) for place in places)} lack {', '.join(absent)}; name folders or packages that have "
+            f"them, or 'debian' to fetch {', '.join(PACKAGES)} for {target.debian}"
+        )
+    return contents
+
+
+def _in_folder(folder: Path, licences: dict[str, str]) -> dict[str, Content]:
+    files = {name: sorted(folder.rglob(name)) for name in licences}
+    origin = f"the folder {folder.name}"
+    return {name: Content(paths[0].resolve(), origin, licences[name]) for name, paths in files.items() if paths}
+
+
+def _in_package(file: Path, licences: dict[str, str]) -> dict[str, Content]:
+    """Libraries in a Debian package, also if their names are links to longer ones."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_data_of(file))) as packed:
+            members = {
+                PurePosixPath(member.name).name: member for member in packed if member.isfile() or member.issym()
+            }
+            contents = {}
+            for name in licences:
+                member = members.get(name)
+                if member is not None and member.issym():
+                    member = members.get(PurePosixPath(member.linkname).name)
+                content = packed.extractfile(member) if member is not None else None
+                if content is not None:
+                    contents[name] = Content(content.read(), file.name, licences[name])
+            return contents
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise InputError(
+            f"{str(file)!r} cannot be read as a Debian package: {error}; unpack it with `dpkg -x`, and name the folder"
+        ) from error
+
+
+def _data_of(file: Path) -> bytes:
+    """The packed files of a Debian package, which is an archive of the kind made by `ar`."""
+    content = file.read_bytes()
+    if not content.startswith(MAGIC):
+        raise ValueError("it has another form")
+    at = len(MAGIC)
+    while at + HEADER_BYTES <= len(content):
+        header = content[at : at + HEADER_BYTES]
+        name, size, at = header[:16].decode("ascii", "replace").strip(" /"), int(header[48:58]), at + HEADER_BYTES
+        if name.startswith("data.tar"):
+            return content[at : at + size]
+        at += size + size % 2
+    raise ValueError("it has no data")
+
+
+@contextmanager
+def fetched_packages(target: Target) -> Iterator[list[Path]]:
+    """Debian's packages for a target, fetched by apt-get with lists of its own; the system's stay as they are.
+
+    Raises `DeviceError` if there is no apt-get, or it failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
+        folder = Path(place)
+        (folder / "lists" / "partial").mkdir(parents=True)
+        (folder / "status").touch()
+        settings = {
+            "Dir::State::lists": folder / "lists",
+            "Dir::State::status": folder / "status",
+            "Dir::Cache": folder / "cache",
+            "APT::Architecture": target.debian,
+            "APT::Architectures": target.debian,
+            "APT::Sandbox::User": "",
+        }
+        options = [f"--option={name}={value}" for name, value in settings.items()]
+        for command in (["update"], ["download", *PACKAGES]):
+            try:
+                subprocess.run(
+                    ["apt-get", "-qq", *options, *command],
+                    cwd=folder,
+                    env={**os.environ, "LC_ALL": "C"},
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+            except FileNotFoundError as error:
+                raise DeviceError(
+                    "apt-get is not on this machine; fetch Debian's packages "
+                    f"{', '.join(PACKAGES)} for {target.debian} yourself, and name them as libraries"
+                ) from error
+            except subprocess.CalledProcessError as error:
+                reason = (error.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+                raise DeviceError(
+                    f"apt-get could not fetch {', '.join(PACKAGES)} for {target.debian}: {reason}; fetch them "
+                    "yourself, and name them as libraries"
+                ) from error
+        yield sorted(folder.glob("*.deb"))

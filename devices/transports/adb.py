@@ -12,7 +12,15 @@ from pathlib import Path
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.native_agent import native_link
-from adaptare.devices.transports.remote_shell import CHECKED, NO_SPACE, Answer, clean_folder, reason, transfer_timeout_s
+from adaptare.devices.transports.remote_shell import (
+    CHECKED,
+    NO_SPACE,
+    Answer,
+    clean_folder,
+    reason,
+    run_command,
+    transfer_timeout_s,
+)
 
 # The only folder in which Android's shell may both write and run programs.
 FOLDER = "/data/local/tmp/adaptare"
@@ -51,25 +59,12 @@ def attached() -> dict[str, str]:
 
 def _ran(arguments: Sequence[str], timeout_s: float = ANSWERED_S) -> Answer:
     """Runs `adb`. Raises `DeviceError` if it is not installed or does not answer."""
-    try:
-        done = subprocess.run(
-            ["adb", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            start_new_session=True,  # Ctrl-C is handled by the caller
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise DeviceError(
-            "the program 'adb' is not installed here; install it with: apt-get install adb, or take it from Android's "
-            "platform tools"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(f"adb {' '.join(arguments)[:60]}: no answer within {timeout_s:.0f} s") from error
-    return Answer(done.returncode, done.stdout, done.stderr)
+    missing = (
+        "the program 'adb' is not installed here; install it with: apt-get install adb, or take it from Android's "
+        "platform tools"
+    )
+    late = f"adb {' '.join(arguments)[:60]}: no answer within {timeout_s:.0f} s"
+    return run_command(["adb", *arguments], timeout_s=timeout_s, late=late, missing=missing)
 
 
 def _words(answer: Answer) -> str:
@@ -79,14 +74,7 @@ def _words(answer: Answer) -> str:
 
 
 class AdbShell:
-    """Shell of a device behind the bridge.
-
-    Args:
-        serial: Serial of the device, passed to every command.
-
-    Raises:
-        DeviceError: The device is not ready, or too old to separate output, errors and exit codes.
-    """
+    """Shell of a device behind the bridge. Raises `DeviceError` if it is not ready, or reports no exit codes."""
 
     def __init__(self, serial: str) -> None:
         self._serial, self.name, self.folder = serial, f"adb:{serial}", FOLDER

@@ -1,17 +1,16 @@
 """Another Python of this machine, which need not have adaptare."""
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptare.core import DeviceError, InputError
+from adaptare.core import InputError
 from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.python_agent import PythonAgent
-from adaptare.devices.transports.remote_shell import Answer
+from adaptare.devices.transports.remote_shell import Answer, run_command
 
 # Variables that make one Python look for the packages of another.
 OF_ONE_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
@@ -19,12 +18,7 @@ OF_ONE_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 
 @dataclass(frozen=True)
 class LocalShell:
-    """Shell of this machine; files are linked instead of copied.
-
-    Args:
-        folder: Folder of its files.
-        name: Words for this machine in messages.
-    """
+    """Shell of this machine, with a folder of its own; files are linked, not copied."""
 
     folder: str
     name: str = "this machine"
@@ -33,20 +27,9 @@ class LocalShell:
         return ["sh", "-c", script, "sh", *arguments]
 
     def run(self, script: str, *arguments: str, timeout_s: float = 60.0) -> Answer:
-        try:
-            done = subprocess.run(
-                self.command(script, *arguments),
-                env=other_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise DeviceError(f"{self.name}: no shell answers: {error}") from error
-        return Answer(done.returncode, done.stdout, done.stderr)
+        failed = f"{self.name}: no shell answers within {timeout_s:.0f} s"
+        command, environment = self.command(script, *arguments), other_environment()
+        return run_command(command, timeout_s=timeout_s, late=failed, missing=failed, environment=environment)
 
     def put(self, source: Path, target: str, digest: str) -> None:
         place = Path(target)
@@ -62,11 +45,7 @@ class LocalShell:
 
 
 class LocalPython(Transport):
-    """Runs agents in another Python of this machine.
-
-    Args:
-        python: Its command or path.
-    """
+    """Runs agents in another Python of this machine, given by its command or path."""
 
     def __init__(self, python: str) -> None:
         if not python or python.startswith("-"):
@@ -76,12 +55,7 @@ class LocalPython(Transport):
 
     @contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
-        """Prepares an agent.
-
-        Raises:
-            MissingPackageError: Its Python lacks a package.
-            InputError: The runtime is not one of Python.
-        """
+        """Prepares an agent. Raises `MissingPackageError`, and `InputError` for a runtime that is not of Python."""
         if is_native(runtime):
             raise InputError("ort-native runs no Python; leave python= out")
         with tempfile.TemporaryDirectory(prefix="adaptare-") as folder:

@@ -4,9 +4,8 @@ from adaptare.core import DeviceError
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.bundle import Bundle
 from adaptare.devices.native.compiler import target_of
-from adaptare.devices.program import ProgramFile
-from adaptare.devices.transport import Link, local_environment
-from adaptare.devices.transports.remote_shell import RemoteShell, prepare_folder, reason
+from adaptare.devices.transport import Link
+from adaptare.devices.transports.remote_shell import RemoteShell, agent_link, prepare_folder, reason, send_agent
 
 # Prints system, processor, and the product's name where Android reports it.
 FACTS = """
@@ -35,11 +34,7 @@ STARTED = f'export ADAPTARE_HARDWARE="$1"\nshift\n{ALONE}"$@"\nexit $?\n'
 
 
 def native_link(shell: RemoteShell, runtime: str) -> Link:
-    """Prepares the agent on a device.
-
-    Args:
-        shell: Connection to the device.
-        runtime: `NATIVE`, a colon and the folder of a bundle, or none.
+    """Prepares the agent on a device, for a runtime spelled as in `Transport.linked`.
 
     Raises:
         InputError: There is no bundle for its system.
@@ -50,27 +45,15 @@ def native_link(shell: RemoteShell, runtime: str) -> Link:
     bundle = bundle_for(target_of(system, machine), runtime.partition(":")[2])
     prepare_folder(shell)
     place = f"{shell.folder}/agents/{bundle.digest}"
-    _send(shell, bundle, place)
-    command = bundle.command(place)
-    _probe(shell, bundle, place, command)
-
-    def bring(file: ProgramFile) -> None:
-        shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
-
-    name = " ".join(" ".join(product).split())
-    started = shell.command(STARTED, name, *command, shell.folder)
-    return Link(started, bring, local_environment(), shell.cause, lambda package: "")
-
-
-def _send(shell: RemoteShell, bundle: Bundle, place: str) -> None:
-    """Sends the files of the bundle that the device lacks."""
     present = set(shell.run(LISTED, place, *(file.name for file in bundle.files)).out.splitlines())
     for file in bundle.files:
         if file.name not in present:
-            try:
-                shell.put(bundle.folder / file.name, f"{place}/{file.name}", file.digest)
-            except OSError as error:
-                raise DeviceError(f"{file.name} of the agent could not be brought to the device: {error}") from error
+            target, named = f"{place}/{file.name}", f"{file.name} of the agent"
+            send_agent(shell, bundle.folder / file.name, target, file.digest, named=named)
+    command = bundle.command(place)
+    _probe(shell, bundle, place, command)
+    name = " ".join(" ".join(product).split())
+    return agent_link(shell, shell.command(STARTED, name, *command, shell.folder), lambda package: "")
 
 
 def _probe(shell: RemoteShell, bundle: Bundle, place: str, command: list[str]) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from adaptare.core import DeviceError, MissingPackageError, StorageError
 from adaptare.devices import agent
-from adaptare.devices.program import ProgramFile
-from adaptare.devices.transport import AGENT_VARIABLES, Link, local_environment
-from adaptare.devices.transports.remote_shell import RemoteShell, prepare_folder, reason
+from adaptare.devices.transport import AGENT_VARIABLES, Link
+from adaptare.devices.transports.remote_shell import RemoteShell, agent_link, prepare_folder, reason, send_agent
 
 PACKAGES = ("adaptare", "adaptare/devices")
 # A constant timestamp makes files with equal contents identical.
@@ -47,12 +46,9 @@ STARTED = "".join(f"export {name}={value}\n" for name, value in AGENT_VARIABLES.
 
 
 def write_agent(file: Path) -> None:
-    """Writes the agent as a file for Python: `python FILE MODULE:RUNTIME FOLDER`.
+    """Writes the agent as a file for Python: `python FILE MODULE:RUNTIME FOLDER`. Raises `StorageError`.
 
     It needs Python 3.9 or newer and the packages of its runtime: numpy and onnxruntime for ONNX files.
-
-    Raises:
-        StorageError: The file cannot be written.
     """
     folder = Path(agent.__file__).parent
     contents = {f"adaptare/devices/agent/{source.name}": source.read_text("utf-8") for source in folder.glob("*.py")}
@@ -85,7 +81,6 @@ class PythonAgent:
     """An agent in a Python on a device.
 
     Args:
-        shell: Connection to the device.
         python: Command that starts Python there.
         by_hand: Command with which a user runs a command there, for messages.
     """
@@ -115,16 +110,13 @@ class PythonAgent:
             else:
                 agent = [target]
                 if not facts.has_agent:
-                    self._send(file, target, digest)
-
-        def bring(file: ProgramFile) -> None:
-            shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
+                    send_agent(shell, file, target, digest, named="the agent")
 
         def install(package: str) -> str:
             return self._install(packages, facts) if any(package in requirement for requirement in packages) else ""
 
         command = shell.command(STARTED, self.python, *agent, runtime, shell.folder)
-        return Link(command, bring, local_environment(), shell.cause, install)
+        return agent_link(shell, command, install)
 
     def _facts(self, agent: str) -> Facts:
         answer = self.shell.run(PROBED, self.python, FACTS, agent)
@@ -157,12 +149,6 @@ class PythonAgent:
             f"{self.shell.name} {there}, and this runtime needs adaptare {here} there, the version of this machine; "
             f"{self._install([f'{package}=={here}' for package in packages], facts)}"
         )
-
-    def _send(self, file: Path, target: str, digest: str) -> None:
-        try:
-            self.shell.put(file, target, digest)
-        except OSError as error:
-            raise DeviceError(f"the agent could not be brought to the device: {error}") from error
 
     def _install(self, packages: Sequence[str], facts: Facts) -> str:
         """Advice to install packages."""

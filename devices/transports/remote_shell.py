@@ -1,11 +1,16 @@
 """Contract of a connection that runs POSIX shell scripts on a device, and scripts that keep adaptare's files there."""
 
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from adaptare.core import DeviceError
 from adaptare.devices.agent.room import MARK, SIGNATURE, TAG
+from adaptare.devices.program import ProgramFile
+from adaptare.devices.transport import Link, local_environment
 
 # Slowest transfer before it counts as stuck.
 _LEAST_BYTES_S = 20_000
@@ -64,17 +69,45 @@ def transfer_timeout_s(size: int) -> float:
 
 @dataclass(frozen=True)
 class Answer:
-    """Result of a script.
-
-    Args:
-        code: Exit code of the script; above 128 if a signal ended it.
-        out: Standard output.
-        err: Standard error.
-    """
+    """Result of a script: its exit code, above 128 if a signal ended it, and its standard output and error."""
 
     code: int
     out: str
     err: str
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    late: str,
+    missing: str,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
+) -> Answer:
+    """Runs a command of this machine. Its output goes to files: a part that stays in the background keeps pipes open.
+
+    Raises `DeviceError`, with the message `missing` or `late`, if there is no such command or it does not end in time.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
+                timeout=timeout_s,
+                start_new_session=True,  # Ctrl-C is handled by the caller
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise DeviceError(missing) from error
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(late) from error
+        for stream in (out, err):
+            stream.seek(0)
+        return Answer(done.returncode, *(stream.read().decode(errors="replace") for stream in (out, err)))
 
 
 class RemoteShell(Protocol):
@@ -104,8 +137,7 @@ class RemoteShell(Protocol):
     def put(self, source: Path, target: str, digest: str) -> None:
         """Copies a file to an absolute path on the device, under a temporary name until its SHA-256 is right.
 
-        Raises:
-            OSError: The file cannot be read here or written there, for example because the device's disk is full.
+        Raises `OSError` if it cannot be read here or written there, for example because the device's disk is full.
         """
         ...
 
@@ -139,6 +171,23 @@ def clean_folder(shell: RemoteShell) -> int:
     if answer.code:
         raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be removed: {reason(answer, shell.name)}")
     return 1024 * int(answer.out.split()[0])
+
+
+def agent_link(shell: RemoteShell, command: list[str], install: Callable[[str], str]) -> Link:
+    """The connection to an agent on a device, whose files are copied; `command` starts it there."""
+
+    def bring(file: ProgramFile) -> None:
+        shell.put(file.path, f"{shell.folder}/files/{file.digest}", file.digest)
+
+    return Link(command, bring, local_environment(), shell.cause, install)
+
+
+def send_agent(shell: RemoteShell, file: Path, target: str, digest: str, *, named: str) -> None:
+    """Copies a file of an agent to a device, which is `named` in the message. Raises `DeviceError`."""
+    try:
+        shell.put(file, target, digest)
+    except OSError as error:
+        raise DeviceError(f"{named} could not be brought to the device: {error}") from error
 
 
 def reason(answer: Answer, name: str) -> str:

@@ -22,9 +22,9 @@ from adaptare.devices.transports.remote_shell import (
     clean_folder,
     located_folder,
     reason,
+    run_command,
     transfer_timeout_s,
 )
-from adaptare.devices.transports.ssh_failure import failed_connection, lost_connection
 
 # Environment variable with the path of a configuration file that replaces those of the user and the system.
 CONFIGURATION = "ADAPTARE_SSH_CONFIG"
@@ -45,15 +45,71 @@ FAILED = 255
 PLAIN = ["-T", "-a", "-x", "-oBatchMode=yes", "-oRemoteCommand=none", "-oClearAllForwardings=yes", "-oLogLevel=INFO"]
 
 
-@dataclass(frozen=True)
-class Address:
-    """Parsed target.
+# Words of the client -> explanation and advice; the first match counts. `{address}` is for use after `ssh`.
+KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("HOST IDENTIFICATION HAS CHANGED", "has changed and you have requested strict checking"),
+        "its host key changed: another machine answers, or it was reinstalled. If you know why, remove the old key "
+        "with: ssh-keygen -R '{host}', and then connect once by hand: ssh {address}",
+    ),
+    (
+        ("Host key verification failed", "host key is known for"),
+        "its host key is unknown here; connect once by hand and compare the fingerprint: ssh {address}",
+    ),
+    (
+        ("Permission denied (", "Too many authentication failures", "No supported authentication methods"),
+        "it accepts no key of yours, and passwords are not asked for; send your key with: ssh-copy-id {address} (a key "
+        "with a passphrase has to be in the agent: ssh-add)",
+    ),
+    (
+        ("Could not resolve hostname", "hostname contains invalid characters"),
+        "the host name is unknown; check its spelling, give an address, or name it in ~/.ssh/config",
+    ),
+    (
+        ("Connection refused",),
+        "the connection was refused; check the port, and start its ssh server (Debian, Raspberry Pi OS: sudo systemctl "
+        "enable --now ssh; Termux: sshd, on port 8022)",
+    ),
+    (
+        ("timed out", "No route to host", "Network is unreachable", "Host is down"),
+        "it does not answer; check that it is switched on and reachable: ssh {address}",
+    ),
+)
+
+
+def failed_connection(name: str, address: str, host: str, stderr: str) -> DeviceError:
+    """The error that corresponds to messages of the client.
 
     Args:
-        host: Name or address of the host, or an alias of the configuration.
-        user: Login name; empty: as configured.
-        port: Port number; empty: as configured.
+        address: Arguments of `ssh` to connect by hand.
+        host: Name of the host in the file of known keys.
     """
+    for words, explanation in KNOWN:
+        if any(word in stderr for word in words):
+            return DeviceError(f"{name}: {explanation.format(address=address, host=host)}")
+    return DeviceError(f"{name}: ssh failed: {_last(stderr)}; try it by hand: ssh {address}")
+
+
+def lost_connection(name: str, stderr: str) -> DeviceError:
+    """The error of a session on an open connection; arguments as for `failed_connection`."""
+    if "Session open refused" in stderr:
+        return DeviceError(
+            f"{name}: it refuses a second session on one connection; raise MaxSessions in its sshd_config"
+        )
+    return DeviceError(
+        f"{name}: the connection was lost (output of ssh: {_last(stderr)}); check the device and the network, and run "
+        "the same command again"
+    )
+
+
+def _last(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return " | ".join(lines[-3:]) or "nothing"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Host, or alias of the user's configuration, with login name and port; empty: as configured."""
 
     host: str
     user: str = ""
@@ -82,13 +138,7 @@ class Address:
 
 
 class OpenSsh:
-    """An open connection; see `RemoteShell`. Sessions share it by a control socket.
-
-    Args:
-        name: Prefix of the device's spelling, for messages.
-        address: The host.
-        place: Private folder for the control socket.
-    """
+    """An open connection; see `RemoteShell`. Sessions share it by a control socket in a private folder, the `place`."""
 
     def __init__(self, name: str, address: Address, place: Path) -> None:
         self.name, self._address = name, address
@@ -148,33 +198,15 @@ class OpenSsh:
         return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
     def _ran(self, command: Sequence[str], *, timeout_s: float, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Answer:
-        """Runs the client. Its output goes to files: its part in the background would keep pipes open."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            try:
-                done = subprocess.run(
-                    command,
-                    stdin=stdin,
-                    stdout=out,
-                    stderr=err,
-                    timeout=timeout_s,
-                    start_new_session=True,  # Ctrl-C is handled by the caller
-                    check=False,
-                )
-            except FileNotFoundError as error:
-                raise DeviceError("the program 'ssh' is not installed here; install the client of OpenSSH") from error
-            except subprocess.TimeoutExpired as error:
-                raise DeviceError(
-                    f"{self.name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
-                ) from error
-            texts = []
-            for stream in (out, err):
-                stream.seek(0)
-                texts.append(stream.read().decode(errors="replace"))
-        if done.returncode == FAILED and self._is_open:
-            raise lost_connection(self.name, texts[1])
-        if done.returncode == FAILED:
-            raise failed_connection(self.name, self._address.by_hand, self._known_as, texts[1])
-        return Answer(done.returncode, *texts)
+        """Runs the client. Raises `DeviceError` if it cannot connect, or lost the connection."""
+        late = f"{self.name}: no answer within {timeout_s:.0f} s; try it by hand: ssh {self._address.by_hand}"
+        missing = "the program 'ssh' is not installed here; install the client of OpenSSH"
+        answer = run_command(command, timeout_s=timeout_s, late=late, missing=missing, stdin=stdin)
+        if answer.code == FAILED and self._is_open:
+            raise lost_connection(self.name, answer.err)
+        if answer.code == FAILED:
+            raise failed_connection(self.name, self._address.by_hand, self._known_as, answer.err)
+        return answer
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.codec import to_json
-from adaptare.predictor.files.content import STATE, Arrays
-from adaptare.predictor.intervals.session_spread import PRIOR
+from adaptare.predictor.intervals import PRIOR
 from adaptare.profiler.store import LATENCY
 
+Arrays = Mapping[str, NDArray[Any]]
+# Prefix of the arrays of a regressor.
+STATE = "state."
 # Number of residuals that represent a half width.
 STANDING_FOR = 99
 
@@ -20,13 +22,12 @@ def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any]
     """Content and arrays of schema 1 to 3 as those of schema 4.
 
     Files of schema 1, of release 0.1.0, and 2 do not name their regressor; schema 1 has a half width in place of the
-    residuals, and may lack the spread of sessions, which then is the prior.
-
-    Raises:
-        InputError: The predictor was interpolated between two lengths.
+    residuals, and may lack the spread of sessions, which then is the prior. Raises `InputError` if it was interpolated
+    between lengths.
     """
     bare = {name: array for name, array in arrays.items() if name not in ("residuals", "feature_range", "half_width")}
-    parts = content.get("parts") or [_unnamed(bare)]
+    own = {"regressor": "curved" if "curve_rows_0" in bare else "shrunken", "package": "adaptare", "share": 1.0}
+    parts = content.get("parts") or [own]
     if len(parts) > 1 or "basis.0" in arrays:
         raise InputError(
             "an earlier version interpolated it between two lengths; fit one predictor to the rows of both lengths"
@@ -54,11 +55,6 @@ def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any]
         "unit": "s",
     }
     return made, kept
-
-
-def _unnamed(state: Arrays) -> dict[str, Any]:
-    curved = "curve_rows_0" in state
-    return {"regressor": "curved" if curved else "shrunken", "package": "adaptare", "share": 1.0}
 
 
 def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:

@@ -1,12 +1,16 @@
-"""Predictors on disk: a JSON file and an NPZ file of arrays; loading executes no code."""
+"""Predictors on disk: a JSON file, complete without the measurements and the base, and an NPZ file of arrays.
+
+Loading executes no code.
+"""
 
 import hashlib
 import importlib.metadata
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -15,27 +19,29 @@ from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned
 from adaptare.core.whole_file import write_together
 from adaptare.devices import DeviceInfo
-from adaptare.predictor.files.content import Arrays, Content, arrays_of
-from adaptare.predictor.files.earlier import upgraded
+from adaptare.predictor.base_curve import BaseCurve, at_length
+from adaptare.predictor.features import FeatureSet
+from adaptare.predictor.files.earlier import STATE, Arrays, upgraded
 from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.training_rows import differences
 from adaptare.predictor.regressor import Regressor, name_of, registered_class
+from adaptare.profiler import ModelShape, Workload
 
+T = TypeVar("T")
 # Incremented when the files change or a feature of the same name is computed differently.
 SCHEMA = 4
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
+# Fields of a predictor that the JSON file has as they are.
+SAME = ("device", "chosen", "source", "level", "scale", "spread", "error_card", "workloads", "quantity", "unit")
 
 
 def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, Path]:
-    """Writes `path`.json and `path`.npz, or both as `predictor` into `path` if it is a folder.
+    """Writes `path`.json and `path`.npz, or both as `predictor` into `path` if it is a folder. Returns their paths.
 
     Both are written before the first is replaced, each atomically, and the JSON file holds the hash of the NPZ file, so
     that mismatched files are detected.
-
-    Returns:
-        Paths of the two files.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -43,13 +49,24 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
     """
     text, binary = _files(path)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays_of(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
+    np.savez(buffer, **_arrays_of(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    content = Content.of(predictor, arrays_sha256=_digest(arrays), versions=versions)
-    written = {"schema": SCHEMA, **to_json(content)}
+    made, template, base = type(predictor.regressor), predictor.features.template, predictor.base
+    content = {
+        "schema": SCHEMA,
+        "arrays_sha256": _digest(arrays),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "shapes": {shape.hash: shape for shape in (template.shape, base.base.shape)},
+        "template": template,
+        "base": base.base,
+        "base_values": base.values,
+        "features": dict(zip(predictor.features.names, predictor.features.units, strict=True)),
+        "regressor": name_of(made),
+        "package": made.__module__.partition(".")[0],
+        **{name: getattr(predictor, name) for name in SAME},
+    }
     try:
-        write_together({binary: arrays, text: json.dumps(written, indent=1, allow_nan=False)})
+        write_together({binary: arrays, text: json.dumps(to_json(content), indent=1, allow_nan=False)})
     except OSError as error:
         raise StorageError(f"the predictor cannot be written to {str(text)!r}: {error.strerror}") from error
     return text, binary
@@ -87,31 +104,69 @@ def load_predictor(
     return predictor
 
 
+def _arrays_of(predictor: FittedPredictor) -> Arrays:
+    arrays = {f"{STATE}{name}": np.asarray(value) for name, value in predictor.regressor.state().items()}
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise InputError(f"the state of a regressor is arrays of numbers or text, and {objects[0]!r} holds objects")
+    return {"residuals": predictor.residuals, "feature_range": predictor.feature_range, **arrays}
+
+
 def _predictor(
-    content: dict[str, Any], arrays: bytes, text: Path, regressor: type[Regressor] | None
+    content: Mapping[str, Any], arrays: bytes, text: Path, regressor: type[Regressor] | None
 ) -> FittedPredictor:
     try:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
             kept: Arrays = dict(loaded)
         if "reference" in content:  # a file of an earlier version
             content, kept = upgraded(content, kept)
-        read = from_json(Content, content)
-        named = regressor if regressor and name_of(regressor) == read.regressor else _registered(read)
-        return read.predictor(kept, named)
+        named = regressor if regressor and name_of(regressor) == content["regressor"] else _registered(content)
+        return _read(content, kept, named)
     except InputError as error:
         raise InputError(f"{str(text)!r} cannot be used: {error}") from error
     except DAMAGE as error:
         raise InputError(f"{str(text)!r} is damaged ({error!r}); fit the predictor and save it again") from error
 
 
-def _registered(content: Content) -> type[Regressor]:
+def _registered(content: Mapping[str, Any]) -> type[Regressor]:
+    name = from_json(str, content["regressor"], where="regressor")
     try:
-        return registered_class(content.regressor)
+        return registered_class(name)
     except InputError as error:
         raise InputError(
-            f"{error}; install the package {content.package}, or hand the class over: "
-            f"load_predictor(path, regressor={content.regressor})"
+            f"{error}; install the package {content['package']}, or hand the class over: "
+            f"load_predictor(path, regressor={name})"
         ) from error
+
+
+def _read(content: Mapping[str, Any], arrays: Arrays, regressor: type[Regressor]) -> FittedPredictor:
+    """The predictor in the files. Raises `InputError` or one of `DAMAGE`."""
+
+    def part(name: str, kind: type[T]) -> T:
+        return from_json(kind, content[name], where=name)
+
+    shapes, units = part("shapes", dict[str, ModelShape]), part("features", dict[str, str])
+    written = [part(name, dict[str, Any]) for name in ("template", "base")]
+    template, base = (Workload.from_json(each, shapes[each["shape"]]) for each in written)
+    features = FeatureSet.named(template, units)
+    if list(units.items()) != list(zip(features.names, features.units, strict=True)):
+        raise InputError("the predictor was fitted on other features than this version has; fit it again")
+    feature_range, residuals = arrays["feature_range"], arrays["residuals"]
+    if feature_range.shape != (2, len(features.names)) or residuals.ndim != 1:
+        raise ValueError(f"the arrays are not of {len(features.names)} features")
+    state = {name.removeprefix(STATE): array for name, array in arrays.items() if name.startswith(STATE)}
+    fitted = regressor.from_state(state)
+    if fitted.predict(feature_range).shape != (2,):
+        raise ValueError("the regressor does not predict one number for each row")
+    hints = get_type_hints(FittedPredictor)
+    return FittedPredictor(
+        features=features,
+        base=BaseCurve(at_length(base, template.length), part("base_values", dict[int, float])),
+        regressor=fitted,
+        residuals=residuals,
+        feature_range=feature_range,
+        length=template.length,
+        **{name: part(name, hints[name]) for name in SAME},
+    )
 
 
 def _files(path: str | Path) -> tuple[Path, Path]:

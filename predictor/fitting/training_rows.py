@@ -27,9 +27,7 @@ class TrainingRows:
         base: Value of the reference (the workload in the denominator of a ratio) at each length, by the newest
             calibration; one measured whole takes precedence over a composed one.
         unit: SI unit of the quantity.
-        device: The measured device.
-        features: Features of the configurations.
-        values: Values of their dimensions. Shape (n, n_dimensions).
+        values: Values of the dimensions of the features. Shape (n, n_dimensions).
         lengths: Tokens of prefill, or cached positions of decode. Shape (n,).
         ratios: Candidate over reference. Shape (n,).
         groups: Groups of each row: its adapter, at any length; its run, the openings (fresh loads of all programs)
@@ -62,10 +60,6 @@ def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) 
 
     A workload without adapter is the base in every mode and may be mixed with others, unless these are of a graph with
     every site open (taking an adapter at run time), which has a cost even without adapter.
-
-    Args:
-        measurements: Measurements of one device.
-        quantity: The measured quantity to learn.
 
     Raises:
         InputError: No measurement is complete, or device, reference or another property of the workloads differs.

@@ -1,6 +1,7 @@
-"""Device state from the reference's latencies: when the speed changed, and which rounds ran at the usual speed."""
+"""Device state from the latencies of the reference: changes of speed, rounds at the usual speed, and endurance."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +61,34 @@ def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
     together = np.searchsorted(ordered, (1 + SAME_SPEED) * ordered, side="right") - np.arange(len(ordered))
     fastest = ordered[np.argmax(together)]
     return np.asarray((seconds >= fastest) & (seconds <= (1 + SAME_SPEED) * fastest))
+
+
+# With fewer openings, there is no end that differs from the beginning.
+LEAST_OPENINGS = 3
+
+
+@dataclass(frozen=True)
+class Endurance:
+    """Latency at the beginning and at the end of a session.
+
+    Args:
+        burst_s: Median over the rounds of the first opening (one fresh load of all programs), seconds.
+        sustained_s: Median over the rounds of the last third of the openings, seconds.
+    """
+
+    burst_s: float
+    sustained_s: float
+
+    @property
+    def slowdown(self) -> float:
+        """Relative slowdown from the first to the second: 0.05 is 5 %."""
+        return self.sustained_s / self.burst_s - 1.0
+
+
+def endurance_of(seconds: Sequence[float] | NDArray[np.float64], openings: NDArray[np.int64]) -> Endurance | None:
+    """Burst and sustained latency, from unscaled seconds and the opening of each round; `None` below three openings."""
+    numbers = np.unique(openings)
+    if len(numbers) < LEAST_OPENINGS:
+        return None
+    found, last = np.asarray(seconds), numbers[-(len(numbers) // 3) :]
+    return Endurance(float(np.median(found[openings == numbers[0]])), float(np.median(found[np.isin(openings, last)])))

@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,24 +91,14 @@ def _trimmed_mean(values: NDArray[np.float64]) -> float:
 
 
 def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Row indices of each opening that counts; an opening cut short by the death of its worker does not.
-
-    Args:
-        openings: Opening of each round. Shape (n_rounds,).
-    """
+    """Row indices of each opening that counts; an opening cut short by the death of its worker does not."""
     rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
     longest = max(len(own) for own in rows)
     return [own for own in rows if 2 * len(own) >= longest]
 
 
 def openings_needed(half_width: float, openings: int, wanted: float) -> int:
-    """Openings at which an interval reaches the wanted half-width, if the spread between openings stays the same.
-
-    Args:
-        half_width: Half-width of the present interval.
-        openings: At least 2.
-        wanted: Wanted half-width, above 0.
-    """
+    """Openings at which an interval over 2 or more is as narrow as wanted, if the spread between openings stays."""
     needed = openings
     while half_width * math.sqrt(openings / needed) * _quantile(needed) / _quantile(openings) > wanted:
         needed = math.ceil(1.05 * needed)
@@ -124,3 +115,27 @@ def _draw_blocks(n: int, length: int, rng: np.random.Generator) -> NDArray[np.in
     starts = rng.integers(0, n, size=(RESAMPLES, -(-n // length)))
     positions = (starts[:, :, None] + np.arange(length)) % n
     return positions.reshape(RESAMPLES, -1)[:, :n]
+
+
+Verdict = Literal["faster", "slower", "same", "ambiguous"]
+
+EQUIVALENCE_BAND = 0.01
+
+
+def verdict(overhead: Interval, *, band: float = EQUIVALENCE_BAND) -> Verdict:
+    """Classifies an overhead.
+
+    `same`: the whole interval lies within the band around zero, so any difference is negligible. `slower` and `faster`:
+    the interval excludes zero, and is not within the band. Otherwise `ambiguous`: more samples are needed.
+
+    Args:
+        overhead: Relative difference; 0.05 is 5 % slower.
+        band: Half-width of the equivalence band.
+    """
+    if -band <= overhead.lower and overhead.upper <= band:
+        return "same"
+    if overhead.lower > 0:
+        return "slower"
+    if overhead.upper < 0:
+        return "faster"
+    return "ambiguous"

@@ -16,12 +16,7 @@ TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class Noise:
-    """First-order autoregressive noise on logarithms of seconds.
-
-    Args:
-        sigma: Standard deviation.
-        correlation: Correlation of consecutive values.
-    """
+    """First-order autoregressive noise on logarithms of seconds; `correlation` is that of consecutive values."""
 
     sigma: float
     correlation: float

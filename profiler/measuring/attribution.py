@@ -15,13 +15,7 @@ OPERATORS, OPERATOR_CALLS, PLAIN = "operators", "operator_calls", "plain"
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """Cost of all operators of one type in one call of a workload.
-
-    Args:
-        name: Operator type, as named by the runtime.
-        calls: Executions per call of the workload.
-        seconds: Total self time, excluding nested operators.
-    """
+    """All operators of one type in one call of a workload: executions, and self time without nested operators."""
 
     name: str
     calls: float
@@ -54,14 +48,10 @@ class ProfiledCalls:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Time of one workload by operator.
+    """Time of one workload by operator, the most expensive first.
 
     Every value is a mean over the faster half of the calls: disturbed calls are excluded, and the operators add up to
     no more than the total.
-
-    Args:
-        calls: The calls as a whole.
-        operators: Cost by operator type, most expensive first.
     """
 
     calls: ProfiledCalls

@@ -10,10 +10,9 @@ from adaptare.profiler.workloads.workload import Workload
 
 @dataclass(eq=False)
 class Candidate:
-    """A workload and its results in this group.
+    """A workload with its program in the worker, and its results in this group.
 
     Args:
-        workload: The measured workload.
         visits: Visits (one turn of the candidate per round) of completed rounds.
         values: Quantity other than latency -> opening of the probe -> samples of the visit.
         warmup_s: Seconds of the warm-up calls of each opening (one fresh load of all programs).

@@ -39,16 +39,7 @@ class GroupRun:
     """Candidates and their reference, visited by one probe in one worker at a time.
 
     A candidate that fails, crashes or hangs is marked with its reason; a dead worker is replaced, and the others go on.
-
-    Args:
-        candidates: Candidates to measure.
-        reference: Candidate that is visited along with the others.
-        probe: Quantity to measure.
-        device: Device that starts the workers.
-        programs: Program builder of the device's runtime.
-        rng: Generator of the visiting order.
-        next_opening: Number of the next opening in the session.
-        next_round: Number of the next round in the session.
+    Openings and rounds are numbered through the session.
     """
 
     candidates: Sequence[Candidate]
@@ -78,10 +69,8 @@ class GroupRun:
     def run_opening(self, enough: Callable[[int], bool]) -> int:
         """Reloads all programs and runs rounds until `enough(rounds)`. Returns the number of completed rounds.
 
-        A worker that dies is replaced, which adds an opening.
-
-        Raises:
-            DeviceError: The reference cannot be loaded or run.
+        A worker that dies is replaced, which adds an opening. Raises `DeviceError` if the reference does not load or
+        run.
         """
         rounds = 0
 
@@ -100,11 +89,8 @@ class GroupRun:
     def visit_all(self, interrupted: Callable[[int], bool]) -> bool:
         """Visits the reference and every candidate once in each opening of the probe, in random order.
 
-        Args:
-            interrupted: Called with the number of the opening before each visit; the visits end where it is true.
-
-        Returns:
-            True if they were not interrupted.
+        The visits end where `interrupted`, called with the number of the opening before each visit, is true. Returns
+        True if they were not interrupted.
 
         Raises:
             DeviceError: The reference cannot be loaded or run.
@@ -189,9 +175,8 @@ class GroupRun:
     def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
         """Attributes a failure to a candidate.
 
-        Raises:
-            DeviceError: The reference failed, and not for the first time.
-            _NewWorkerNeededError: The worker is unusable, or the failing candidate is not yet identified.
+        Raises `DeviceError` if the reference failed for the second time, and `_NewWorkerNeededError` if the worker is
+        unusable, or the failing candidate not yet identified.
         """
         if self.reference in candidates:
             self._deaths += 1

@@ -22,8 +22,6 @@ class OutputChecks:
     """Checks of one group of candidates.
 
     Args:
-        reference: Reference of the group.
-        programs: Program builder of the device's runtime.
         blame: Attributes the failure of a worker to candidates.
         rounded: Bases whose activations are rounded -> their outputs, and those of their merged references.
     """

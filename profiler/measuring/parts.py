@@ -15,12 +15,7 @@ from adaptare.profiler.workloads.workload import Caches, Workload
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a whole model, timed in the same rounds as the model.
-
-    Args:
-        blocks: Each distinct block with the number of decoder layers that consist of it.
-        head: Embedding, last norm and output.
-    """
+    """The parts of a whole model, timed in the same rounds as it: each distinct block with its number, and the head."""
 
     blocks: tuple[tuple[Measurement, int], ...]
     head: Measurement
@@ -69,8 +64,8 @@ def measure_parts(whole: Workload, session: Session, *, caches: Sequence[Caches]
         raise InputError(f"parts are those of a whole model, not of a {whole.describe()}")
     if whole.shape.period > 1 and whole.shape.window and whole.length > whole.shape.window:
         raise InputError(
-            f"blocks are timed as the first layer is, and beyond {whole.shape.window} positions not all layers of this "
-            f"model attend alike; take a length of at most {whole.shape.window}, not {whole.length}"
+            f"all blocks are timed as the first layer, and beyond {whole.shape.window} positions the layers of this "
+            f"model differ in attention; take a length of at most {whole.shape.window}, not {whole.length}"
         )
     blocks, head = blocks_of(whole), replace(whole.base, scope="head")
     wanted = {state: [replace(part, caches=state) for part in (*blocks, head)] for state in caches}
@@ -78,8 +73,8 @@ def measure_parts(whole: Workload, session: Session, *, caches: Sequence[Caches]
     together = [every] if session.fits(every, reference=whole) else list(wanted.values())
     if not all(session.fits(parts, reference=whole) for parts in together):
         raise InputError(
-            f"a head and {len(blocks)} kinds of block are more than is held beside the whole at once; "
-            "free memory, or take an adapter whose layers are more alike"
+            f"the whole model, its head and {len(blocks)} distinct blocks do not fit into memory together; free "
+            "memory, or take an adapter with fewer distinct layers"
         )
     measured = calibrated([row for parts in together for row in session.measure(parts, reference=whole)])
     by_part = {row.workload: row for row in measured}

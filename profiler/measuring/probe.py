@@ -19,7 +19,6 @@ class Subject:
     """One workload in a worker.
 
     Args:
-        workload: The measured workload.
         program: Its program, with one feed.
         programs: Builder of other programs, such as that of its base.
         loaded: Its program as loaded, with its outputs checked; `None` in a worker of its own.
@@ -51,7 +50,7 @@ class Probe(Protocol):
 
     @property
     def units(self) -> Mapping[str, str]:
-        """Measured quantity -> SI unit; further quantities may follow, such as the power beside the energy."""
+        """Measured quantity -> SI unit; further quantities may follow, such as power after energy."""
         ...
 
     @property

@@ -37,15 +37,9 @@ class Latency:
 class Energy:
     """Joules of a call, and the power meanwhile, of everything that the device's energy counter includes.
 
-    Counters count everything, so calls are made without a pause, for a thousand times the counter's update interval.
-    Where there is no counter, energy is unknown and never estimated.
-
-    Args:
-        seconds: Duration of the calls of a visit.
-        openings: Three or more.
-
-    Raises:
-        InputError: Too few openings, or no time for a call.
+    Counters count everything, so calls are made without a pause, for a thousand times the counter's update interval:
+    `seconds` in each visit, in three or more openings. Where there is no counter, energy is unknown and never
+    estimated.
     """
 
     seconds: float = 1.0
@@ -57,7 +51,7 @@ class Energy:
     def __post_init__(self) -> None:
         if self.openings < 3 or self.seconds <= 0:
             raise InputError(
-                f"energy needs 3 openings and some time in each, not {self.openings} of {self.seconds:g} s"
+                f"energy needs at least 3 openings and more than 0 s in each, not {self.openings} of {self.seconds:g} s"
             )
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
@@ -86,13 +80,7 @@ class Operators:
     """Seconds of a call by operator, from the runtime's own profiler, beside calls without the profiler.
 
     `operators` are the profiled calls, `operators/NAME` the self time of all operators of one type in each of them,
-    `operator_calls/NAME` their number, and `plain` the calls without the profiler.
-
-    Args:
-        calls: Calls with the profiler, and as many without, in each visit.
-
-    Raises:
-        InputError: There are no calls.
+    `operator_calls/NAME` their number, and `plain` as many calls without the profiler.
     """
 
     calls: int = 20
@@ -107,7 +95,7 @@ class Operators:
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
         if not isinstance(worker, AttributingWorker):
-            raise InputError("the device does not say which operators take the time; torch-cpu and ort-cpu do")
+            raise InputError("the device does not attribute time to operators; torch-cpu and ort-cpu do")
         plain = subject.run(worker, WARM_CALLS + self.calls)[WARM_CALLS:]
         attributed = worker.attribute(subject.program, subject.feed, self.calls)
         by_name = [{cost.name: cost for cost in call.operators} for call in attributed]
@@ -120,7 +108,7 @@ class Operators:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident bytes of a worker's memory that hold a program with one adapter, and its peak until then.
+    """Resident memory of a worker for a program with one adapter, and the peak until it is loaded, bytes.
 
     The peak includes libraries, and is not measured where the device does not report it.
     """
@@ -143,13 +131,10 @@ class Swap:
     """Seconds until the first result with the adapter of another task, in a process with all imports done.
 
     If the adapter is an input, a task change is a new input: its weights are drawn, which takes about as long as
-    reading them from disk. Otherwise a program is loaded in addition to the base, from files in the page cache, or
-    from storage (`cold_swap`) where the device can drop files from its page cache. Torch then creates new modules, or
-    merges into copies of the base's linears, without reading a model. Creating the other inputs, mainly the KV cache,
-    is excluded.
-
-    Args:
-        changes: Task changes of a visit.
+    reading them from disk. Otherwise a program is loaded in addition to the base, from files in the page cache, or from
+    storage (`cold_swap`) where the device can drop files from its page cache. Torch then creates new modules, or merges
+    into copies of the base's linears, without reading a model. Creating the other inputs, mainly the KV cache, is
+    excluded. Each visit has some `changes` of the task.
     """
 
     changes: int = 3

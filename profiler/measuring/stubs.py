@@ -20,15 +20,11 @@ DEEPEST = 0.75
 
 @dataclass(frozen=True)
 class Stubs:
-    """Stubs of whole models that are measured together, in place of the models.
+    """Stubs of whole models that are measured together, in place of the models, in two `depths`.
 
-    Both stubs of every workload and of the reference run in the same rounds, and the line is fitted per round, so that
-    the interval includes the extrapolation error.
-
-    Args:
-        workloads: Workloads of scope `model`, with the same ranks and widths in every layer.
-        whole: Reference of scope `model`.
-        depths: Layers of both stubs.
+    Both stubs of every workload and of the reference, the `whole`, run in the same rounds, and the line is fitted per
+    round, so that the interval includes the extrapolation error. The workloads have the same ranks and widths in every
+    layer.
     """
 
     workloads: Sequence[Workload]
@@ -42,7 +38,7 @@ class Stubs:
 
     @property
     def timed(self) -> list[Workload]:
-        """Stubs to measure beside their reference."""
+        """Stubs to measure in addition to their reference."""
         wholes = (self.whole, *self.workloads)
         stubs = dict.fromkeys(stub_of(workload, layers) for workload in wholes for layers in self.depths)
         return [stub for stub in stubs if stub != self.reference]
@@ -55,8 +51,7 @@ class Stubs:
     def composed(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """Latency of the whole models, extrapolated linearly: all layers, or periods of layers, do equal work.
 
-        Args:
-            measured: Measurements of the stubs; nothing is composed if some are missing after an interruption.
+        Nothing is composed if some measurements of stubs are missing after an interruption.
         """
         by_stub = {row.workload: row for row in measured}
         if len(by_stub) < len(self.timed):
@@ -109,14 +104,14 @@ def stub_session(session: Session, whole: Workload) -> Session:
 def stubs_for(workloads: Sequence[Workload], *, reference: Workload, session: Session) -> list[Stubs]:
     """Stubs of all workloads, in as many parts as fit into memory at once.
 
-    Stubs are as deep as `stub_layers` says, or as shallow as possible if those do not fit into memory.
+    They are as deep as `stub_layers` says, or as shallow as possible if those do not fit into memory.
 
     Raises:
         InputError: Layers differ in ranks or widths, the model has too few, the reference is among the workloads, or
             the stubs do not fit into memory.
     """
     if reference in workloads:
-        raise InputError("the reference is measured beside the workloads; leave it out of them")
+        raise InputError("the reference is measured anyway; leave it out of the workloads")
     depths = stub_layers(reference)
     if not all(_fits(Stubs([workload], reference, depths), session) for workload in workloads):
         depths = _whole_periods(*FEWEST_LAYERS, reference.shape.period)
@@ -127,11 +122,8 @@ class StubPrograms:
     """Stubs that run with the processor caches in the state that the whole model leaves.
 
     A model larger than the caches finds few of its weights there when called again; a stub that fits would find all of
-    its weights. Other memory is therefore read between its calls, in place of the missing layers.
-
-    Args:
-        programs: Program builder of the device's runtime.
-        whole: The model; if it is timed together with its stubs, nothing is read between its calls.
+    its weights. Other memory is therefore read between its calls, in place of the missing layers; of none if the model
+    itself is timed together with its stubs.
     """
 
     def __init__(self, programs: Programs, whole: ModelShape) -> None:
@@ -154,10 +146,8 @@ class StubPrograms:
 def stub_layers(workload: Workload) -> tuple[int, int]:
     """Layers of both stubs: 2 and 6; more, up to a quarter and three quarters of all, where layers are small.
 
-    Where some layers use a sliding window, both stubs have full and windowed layers in the model's proportion.
-
-    Raises:
-        InputError: The scope is not a whole model, or the model has fewer layers.
+    Where some layers use a sliding window, both stubs have full and windowed layers in the model's proportion. Raises
+    `InputError` if the scope is not a whole model, or the model has fewer layers.
     """
     shape = workload.shape
     fewest, least = _whole_periods(*FEWEST_LAYERS, shape.period)
@@ -178,21 +168,17 @@ def _whole_periods(few: int, many: int, period: int) -> tuple[int, int]:
 
 
 def stub_of(workload: Workload, layers: int) -> Workload:
-    """The same workload with only a number of layers, each like those that the model keeps.
-
-    Raises:
-        InputError: Layers differ in their ranks or widths.
-    """
+    """The workload with only a number of layers, each like those that stay. Raises `InputError` if they differ."""
     shape = workload.shape
     if shape.period > 1 and workload.configuration.left_out:
         raise InputError(
-            "layers of this model attend in different ways, so stubs cannot leave any out; measure the whole"
+            "layers of this model differ in attention, so stubs cannot leave layers out; measure the whole model"
         )
     first, *others = workload.configuration.of_layers(shape)
     if any(layer != first for layer in others):
         raise InputError(
             "stubs need the same ranks and widths in every layer; tie each kind of linear over all layers (`tie: all` "
-            "in a YAML file), or measure the whole"
+            "in a YAML file), or measure the whole model"
         )
     return replace(workload, shape=shape.stub(layers), configuration=first.in_layers(layers))
 

@@ -30,12 +30,7 @@ def cache_folder(chosen: str | Path | None = None) -> Path:
 def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     """The folder, created by `write` in a temporary location unless it exists; never partial, and marked as a cache.
 
-    Args:
-        folder: Final location.
-        write: Fills a folder that does not exist yet, or is empty.
-
-    Raises:
-        StorageError: The disk is full or the location is not writable.
+    Raises `StorageError` if the disk is full or the location is not writable.
     """
     if folder.is_dir():
         return folder
@@ -61,11 +56,7 @@ def _take_place(fresh: Path, folder: Path) -> None:
 
 
 def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
-    """The file, created by `write` under a temporary name unless it exists; never partial.
-
-    Raises:
-        StorageError: The disk is full or the location is not writable.
-    """
+    """The file, created by `write` under a temporary name unless it exists; never partial. Raises `StorageError`."""
     if file.exists():
         return file
     fresh = file.with_name(f"{UNFINISHED}{os.getpid()}-{file.name}")

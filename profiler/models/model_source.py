@@ -56,9 +56,7 @@ class ModelSource:
 def published_name(name: str, folder: str) -> str | None:
     """Name under which a base can be loaded elsewhere: hub id, or else folder; `None` if it has neither.
 
-    Args:
-        name: Name as given by the user.
-        folder: Folder of its weights; a cache folder is meaningless on another machine.
+    A folder of weights that is a cache means nothing on another machine.
     """
     if name == SMOLLM2:
         return SMOLLM2_ON_HUB

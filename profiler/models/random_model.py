@@ -10,12 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 
 def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTrainedModel:
-    """The model of a transformers config, in evaluation mode; the same weights for the same config.
-
-    Args:
-        config: Content of a `config.json`, including `model_type`.
-        dtype: Name of a torch dtype.
-    """
+    """The model of a transformers config, in evaluation mode; the config determines the weights."""
     fields = {name: value for name, value in config.items() if name != "model_type"}
     settings = AutoConfig.for_model(config["model_type"], **fields)
     with torch.random.fork_rng():

@@ -3,20 +3,22 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from adaptare.core import InputError, StorageError
+from adaptare.core.codec import from_json, to_json
 from adaptare.devices import DeviceInfo
 from adaptare.profiler.store.calibration import calibrated
-from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin
-from adaptare.profiler.store.measurement_json import measurement_from_json, measurement_to_json
+from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin, Visit
 from adaptare.profiler.store.measurements import Measurements
+from adaptare.profiler.store.samples import Samples
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.workload import Workload, partly_open
 
@@ -136,11 +138,7 @@ class Store:
                 _fill(connection)
 
     def append(self, measurements: Sequence[Measurement]) -> None:
-        """Adds all measurements, or none on failure.
-
-        Raises:
-            StorageError: The disk is full, or the store is not writable; earlier content is intact.
-        """
+        """Adds all measurements; if that fails, none, and raises `StorageError`."""
         with self._writing() as connection:
             connection.execute(_meta.update().where(_meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
             for measurement in measurements:
@@ -161,10 +159,7 @@ class Store:
                 )
 
     def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
-        """Calibrated seconds of the reference; `None` without a complete measurement.
-
-        Composed measurements have a separate calibration.
-        """
+        """Calibrated seconds of the reference, of measured or composed rows; `None` without a complete measurement."""
         rows = self.measurements(device, reference)
         return next((row.reference_s for row in rows if row.complete and row.origin == origin), None)
 
@@ -292,3 +287,50 @@ def _take_place(fresh: Path, file: Path) -> None:
         return
     except OSError:  # a file system without links
         fresh.rename(file)
+
+
+# Fields that are stored as they are.
+PLAIN = ("session", "stopped_by", "resident_bytes", "load_s", "failure", "taken_at", "origin")
+
+
+def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
+    """All fields except the shapes, which are represented by their hashes."""
+
+    def rows(visits: Sequence[Visit]) -> list[list[Any]]:
+        return [[visit.opening, visit.round, visit.touch_s, list(visit.samples_s)] for visit in visits]
+
+    return {
+        "workload": measurement.workload.to_json(),
+        "reference": measurement.reference.to_json(),
+        "device": measurement.device.to_json(),
+        "visits": rows(measurement.visits),
+        "reference_visits": rows(measurement.reference_visits),
+        "warmup_s": list(measurement.warmup_s),
+        "first_call_s": measurement.first_call_s,
+        "environment": dict(measurement.environment),
+        "recalibrates": measurement.recalibrates,
+        "quantities": to_json(measurement.quantities),
+        **{name: getattr(measurement, name) for name in PLAIN},
+    }
+
+
+def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> Measurement:
+    """Inverse of `measurement_to_json`, before its calibration; `shapes` maps hashes to shapes."""
+
+    def visits(rows: Sequence[Sequence[Any]]) -> tuple[Visit, ...]:
+        return tuple(Visit(opening, number, touch, tuple(samples)) for opening, number, touch, samples in rows)
+
+    return Measurement(
+        workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),
+        reference=Workload.from_json(content["reference"], shapes[content["reference"]["shape"]]),
+        device=DeviceInfo.from_json(content["device"]),
+        visits=visits(content["visits"]),
+        reference_visits=visits(content["reference_visits"]),
+        warmup_s=tuple(content["warmup_s"]),
+        first_call_s=content.get("first_call_s", 0.0),
+        environment=content["environment"],
+        reference_s=0.0,
+        recalibrates=content.get("recalibrates", False),
+        quantities=from_json(dict[str, Samples], content.get("quantities", {}), where="quantities"),
+        **{name: content[name] for name in PLAIN},
+    )

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
-from adaptare.profiler.analysis.alarms import stable_rounds
-from adaptare.profiler.analysis.endurance import Endurance, endurance_of
+from adaptare.profiler.analysis.alarms import Endurance, endurance_of, stable_rounds
 from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
 from adaptare.profiler.analysis.warmup import Trend, steadiness
 from adaptare.profiler.store.samples import Samples
@@ -52,8 +51,6 @@ class Measurement:
     """One workload on one device in one session.
 
     Args:
-        workload: The timed workload.
-        device: Identity of the measuring device.
         reference: Fixed workload, interleaved in every round.
         reference_s: Seconds of the reference when the device was calibrated; see `profiler.store.calibration`.
         session: Identifier of the session; measurements of one session share their rounds.
@@ -102,11 +99,7 @@ class Measurement:
         return any(samples.rounds) and not samples.failure
 
     def value(self, quantity: str = LATENCY) -> Interval:
-        """A measured quantity in its SI unit, with a 95 % interval; latency on the scale of `latency_s`.
-
-        Raises:
-            InputError: It was not measured, or failed.
-        """
+        """A quantity in its SI unit, with a 95 % interval; latency on the scale of `latency_s`. Raises `InputError`."""
         if quantity == LATENCY:
             return Interval(self.lower_s, self.latency_s, self.upper_s)
         return self._samples(quantity).value
@@ -257,12 +250,7 @@ class Measurement:
 
 
 def paired_ratio(visits: Sequence[Visit], others: Sequence[Visit]) -> Interval:
-    """Ratio of two candidates in the same rounds, with a 95 % interval; see `ratio_interval`.
-
-    Args:
-        visits: Visits of the candidate in the numerator.
-        others: Visits of the candidate in the denominator, in the same rounds.
-    """
+    """Ratio of two candidates in the same rounds, with a 95 % interval; see `ratio_interval`."""
     counts = settled(visits, others)
     openings = np.array([visit.opening for visit in visits], dtype=np.int64)
     return ratio_interval((_medians(visits) / _medians(others))[counts], openings[counts])
@@ -303,15 +291,7 @@ def _medians(visits: Sequence[Visit]) -> NDArray[np.float64]:
 
 
 def overhead(candidate: Measurement, base: Measurement) -> Interval:
-    """Latency of the candidate relative to the base, minus one; paired by rounds within a session.
-
-    Args:
-        candidate: Measurement with an adapter.
-        base: Measurement of the same workload without adapter.
-
-    Raises:
-        InputError: They are not from the same session on the same device.
-    """
+    """Latency of a candidate relative to the base, minus one; paired by rounds. Raises `InputError` across sessions."""
     if candidate.session != base.session or candidate.device != base.device:
         raise InputError("overhead needs both measured in one session on one device; measure them together")
     theirs = {(visit.opening, visit.round): visit for visit in base.visits}
@@ -324,8 +304,7 @@ def overhead(candidate: Measurement, base: Measurement) -> Interval:
 def pooled(earlier: Measurement, later: Measurement) -> Measurement:
     """One measurement with the openings (program loads) and rounds of both, and all other fields of the later one.
 
-    Raises:
-        InputError: Workload, device or reference differ.
+    Raises `InputError` if workload, device or reference differ.
     """
     for name in ("workload", "device", "reference"):
         if getattr(earlier, name) != getattr(later, name):

@@ -1,11 +1,10 @@
 """The units of timing: model shapes, dimensions, adapters, and workloads."""
 
-from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.profiler.workloads.kinds import LAYER, all_kinds, kind_named
 from adaptare.profiler.workloads.part import WHOLE
-from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS
+from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS, peft_arguments
 from adaptare.profiler.workloads.shape import Site, with_kept_layers
 from adaptare.profiler.workloads.space_file import DEFAULT_RANKS, NAMED, grouped_space, rank_space
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter

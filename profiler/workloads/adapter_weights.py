@@ -11,13 +11,7 @@ from adaptare.devices.agent.feeds import uniform
 
 @dataclass(frozen=True)
 class RandomMatrix:
-    """Uniformly distributed weights, specified so that every device generates identical values; see `uniform`.
-
-    Args:
-        shape: Rows and columns.
-        limit: Bound of the absolute values.
-        seed: 32 bits.
-    """
+    """Uniformly distributed weights below a limit, from a seed of 32 bits: the same on every device; see `uniform`."""
 
     shape: tuple[int, int]
     limit: float

@@ -1,15 +1,19 @@
 """Reader for PEFT adapter folders: sites, ranks and kind, or the reason an adapter cannot be measured."""
 
+import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import parse_json
 from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
-from adaptare.profiler.workloads.finite_weights import not_finite
 from adaptare.profiler.workloads.shape import ModelShape, Site
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -198,3 +202,59 @@ def _rank(site: Site, settings: Mapping[str, Any]) -> int:
         if re.match(rf"(.*\.)?({pattern})$", site.path):
             return rank
     return int(settings.get("r", 8))
+
+
+def peft_arguments(config: Configuration, scales: Mapping[str, float]) -> dict[str, Json]:
+    """Keyword arguments of a `peft.LoraConfig` with exactly these sites, ranks and scales, of the same kind.
+
+    PEFT scales an adapter by alpha / rank, so alpha is written as scale x rank for every site; `rank_pattern` and
+    `alpha_pattern` hold deviations from the most common value. Their keys are complete module paths, with dots escaped
+    because PEFT matches them as regular expressions. `scales` are the factors on B A x by module path. Raises
+    `InputError` without any site, which PEFT cannot express.
+    """
+    if not config.ranks:
+        raise InputError("an adapter without any site cannot be written for PEFT; the base model is the result")
+    alphas = {path: _plain(scales[path] * rank) for path, rank in config.ranks}
+    rank = Counter(config.by_path.values()).most_common(1)[0][0]
+    alpha = Counter(alphas.values()).most_common(1)[0][0]
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": [path for path, _ in config.ranks],
+        "rank_pattern": {re.escape(path): own for path, own in config.ranks if own != rank},
+        "alpha_pattern": {re.escape(path): own for path, own in alphas.items() if own != alpha},
+        **({"use_dora": True} if config.kind == "dora" else {}),
+    }
+
+
+def _plain(value: float) -> int | float:
+    return int(value) if value == int(value) else value
+
+
+# Format -> unsigned integer of the same width, and the bits that are all set in NaN and infinity alone: the exponent,
+# and in F8_E4M3, which has no infinity, the mantissa too.
+FORMATS = {
+    "F64": (np.uint64, 0x7FF0_0000_0000_0000),
+    "F32": (np.uint32, 0x7F80_0000),
+    "BF16": (np.uint16, 0x7F80),
+    "F16": (np.uint16, 0x7C00),
+    "F8_E5M2": (np.uint8, 0x7C),
+    "F8_E4M3": (np.uint8, 0x7F),
+}
+PREFIX_BYTES = 8
+
+
+def not_finite(file: str | Path) -> str | None:
+    """Name of the first tensor of a safetensors file with a value that is NaN or infinite; `None` if there is none."""
+    with open(file, "rb") as content:
+        header_bytes = int.from_bytes(content.read(PREFIX_BYTES), "little")
+        tensors = json.loads(content.read(header_bytes))
+    tensors.pop("__metadata__", None)
+    data = np.memmap(file, dtype=np.uint8, mode="r", offset=PREFIX_BYTES + header_bytes)
+    for name, tensor in tensors.items():
+        if tensor["dtype"] in FORMATS:
+            unsigned, bits = FORMATS[tensor["dtype"]]
+            values = data[slice(*tensor["data_offsets"])].view(unsigned)
+            if np.any(values & unsigned(bits) == bits):
+                return str(name)
+    return None

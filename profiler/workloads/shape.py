@@ -10,7 +10,6 @@ from typing import Any
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import canonical_json
-from adaptare.profiler.workloads.config_check import check_heads, check_sizes, reason_of
 
 # Config fields that describe a checkpoint, not the sizes of the model.
 _NOT_SHAPE = {
@@ -18,6 +17,50 @@ _NOT_SHAPE = {
     "name_or_path", "chunk_size_feed_forward", "id2label", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict",
 }  # fmt: skip
+
+
+MOST_LAYERS, WIDEST = 10_000, 10_000_000
+# Field -> its maximum: far above any model, and far below values at which the names of linears would fill the memory.
+LARGEST = {
+    "num_hidden_layers": MOST_LAYERS,
+    **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "head_dim", "vocab_size"), WIDEST),
+    "num_key_value_heads": WIDEST,
+    "max_position_embeddings": 2**40,
+}
+FIELD = re.compile(r"field '(\w+)'")
+
+
+def check_sizes(config: Mapping[str, Any]) -> None:
+    """Checks the sizes in the content of a config; any of them may be missing.
+
+    Raises `InputError` if a size is not an integer, below 1 or larger than in any model, or a value is NaN or infinite.
+    """
+    for name, largest in LARGEST.items():
+        value = config.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= largest):
+            raise InputError(f"{name} of a model must be a whole number from 1 to {largest:,}, not {value!r}")
+    try:
+        json.dumps(config, allow_nan=False, default=str)
+    except ValueError as error:
+        raise InputError("the config has NaN or infinite values; a model has none") from error
+
+
+def check_heads(heads: int, kv_heads: int) -> None:
+    """Raises `InputError` unless the number of key and value heads divides the number of query heads."""
+    if heads % kv_heads:
+        raise InputError(
+            f"num_key_value_heads must divide num_attention_heads, so that every key head has equally many queries; "
+            f"{kv_heads} does not divide {heads}"
+        )
+
+
+def reason_of(error: Exception, config: Mapping[str, Any]) -> str:
+    """Reason that transformers rejects a config, in one line and without the wording of its validators."""
+    if match := FIELD.search(str(error)):
+        name = match.group(1)
+        return f"{name} cannot be {config.get(name)!r}"
+    lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().removeprefix("ValueError: ")
 
 
 @dataclass(frozen=True)
@@ -28,8 +71,6 @@ class Site:
         path: Module path, for example `model.layers.3.self_attn.q_proj`.
         kind: The last part of the path.
         layer: Index of its decoder layer.
-        in_features: Width of its input.
-        out_features: Width of its output.
     """
 
     path: str
@@ -55,11 +96,8 @@ class ModelShape:
 
     Args:
         family: `model_type` of the transformers config.
-        layers: Decoder layers.
         hidden: Width of the residual stream.
         heads: Query heads.
-        kv_heads: Key and value heads.
-        head_dim: Width of one head.
         intermediate: Width of the MLP.
         vocabulary: Rows of the embedding.
         config: Canonical JSON of the transformers config, reduced to the fields that determine the shape.
@@ -77,11 +115,7 @@ class ModelShape:
 
     @classmethod
     def from_config(cls, config: Any) -> "ModelShape":
-        """The shape of a transformers config object.
-
-        Raises:
-            InputError: The model family is not supported, or a size is below 1.
-        """
+        """The shape of a transformers config object. Raises `InputError` for other families, and sizes below 1."""
         family = str(config.model_type)
         if family not in FAMILIES:
             raise InputError(f"model family {family!r} is not supported; supported are {', '.join(sorted(FAMILIES))}")
@@ -106,11 +140,7 @@ class ModelShape:
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> "ModelShape":
-        """The shape of the content of a `config.json`.
-
-        Raises:
-            InputError: It has no model family, an unsupported one, or values that are invalid for a model.
-        """
+        """The shape of the content of a `config.json`. Raises `InputError` for other families and invalid values."""
         family = config.get("model_type")
         if not isinstance(family, str):
             raise InputError("the config has no model_type; a transformers config.json names its model family there")
@@ -188,11 +218,7 @@ class ModelShape:
         return {site.path: site for site in self.sites}
 
     def stub(self, layers: int) -> "ModelShape":
-        """The same widths and head with fewer layers: two stubs give slope and intercept for a large model.
-
-        Raises:
-            InputError: The model has fewer layers.
-        """
+        """The same widths and head with fewer layers: two stubs give slope and intercept for a large model."""
         if not 1 <= layers <= self.layers:
             raise InputError(f"a stub of this model has 1 to {self.layers} layers, not {layers}")
         return ModelShape.from_mapping(with_kept_layers(json.loads(self.config), range(layers)))

@@ -289,10 +289,7 @@ class Workload:
 
 
 def partly_open(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> bool:
-    """True if the JSON is of a graph that fed rank 0 to some sites and had no input for others.
-
-    Version 0.2.0.dev0 measured such graphs for rank 0 on some sites; no workload stands for them any more.
-    """
+    """True if the JSON is of an obsolete graph of version 0.2.0.dev0, with adapter inputs on some sites only."""
     ranks: Mapping[str, int] = content["adapter"]
     sites = shapes[content["shape"]].sites if content["scope"] == "model" and "left_out" not in content else ()
     return 0 in ranks.values() and any(site.path not in ranks for site in sites)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import adaptive
-from adaptare.predictor.fitting.cross_validation import LeftOut
-from adaptare.predictor.fitting.error_card import ErrorCard, make_error_card
+from adaptare.predictor.fitting.cross_validation import ErrorCard, LeftOut, make_error_card
 from adaptare.profiler import Measurement, ModelShape, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
 
@@ -22,7 +22,8 @@ def card_of(relative: np.ndarray) -> ErrorCard:
     n = len(relative)
     groups = np.array([[str(row), "0", "0", str(row)] for row in range(n)])
     left_out = LeftOut(1 + relative, np.ones(n))
-    return make_error_card(left_out, np.ones(n), groups, others={}, sessions=1, openings=1, composed=0)
+    rows: Any = SimpleNamespace(ratios=np.ones(n), groups=groups, sessions=1, openings=1, composed=0)
+    return make_error_card(left_out, rows, {})
 
 
 def measured(workloads: Sequence[Workload]) -> list[Measurement]:

@@ -12,7 +12,7 @@ import pytest
 from adaptare.arguments import DEFAULT_BAND
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
-from adaptare.profiler.analysis.verdict import EQUIVALENCE_BAND
+from adaptare.profiler.analysis.intervals import EQUIVALENCE_BAND
 from adaptare.profiler.store.measurement import Visit
 from adaptare.workflows.comparison import compare
 

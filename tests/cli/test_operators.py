@@ -86,7 +86,7 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
     [
         (
             ("--device", "simulated"),
-            "simulated: the device does not say which operators take the time; torch-cpu and",
+            "simulated: the device does not attribute time to operators; torch-cpu and",
         ),
         (("--sites", "w_proj"), "the model has no w_proj; it has q_proj, k_proj"),
         (("-d", -1), "-d must be at least 0, not -1"),

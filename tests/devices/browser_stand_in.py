@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
-from adaptare.devices.browser.state import ServerState, read_state
+from adaptare.devices.browser.transport import ServerState, read_state
 
 SERVED = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))["served"]
 TOLD = {"runtime": "onnxruntime-web 0.0.0", "threads": 1, "free_bytes": 2**30, "timer_step_s": 1e-4}

@@ -18,7 +18,7 @@ from aiohttp import ClientSession, WSServerHandshakeError
 from yarl import URL
 
 from adaptare.core import DeviceError, InputError
-from adaptare.devices.browser.state import read_state, state_file
+from adaptare.devices.browser.transport import read_state, state_file
 from adaptare.devices.browser.web_pages import HASHES, PUBLIC_FILES, RuntimeFiles, content_policy, local_files
 
 STAND_IN = runpy.run_path(str(Path(__file__).parent / "browser_stand_in.py"))

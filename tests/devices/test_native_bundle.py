@@ -16,8 +16,13 @@ from adaptare.devices.native import compiler, runtime_library
 from adaptare.devices.native.build import build_bundle, bundle_for, kept_for
 from adaptare.devices.native.bundle import MANIFEST, Content, read_bundle, write_bundle
 from adaptare.devices.native.compiler import TARGETS, find_header, target_here, target_named, target_of
-from adaptare.devices.native.runtime_library import installed_library, library_of_file, library_of_wheel
-from adaptare.devices.native.system_libraries import LICENCES, system_libraries
+from adaptare.devices.native.runtime_library import (
+    LICENCES,
+    installed_library,
+    library_of_file,
+    library_of_wheel,
+    system_libraries,
+)
 
 X86, ARM = TARGETS["x86_64-linux"], TARGETS["aarch64-linux"]
 CONTENTS = {"agent": Content(b"a", "adaptare 1", "Apache-2.0"), "lib.so": Content(b"library", "somewhere", "MIT")}

@@ -16,7 +16,7 @@ import pytest
 from adaptare.core import DeviceError, MissingPackageError, ProgramError, WorkerDiedError
 from adaptare.devices import Program, connect
 from adaptare.devices.transports import ssh
-from adaptare.devices.transports.ssh_failure import failed_connection
+from adaptare.devices.transports.ssh import failed_connection
 
 Start = Callable[..., Any]
 pytestmark = pytest.mark.ssh

@@ -5,10 +5,9 @@ import pytest
 from sklearn.base import clone
 
 from adaptare.predictor import FeatureSet
-from adaptare.predictor.fitting.candidates import candidate_interval, candidates
-from adaptare.predictor.fitting.choice import choose_candidate, reason_for
+from adaptare.predictor.fitting.candidates import candidate_interval, candidates, choose_candidate, reason_for
 from adaptare.predictor.fitting.cross_validation import cross_validate
-from adaptare.predictor.intervals.conformal import conformal_half_width
+from adaptare.predictor.intervals import conformal_half_width
 from adaptare.profiler import Workload
 
 CANDIDATES = candidates()

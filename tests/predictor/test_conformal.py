@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.predictor.intervals.conformal import conformal_half_width, rows_needed
+from adaptare.predictor.intervals import conformal_half_width, rows_needed
 
 
 @pytest.mark.parametrize(("n", "rank"), [(9, 9), (10, 9.9), (19, 18), (99, 90)])

@@ -10,8 +10,7 @@ from sklearn.base import BaseEstimator, clone
 
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.fitting import cross_validation
-from adaptare.predictor.fitting.candidates import ONLY_PRIOR, candidates
-from adaptare.predictor.fitting.choice import choose_candidate
+from adaptare.predictor.fitting.candidates import ONLY_PRIOR, candidates, choose_candidate
 from adaptare.predictor.fitting.cross_validation import cross_validate
 
 CANDIDATES = candidates()

@@ -7,7 +7,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.predictor import load_predictor
-from adaptare.predictor.intervals.session_spread import PRIOR
+from adaptare.predictor.intervals import PRIOR
 from adaptare.profiler import Configuration, ModelShape
 
 KEPT = Path(__file__).parent / "kept"

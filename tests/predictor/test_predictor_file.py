@@ -14,7 +14,7 @@ import pytest
 from adaptare.core import InputError, StorageError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, load_predictor, save_predictor
-from adaptare.predictor.intervals.session_spread import PRIOR
+from adaptare.predictor.intervals import PRIOR
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
 KEPT = Path(__file__).parent / "kept"

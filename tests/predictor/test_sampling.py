@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.predictor.fitting.sampling import next_rows
+from adaptare.predictor.adaptive import next_rows
 
 
 def information(rows: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from adaptare.predictor import LatencyPredictor
-from adaptare.predictor.intervals.session_spread import PRIOR, SessionSpread, SessionVariance, session_spread
+from adaptare.predictor.intervals import PRIOR, SessionSpread, SessionVariance, session_spread
 from adaptare.profiler import Configuration, Measurement
 
 Campaign = Callable[..., list[Measurement]]

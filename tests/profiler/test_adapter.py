@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape
-from adaptare.profiler.workloads.adapter import peft_arguments
+from adaptare.profiler.workloads.peft_folder import peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=12,

@@ -101,7 +101,7 @@ def test_latency_is_kept_where_the_device_has_no_counter(llama: ModelShape) -> N
 
 @pytest.mark.parametrize(("openings", "seconds"), [(2, 1.0), (8, 0.0)])
 def test_too_little_is_refused(openings: int, seconds: float) -> None:
-    with pytest.raises(InputError, match="energy needs 3 openings and some time in each"):
+    with pytest.raises(InputError, match="energy needs at least 3 openings and more than 0 s in each"):
         Energy(seconds, openings)
 
 

@@ -43,7 +43,7 @@ def test_what_only_moves_bytes_is_the_sum_of_its_parts(llama: ModelShape, phase:
 def test_blocks_of_which_some_attend_to_a_window_are_not_the_first_one() -> None:
     config = Gemma3TextConfig(num_hidden_layers=6, hidden_size=64, intermediate_size=96, sliding_window=32)
     whole = Workload(ModelShape.from_config(config), past=33).base
-    with pytest.raises(InputError, match="beyond 32 positions not all layers of this model attend alike"):
+    with pytest.raises(InputError, match="beyond 32 positions the layers of this model differ in attention"):
         measured(whole, SimulatedDevice())
     assert measured(replace(whole, past=32), SimulatedDevice()).blocks
 
@@ -83,7 +83,7 @@ def test_parts_that_are_not_held_at_once_are_refused_beforehand(llama: ModelShap
     head, block = (programs.need(replace(whole, scope=scope)).total_bytes for scope in ("head", "block"))
     least = 2 * (programs.need(whole).total_bytes + max(head, block))
     device = SimulatedDevice(free_bytes=least)
-    with pytest.raises(InputError, match="a head and 1 kinds of block are more than is held"):
+    with pytest.raises(InputError, match="its head and 1 distinct blocks do not fit into memory together"):
         measured(whole, device)
     assert device.calls == 0
 

@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, read_peft
-from adaptare.profiler.workloads.adapter import peft_arguments
-from adaptare.profiler.workloads.peft_folder import OTHER_KINDS, OTHER_SETTINGS
+from adaptare.profiler.workloads.peft_folder import OTHER_KINDS, OTHER_SETTINGS, peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=12,

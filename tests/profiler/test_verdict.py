@@ -1,7 +1,6 @@
 import pytest
 
-from adaptare.profiler.analysis.intervals import Interval
-from adaptare.profiler.analysis.verdict import verdict
+from adaptare.profiler.analysis.intervals import Interval, verdict
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 from adaptare.core import InputError
 from adaptare.devices import Work
 from adaptare.profiler import Configuration, ModelShape, Workload
-from adaptare.profiler.workloads.adapter import peft_arguments
+from adaptare.profiler.workloads.peft_folder import peft_arguments
 
 CONFIG = LlamaConfig(
     num_hidden_layers=2,

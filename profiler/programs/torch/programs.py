@@ -29,9 +29,9 @@ from adaptare.profiler.programs.torch.cut import (
     tensors_of,
 )
 from adaptare.profiler.programs.torch.weights import part_of
-from adaptare.profiler.workloads.adapter import peft_arguments
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.part import Part
+from adaptare.profiler.workloads.peft_folder import peft_arguments
 from adaptare.profiler.workloads.shape import first_layer
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.profiler.workloads.workload import Scope

@@ -1,4 +1,4 @@
-"""Shift of the latency ratios of a whole session, which is not observable within one session."""
+"""Prediction intervals: conformal half-widths, and the shift of a whole session, which one session does not show."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+
+from adaptare.core import InputError
 
 # Standard deviation of that shift, and its degrees of freedom, if a store has one session: two sessions each of four
 # cells (ONNX Runtime int4 decode, fp32 decode and prefill, PyTorch fp32 decode; 79 adapters measured in both) shifted
@@ -18,12 +20,7 @@ FEWEST_ADAPTERS = 5
 
 @dataclass(frozen=True)
 class SessionSpread:
-    """Student's t distribution of the shift of a new session that the residuals of a fit do not contain.
-
-    Args:
-        scale: Scale of the shift, relative to the latency ratio.
-        degrees: Degrees of freedom.
-    """
+    """Student's t distribution of a new session's shift beyond the residuals of a fit; relative to the ratio."""
 
     scale: float
     degrees: float = PRIOR_DEGREES
@@ -50,12 +47,7 @@ class SessionSpread:
 
 @dataclass(frozen=True)
 class SessionVariance:
-    """Variance of the shifts of sessions, with its weight in degrees of freedom.
-
-    Args:
-        variance: Variance of the relative shift of one session.
-        degrees: Degrees of freedom of the estimate.
-    """
+    """Variance of the relative shift of one session, with the degrees of freedom of the estimate."""
 
     variance: float
     degrees: float
@@ -106,3 +98,32 @@ def session_spread(
         between = np.var(means, ddof=1) - squares / (sizes - 1).sum() * np.mean(1 / sizes)
         prior = SessionVariance(max(prior.variance, float(between)), prior.degrees + len(samples) - 1)
     return prior.spread(counts / counts.sum())
+
+
+def rows_needed(level: float) -> int:
+    """Fewest residuals whose maximum holds a new one with probability `level`: 9 at level 0.9, 19 at 0.95."""
+    if not 0 < level < 1:
+        raise InputError(f"level must be between 0 and 1, as 0.9, not {level}")
+    return math.ceil(round(level / (1 - level), 9))
+
+
+def conformal_half_width(residuals: NDArray[np.float64], *, level: float) -> float:
+    """Error bound of a new row with probability `level`; infinite with fewer than `rows_needed` residuals.
+
+    The residuals must be of rows that were left out of the fit. The only assumption is that a new row is
+    exchangeable with them, so the shift of a new session is added by `SessionSpread`. Of n residuals and a new one each
+    is equally likely to have any rank, so the k-th of n is exceeded with probability 1 - k / (n + 1); where
+    (n + 1) level is not an integer, the result is interpolated between its two neighbours, and has coverage `level` if
+    residuals are about as dense at both. With leave-one-out residuals this holds closely but not strictly.
+
+    Args:
+        residuals: Residuals of either sign. Shape (n,).
+        level: Coverage probability of the interval.
+
+    References:
+        Barber, Candès, Ramdas, Tibshirani 2021, "Predictive inference with the jackknife+", eq. 1.1.
+        Hyndman, Fan 1996, "Sample quantiles in statistical packages", definition 6.
+    """
+    if len(residuals) < rows_needed(level):
+        return math.inf
+    return float(np.quantile(np.abs(residuals), level, method="weibull"))

@@ -1,1 +1,0 @@
-"""Prediction intervals: conformal half-widths and the spread between sessions."""
