@@ -256,8 +256,7 @@ def plain(
     """LoRA on a cut model, the only one of a space, trained for as many steps as the recipe."""
     from adaptare.search import SuperAdapter, TrainingSettings, load_base, train_super_adapter
     from adaptare.search.super_adapter.quantised_base import round_base
-    from adaptare.search.training.samplers import UniformSampler
-    from adaptare.search.training.step import TrainingStep
+    from adaptare.search.training.step import TrainingStep, UniformSampler
 
     model, _ = load_base(base)
     round_base(model, adaptation.task.quantisation)

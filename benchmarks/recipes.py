@@ -57,8 +57,7 @@ from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, original, round_base
 from adaptare.search.training.data import Example, split_examples
 from adaptare.search.training.quality import paired_difference
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import TrainingStep
+from adaptare.search.training.step import TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample, tokenize_examples
 
 RECIPES = ("shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft", "lonas", "subnet")

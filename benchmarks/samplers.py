@@ -34,8 +34,7 @@ from stock_process import conditions, mean_interval, say
 from adaptare.profiler import Space, named_space, open_model
 from adaptare.search import chatterbot_examples
 from adaptare.search.budget.objective import Limit
-from adaptare.search.training.samplers import SPREAD, BudgetSampler, LargestShareSampler
-from adaptare.search.training.step import SANDWICH, TrainingStep
+from adaptare.search.training.step import SANDWICH, SPREAD, BudgetSampler, LargestShareSampler, TrainingStep
 
 RANKS = (0, 2, 4, 8, 16)
 LEARNING_RATE = 2e-3

@@ -6,8 +6,14 @@ Modules that need torch are imported on first use.
 from typing import TYPE_CHECKING
 
 from adaptare.core.lazy_names import lazy_names
-from adaptare.search.training.samplers import BudgetSampler, LargestShareSampler, SpreadSampler, UniformSampler
-from adaptare.search.training.step import SANDWICH, TrainingStep
+from adaptare.search.training.step import (
+    SANDWICH,
+    BudgetSampler,
+    LargestShareSampler,
+    SpreadSampler,
+    TrainingStep,
+    UniformSampler,
+)
 
 if TYPE_CHECKING:
     from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, all_recipes, check_widths, recipe_named

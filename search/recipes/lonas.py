@@ -6,8 +6,7 @@ from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.super_adapter.scaling import Scaling
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import TrainingStep
+from adaptare.search.training.step import TrainingStep, UniformSampler
 
 QUERY_KEY_VALUE = ["*.q*_proj", "*.k_proj", "*.v_proj"]
 GATE_UP = ["*.gate*_proj", "*.up_proj"]

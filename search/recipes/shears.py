@@ -15,8 +15,7 @@ from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.pruning import prune_by_wanda
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import TrainingStep
+from adaptare.search.training.step import TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
 
 # Paths of the linears of a group, in families with separate linears and with fused ones.

@@ -13,8 +13,7 @@ from dataclasses import replace
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.shears import DOWN, QKV, RECIPE, UP
-from adaptare.search.super_adapter.masked import MaskedElasticLinear
-from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+from adaptare.search.super_adapter.quantised import MaskedElasticLinear, QuantisedElasticLinear
 
 
 def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptare.core import InputError
 from adaptare.profiler import Part
 from adaptare.profiler.workloads import WHOLE, Halves
 from adaptare.search.super_adapter.scaling import Scaling
@@ -19,7 +18,8 @@ class ElasticLinear(nn.Module):
     Ranks are nested: rank r is the first r rows of A and the first r columns of B of every larger rank. Rank 0 is
     the base alone. As in LoRA, A starts uniform and B at zero, so every rank starts as the base.
 
-    In a narrower MLP only a part of the linear is active: W, its bias, A and B are sliced to the same neurons.
+    `rank` is the active rank, 0 for the base alone, and `part` the active part of the linear: in a narrower MLP, W, its
+    bias, A and B are sliced to the same neurons.
 
     Args:
         base: The adapted linear; never modified.
@@ -46,24 +46,13 @@ class ElasticLinear(nn.Module):
         start = (2 * torch.rand(largest, base.in_features, generator=generator) - 1) * bound
         self.A = nn.Parameter(start.to(base.weight.device))
         self.B = nn.Parameter(torch.zeros(base.out_features, largest, device=base.weight.device))
-        self._rank = largest
+        self.rank = largest
         self.part = WHOLE
 
     @property
     def largest(self) -> int:
         """Largest rank: all rows of A."""
         return self.A.shape[0]
-
-    @property
-    def rank(self) -> int:
-        """Active rank; 0 is the base alone."""
-        return self._rank
-
-    @rank.setter
-    def rank(self, rank: int) -> None:
-        if not 0 <= rank <= self.largest:
-            raise InputError(f"rank must be 0 to {self.largest} here, not {rank}; build the space with larger ranks")
-        self._rank = rank
 
     @property
     def master(self) -> torch.Tensor:
@@ -73,11 +62,11 @@ class ElasticLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (..., in) -> (..., out), in the dtype of the base's output; narrower where a part is active."""
         y: torch.Tensor = self.base(x) if self.part is WHOLE else functional.linear(x, *self._active_base())
-        if self._rank == 0:
+        if self.rank == 0:
             return y
-        A, B = self._halves(self._rank, self.part)
+        A, B = self._halves(self.rank, self.part)
         # Scaled at rank width, where the activation is smallest.
-        inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self._rank, self.largest)
+        inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self.rank, self.largest)
         return y + functional.linear(inner, B).to(y.dtype)
 
     def halves(self, rank: int, part: Part = WHOLE) -> Halves:

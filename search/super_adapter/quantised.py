@@ -1,14 +1,51 @@
-"""Elastic linears whose update is merged into the 4-bit codes of their base: QA-SparsePEFT."""
+"""Elastic linears whose update keeps the zeros of their base (SparsePEFT), also in 4-bit codes (QA-SparsePEFT).
+
+The grid of 4-bit weights is that of `MatMulNBits` in the graphs that adaptare quantises: codes 0 to 15, of which 8 is
+zero, and one scale for each block of inputs of an output row.
+"""
 
 from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from adaptare.core.quantisation import BLOCK
-from adaptare.search.super_adapter.int4_grid import int4_codes, int4_scales, int4_values
-from adaptare.search.super_adapter.masked import MaskedElasticLinear
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
+
+ZERO, LARGEST = 8, 15
+
+
+class MaskedElasticLinear(ElasticLinear):
+    """y = (W + M * factor(r) B[:, :r] A[:r]) x, where M is 1 at the non-zero weights of the base, 0 elsewhere.
+
+    Merging keeps every zero. The update is no product of small matrices, so there is no adapter to keep apart from
+    the base, and each call computes a weight of full size, in training too.
+
+    References:
+        Munoz et al. 2024, "SQFT: low-cost model adaptation in low-precision sparse foundation models", equation 2.
+    """
+
+    separable = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Output of the linear whose weight has the masked update of the active rank."""
+        if self.rank == 0:
+            found: torch.Tensor = self.base(x)
+            return found
+        return functional.linear(x, self.adapted(self.rank).to(x.dtype), self.base.bias)
+
+    def adapted(self, rank: int) -> torch.Tensor:
+        """Weight at a rank >= 1, differentiable in A and B. Shape (out, in)."""
+        with torch.autocast(self.A.device.type, enabled=False):  # so that it is what the merge writes
+            update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
+        return MaskedElasticLinear.merge(self.master, update)
+
+    @classmethod
+    def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        """The weight plus the update where the weight is not zero."""
+        return weight + torch.where(weight != 0, update, 0)
 
 
 class QuantisedElasticLinear(MaskedElasticLinear):
@@ -53,3 +90,36 @@ class QuantisedElasticLinear(MaskedElasticLinear):
         """Codes 0 to 15 of the merged weight, as uint8; arguments as in `merge`."""
         scales = int4_scales(weight, block=cls.block)
         return int4_codes(super().merge(weight, update), scales, block=cls.block).to(torch.uint8)
+
+
+def int4_scales(weight: torch.Tensor, *, block: int = BLOCK) -> torch.Tensor:
+    """Scales of a weight, shape (out, in), in which the entry of largest magnitude of a block has code 0.
+
+    Returns:
+        Shape (out, blocks); negative where that entry is positive, and 0 in blocks of zeros.
+    """
+    blocks = _blocks(weight.float(), block)
+    low, high = blocks.amin(dim=-1), blocks.amax(dim=-1)
+    return torch.where(high > -low, high, low) / -ZERO
+
+
+def int4_codes(weight: torch.Tensor, scales: torch.Tensor, *, block: int = BLOCK) -> torch.Tensor:
+    """Codes of the values of the grid that are nearest to a weight, as floating-point numbers. Shape (out, in).
+
+    Their gradient is that of the scaled weight within the range of the codes, and 0 outside (straight-through).
+    """
+    reciprocals = torch.where(scales != 0, 1 / scales, 0)
+    scaled = _blocks(weight.float(), block) * reciprocals[..., None] + ZERO
+    rounded = scaled + (torch.floor(scaled + 0.5) - scaled).detach()
+    return rounded.clamp(0, LARGEST).flatten(1)[:, : weight.shape[1]]
+
+
+def int4_values(codes: torch.Tensor, scales: torch.Tensor, *, block: int = BLOCK) -> torch.Tensor:
+    """Values of codes. Shape (out, in)."""
+    return ((_blocks(codes, block, padding=ZERO) - ZERO) * scales[..., None]).flatten(1)[:, : codes.shape[1]]
+
+
+def _blocks(weight: torch.Tensor, block: int, *, padding: float = 0.0) -> torch.Tensor:
+    """Shape (out, in) -> (out, blocks, block); the last block is padded."""
+    padded = functional.pad(weight, (0, -weight.shape[1] % block), value=padding)
+    return padded.reshape(len(weight), -1, block)

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from adaptare.core import InputError
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.scaling import SCALING_RULES, Scaling
 
@@ -101,13 +100,6 @@ def test_warm_momentum_does_not_move_a_site_that_has_no_part_in_the_step(x: torc
     layer.rank = 0
     optimiser.step()
     assert torch.equal(layer.A, before)
-
-
-def test_rank_above_the_largest_is_refused() -> None:
-    layer = elastic()
-    with pytest.raises(InputError, match="0 to 5 here, not 6"):
-        layer.rank = 6
-    assert layer.rank == 5
 
 
 def test_output_keeps_the_dtype_of_the_base(x: torch.Tensor) -> None:

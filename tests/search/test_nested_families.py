@@ -18,8 +18,7 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.gradients import accumulate_gradients
 from adaptare.search.training.passes import completion_logits, pad_batch
 from adaptare.search.training.record import TrainingSettings
-from adaptare.search.training.samplers import SpreadSampler
-from adaptare.search.training.step import SANDWICH, TrainingStep
+from adaptare.search.training.step import SANDWICH, SpreadSampler, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 

@@ -7,7 +7,7 @@ from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search.algorithms.budget_repair import InfeasibleBudgetError
 from adaptare.search.budget.objective import Limit
-from adaptare.search.training.samplers import BudgetSampler, LargestShareSampler, Sampler, SpreadSampler, UniformSampler
+from adaptare.search.training.step import BudgetSampler, LargestShareSampler, Sampler, SpreadSampler, UniformSampler
 
 DRAWS = 3000
 LAYERS = 40

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from adaptare.core import InputError, StorageError
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
-from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.quantised import MaskedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 
 

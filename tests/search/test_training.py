@@ -13,13 +13,12 @@ import torch
 from adaptare.core import InputError, StorageError
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.file import load_super_adapter
-from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.super_adapter.quantised import MaskedElasticLinear
 from adaptare.search.training import train as train_module
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.record import TrainingSettings
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import SANDWICH, TrainingStep
+from adaptare.search.training.step import SANDWICH, TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 

@@ -5,8 +5,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space_file import rank_space
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, TrainingStep
+from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, TrainingStep, UniformSampler
 
 ONE = TrainingStep(UniformSampler())
 

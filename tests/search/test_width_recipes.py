@@ -11,7 +11,7 @@ from adaptare.profiler import WIDTH, Configuration, ModelShape, Space
 from adaptare.search.algorithms.baselines import uniform_cuts
 from adaptare.search.recipes import lonas, subnet
 from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.training.step import UniformSampler
 
 SMOLLM2 = {
     "model_type": "llama",

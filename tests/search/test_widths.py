@@ -17,8 +17,7 @@ from adaptare.search.super_adapter.file import load_super_adapter, save_super_ad
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.record import TrainingSettings
-from adaptare.search.training.samplers import UniformSampler
-from adaptare.search.training.step import SANDWICH, TrainingStep
+from adaptare.search.training.step import SANDWICH, TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 from adaptare.workflows.search.scores import check_polishable

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from adaptare.core.quantisation import BLOCK
 from adaptare.profiler.programs.onnx.quantise import pack_int4, rounded_weights
-from adaptare.search.super_adapter.int4_grid import int4_codes, int4_scales, int4_values
+from adaptare.search.super_adapter.quantised import int4_codes, int4_scales, int4_values
 
 
 def drawn(kind: str, shape: tuple[int, int] = (7, 96)) -> torch.Tensor:

@@ -4,8 +4,7 @@ from torch import nn
 
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
 from adaptare.search.super_adapter.elastic import ElasticLinear
-from adaptare.search.super_adapter.masked import MaskedElasticLinear
-from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+from adaptare.search.super_adapter.quantised import MaskedElasticLinear, QuantisedElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
 
 RANKS = pytest.mark.parametrize("rank", [1, 3, 5])

@@ -22,11 +22,10 @@ from adaptare.search.recipes.recipe import recipe_named
 from adaptare.search.recipes.shears import space
 from adaptare.search.super_adapter.base_model import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear
-from adaptare.search.super_adapter.masked import MaskedElasticLinear
 from adaptare.search.super_adapter.merging import share_of_zeros
-from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+from adaptare.search.super_adapter.quantised import MaskedElasticLinear, QuantisedElasticLinear
 from adaptare.search.training.record import TrainingSettings
-from adaptare.search.training.samplers import UniformSampler
+from adaptare.search.training.step import UniformSampler
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import TrainingData
 from adaptare.workflows.train.training import TrainRequest
