@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
@@ -67,17 +66,6 @@ def completion_logits(
     else:
         logits = prefix.logits(ids[:, :-1], mask[:, :-1], positions)  # the last token predicts nothing
     return logits[wanted[:, positions]].float(), labels[wanted]
-
-
-def completion_nats(
-    model: PreTrainedModel, examples: Sequence[TokenExample], prefix: CachedPrefix
-) -> NDArray[np.float64]:
-    """Negative log-likelihood of each completion. Shape (n_examples,)."""
-    logits, labels = completion_logits(model, pad_batch(examples, model.device), prefix=prefix)
-    nats = functional.cross_entropy(logits, labels, reduction="none").cpu().double().numpy()
-    ends = np.cumsum([example.completion_tokens for example in examples])
-    sums: NDArray[np.float64] = np.add.reduceat(nats, [0, *ends[:-1]])
-    return sums
 
 
 def check_calibration(examples: Sequence[TokenExample], use: str) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from torch.nn import functional
 
 from adaptare.core import InputError
 from adaptare.profiler.analysis import LEVEL, Interval
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix, shared_prefix
-from adaptare.search.training.passes import completion_nats, evaluated_at
+from adaptare.search.training.passes import completion_logits, evaluated_at, pad_batch
 from adaptare.search.training.token_examples import TokenExample
 
 
@@ -43,10 +44,13 @@ class CompletionNats:
         if key not in self._known:
             with evaluated_at(self._super_adapter, codes) as model:
                 prefix = CachedPrefix(model, self._prefix)
-                found = [
-                    completion_nats(model, group, CachedPrefix(model, own[len(self._prefix) :], after=prefix))
-                    for group, own in zip(self._groups, self._prefixes, strict=True)
-                ]
+                found: list[NDArray[np.float64]] = []
+                for group, own in zip(self._groups, self._prefixes, strict=True):
+                    cached = CachedPrefix(model, own[len(self._prefix) :], after=prefix)
+                    logits, labels = completion_logits(model, pad_batch(group, model.device), prefix=cached)
+                    nats = functional.cross_entropy(logits, labels, reduction="none").cpu().double().numpy()
+                    ends = np.cumsum([example.completion_tokens for example in group])
+                    found.append(np.add.reduceat(nats, [0, *ends[:-1]]))
             wrong = ~np.isfinite(np.concatenate(found))
             if wrong.any():
                 raise InputError(
@@ -76,7 +80,8 @@ class CompletionLoss:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         self._tokens = np.array([example.completion_tokens for example in examples])
         # Adjacent examples in this order have similar lengths, which saves padding.
-        self._order = sorted(range(len(examples)), key=lambda index: _lengths(examples[index]))
+        lengths = [(len(example.ids), example.prompt_tokens, example.ids) for example in examples]
+        self._order = sorted(range(len(examples)), key=lengths.__getitem__)
         ordered = [examples[index] for index in self._order]
         groups = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
         self._nats = CompletionNats(super_adapter, groups)
@@ -107,10 +112,6 @@ class CompletionLoss:
     def difference(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Interval:
         """Loss of one configuration minus that of another; see `paired_difference`. Shapes (n_columns,)."""
         return paired_difference(self.sums(first), self.sums(second), self._tokens)
-
-
-def _lengths(example: TokenExample) -> tuple[int, int, tuple[int, ...]]:
-    return len(example.ids), example.prompt_tokens, example.ids
 
 
 def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval:
