@@ -120,7 +120,7 @@ def test_a_model_that_carries_one_is_refused(super_adapter: SuperAdapter) -> Non
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [({"hidden": 32}, r"16 x 16 in the model and 32 x 32"), ({"layers": 3}, "no module 'model.layers.2")],
+    [({"hidden": 32}, r"16 x 32 in the model and 32 x 32"), ({"layers": 3}, "no module 'model.layers.2")],
 )
 def test_space_of_another_model_is_refused(tiny: SimpleNamespace, other: dict[str, int], message: str) -> None:
     model = tiny.model()
