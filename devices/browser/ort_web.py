@@ -11,7 +11,7 @@ from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.agent_worker import Check
 from adaptare.devices.browser.transport import RUNTIME, BrowserTransport
 from adaptare.devices.contracts import Loaded, Worker
-from adaptare.devices.onnx_runtime import ort_cpu
+from adaptare.devices.onnx_runtime import GRAPH, ort_cpu
 from adaptare.devices.program import Program
 from adaptare.devices.transport import Transport
 
@@ -93,7 +93,7 @@ def ort_web(
         runtime=RUNTIME,
         options={"backend": backend},
         spelled={"backend": backend} if backend != BACKENDS[0] else {},
-        described={"backend": backend, "timed_steps": "100"},
+        described={"backend": backend, "graph": GRAPH, "timed_steps": "100"},
         compared=HostOutputs().compared,
         transport=transport,
         **options,
