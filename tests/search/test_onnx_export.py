@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,19 @@ def test_genai_generates_what_torch_does_and_switches_between_adapters(
         with trained.activated(config), torch.inference_mode():
             expected_tokens = trained.model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0]
         assert tokens == expected_tokens.tolist()
+
+
+def test_the_documented_snippet_generates_text_without_adaptare(
+    trained: SuperAdapter, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    exported(trained, CONFIG, tmp_path / "folder", kind="genai", tokenizer=tokenizer, **options)
+    page = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
+    snippet = page.partition("```py\n")[2].partition("```")[0]
+    assert "adaptare" not in snippet
+    command = [sys.executable, "-P", "-c", snippet]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def test_a_swappable_model_without_adapter_is_the_base(
