@@ -332,7 +332,15 @@ def test_every_option_takes_part_in_equality(option: str) -> None:
 
 def test_says_what_changes_latency() -> None:
     info = ort_cpu(threads=1, spinning=False, flush_denormals=True).info()
-    own = ("denormals=flush", "first_call=left-out", "gap_s=0", "graph=fused", "pin=no", f"provider={CPU}", "spinning=no")
+    own = (
+        "denormals=flush",
+        "first_call=left-out",
+        "gap_s=0",
+        "graph=fused",
+        "pin=no",
+        f"provider={CPU}",
+        "spinning=no",
+    )
     assert info.options == own
     assert info.runtime == f"onnxruntime {onnxruntime.__version__}"
 
