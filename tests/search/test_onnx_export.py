@@ -29,7 +29,8 @@ DOWN = "model.layers.{}.mlp.down_proj"
 # Unequal ranks, and most sites without.
 CONFIG = Configuration.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
 KINDS = ["onnx", "onnx-static", "onnx-swappable", "genai"]
-OURS = {"adaptare.json", "config.json", "genai_config.json", "generation_config.json"} | {"model.onnx", "model.onnx.data"}
+CONFIGS = {"config.json", "genai_config.json", "generation_config.json"}
+OURS = CONFIGS | {"adaptare.json", "model.onnx", "model.onnx.data"}
 IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
 
 
