@@ -17,8 +17,9 @@ SHAPE = ModelShape.from_mapping(
         "hidden_size": 32,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        "head_dim": 16,
         "intermediate_size": 48,
-        "vocab_size": 64,
+        "vocab_size": 72,
         "max_position_embeddings": 128,
     }
 )

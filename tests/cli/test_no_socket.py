@@ -22,7 +22,7 @@ ONE_CALL = """
 import os, sys
 from adaptare.devices import Feed, Link, Program, Work
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.devices.program import canonical_json
+from adaptare.core.content_hash import canonical_json
 command = [sys.executable, "-m", "adaptare.devices.agent", "plain_runtime:PlainRuntime", "agent"]
 worker = AgentWorker(Link(command, None, os.environ), timeout_s=60)
 worker.hello(threads=1, cores="", pin=False, gap_s=None, options={}, memory_bytes=0)
