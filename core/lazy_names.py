@@ -9,7 +9,7 @@ from adaptare.core.errors import MissingPackageError
 # Package that may be missing -> extra of adaptare that installs it.
 EXTRAS: Final = {
     **dict.fromkeys(("torch", "peft", "accelerate"), "torch"),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript", "numpy"), "onnx"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxruntime_genai", "numpy"), "onnx"),
     **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
     **dict.fromkeys(("aiohttp", "segno"), "browser"),
     "matplotlib": "figures",

@@ -1,1 +1,45 @@
 """Programs of workloads: builders for each runtime, and checks that an adapter is applied."""
+
+from typing import TYPE_CHECKING
+
+from adaptare.core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from adaptare.profiler.programs.builders import memory_bytes
+    from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
+    from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs
+    from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
+    from adaptare.profiler.programs.onnx.quantise import pack_int4, rounded_weights
+    from adaptare.profiler.programs.onnx.writer import code_names, write_model
+    from adaptare.profiler.programs.torch.cut import narrowed, set_layers, set_weight, shallow, shared_copy, tensors_of
+
+__all__ = [
+    "GENAI",
+    "OnnxBase",
+    "OnnxBases",
+    "adapter_inputs",
+    "check_installed",
+    "code_names",
+    "memory_bytes",
+    "narrowed",
+    "pack_int4",
+    "rounded_weights",
+    "set_layers",
+    "set_weight",
+    "shallow",
+    "shared_copy",
+    "tensors_of",
+    "write_model",
+    "write_onnx_adapter",
+]
+
+_LATER = {
+    "memory_bytes": "builders",
+    "write_onnx_adapter": "onnx.adapter_file",
+    **dict.fromkeys(("GENAI", "OnnxBase", "adapter_inputs"), "onnx.base"),
+    **dict.fromkeys(("OnnxBases", "check_installed"), "onnx.bases"),
+    **dict.fromkeys(("pack_int4", "rounded_weights"), "onnx.quantise"),
+    **dict.fromkeys(("code_names", "write_model"), "onnx.writer"),
+    **dict.fromkeys(("narrowed", "set_layers", "set_weight", "shallow", "shared_copy", "tensors_of"), "torch.cut"),
+}
+__getattr__ = lazy_names(__name__, _LATER)

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.profiler import Workload, open_model
-from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
-from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs
-from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
+from adaptare.profiler.programs import GENAI, OnnxBase, OnnxBases, adapter_inputs, check_installed, write_onnx_adapter
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
@@ -105,8 +103,7 @@ def read(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[n
 
 def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
     """Merges in floating point and then quantises, or writes the codes of an adapter that was trained on the grid."""
-    from adaptare.profiler.programs.onnx.quantise import pack_int4
-    from adaptare.profiler.programs.onnx.writer import code_names, write_model
+    from adaptare.profiler.programs import code_names, pack_int4, write_model
     from adaptare.search.super_adapter.merging import check_still_sparse, int4_codes, merged_weights
     from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
     from adaptare.search.super_adapter.quantised_base import original
@@ -142,7 +139,7 @@ def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportO
 def _write_apart(
     adapted: SubAdapter["Base"], folder: Path, options: ExportOptions, *, application: Literal["static", "optional"]
 ) -> None:
-    from adaptare.profiler.programs.onnx.writer import write_model
+    from adaptare.profiler.programs import write_model
     from adaptare.search.super_adapter.merging import check_apart
 
     check_apart(adapted)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.core.quantisation import BLOCK
 from adaptare.profiler import Configuration
-from adaptare.profiler.programs.torch.cut import narrowed, set_weight, shallow, shared_copy, tensors_of
+from adaptare.profiler.programs import narrowed, set_weight, shallow, shared_copy, tensors_of
 from adaptare.profiler.workloads import WHOLE, SubAdapter
 from adaptare.search.super_adapter.base_model import Base, Origin
 from adaptare.search.super_adapter.model import SuperAdapter

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, Space
-from adaptare.profiler.programs.torch.cut import set_layers, shared_copy
+from adaptare.profiler.programs import set_layers, shared_copy
 from adaptare.profiler.workloads import WHOLE, Halves, SubAdapter, rank_space
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear

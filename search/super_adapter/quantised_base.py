@@ -24,7 +24,7 @@ def round_base(model: PreTrainedModel, quantisation: str, *, block: int = BLOCK)
     """
     if quantisation == "none":
         return
-    from adaptare.profiler.programs.onnx.quantise import rounded_weights
+    from adaptare.profiler.programs import rounded_weights
 
     linears = {**decoder_linears(model), "lm_head": model.get_output_embeddings()}
     weights = {path: linear.weight.detach().float().T.numpy() for path, linear in linears.items()}

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptare.profiler import Space
-from adaptare.profiler.programs.torch.cut import tensors_of
+from adaptare.profiler.programs import tensors_of
 from adaptare.profiler.workloads import rank_space
 from adaptare.search.super_adapter.model import SuperAdapter
 

@@ -8,7 +8,7 @@ from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration
 from adaptare.profiler.analysis import Interval
-from adaptare.profiler.programs.builders import memory_bytes
+from adaptare.profiler.programs import memory_bytes
 from adaptare.profiler.workloads import BYTES
 from adaptare.search.budget import Budget, covering
 from adaptare.workflows.adapter_files import read_adapters
