@@ -15,9 +15,9 @@ SIZES = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
+    "num_attention_heads": 2,
     "head_dim": 16,
-    "num_key_value_heads": 2,
+    "num_key_value_heads": 1,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
     "pad_token_id": 0,
@@ -90,6 +90,6 @@ def logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def same(found: torch.Tensor, expected: torch.Tensor, within: float = 1e-4) -> bool:
+def same(found: torch.Tensor, expected: torch.Tensor, within: float = 5e-4) -> bool:
     """True if all differences are small beside the largest value, or beside 1."""
     return bool((found - expected).abs().max() <= within * max(1.0, float(expected.abs().max())))

@@ -95,7 +95,7 @@ def test_every_row_loses_the_same_whole_number(
     make_model: Callable[..., PreTrainedModel],
     examples: list[TokenExample],
 ) -> None:
-    model = make_model("llama", hidden_size=576, intermediate_size=1536, num_hidden_layers=1)
+    model = make_model("llama", hidden_size=576, head_dim=64, intermediate_size=1536, num_hidden_layers=1)
     found = prune(model, examples, sparsity)
     for linear in decoder_linears(model).values():
         assert set((linear.weight == 0).sum(dim=1).tolist()) == {zeros[linear.in_features]}
