@@ -14,9 +14,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from transformers import DynamicCache, PreTrainedModel, StableLmConfig
+from transformers import DynamicCache, LlamaConfig, PreTrainedModel, StableLmConfig
 
-from adaptare.core import ProgramError
+from adaptare.core import InputError, ProgramError
 from adaptare.profiler import ModelShape
 from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.onnx import export as onnx_export
@@ -30,6 +30,7 @@ Inputs = Callable[..., Arrays]
 
 # Relative to the largest logit: ONNX Runtime approximates the tanh of Gemma's activation.
 TOLERANCE = 1e-3
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 72}
 BLOCK, LAYER = "model.layers.0", "model.layers.0.mlp.down_proj"
 # Two rows (a batch), beyond the sliding windows of 16 where past + tokens exceeds it.
 LENGTHS = {"prefill": (0, 9), "prefill beyond a window": (0, 40), "decode": (40, 1)}
@@ -273,8 +274,24 @@ def test_a_graph_that_computes_something_else_is_refused(
         onnx_export.export_decoder(doubled, tmp_path)
 
 
+def test_a_vocabulary_of_the_size_of_a_linear_is_refused(
+    decoder: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    model = decoder("llama")
+    model.resize_token_embeddings(model.config.intermediate_size)
+    with pytest.raises(
+        InputError, match=r"gate_proj has as many outputs as the vocabulary has tokens, 48, .*pad the voc"
+    ):
+        onnx_export.export_decoder(model, tmp_path)
+
+
+def test_heads_that_the_runtime_does_not_rotate_are_refused(tmp_path: Path) -> None:
+    model = random_model(LlamaConfig(**SMALL, num_attention_heads=4).to_dict())
+    with pytest.raises(InputError, match=r"takes a head_dim that is a multiple of 16, not 8; use a torch device"):
+        onnx_export.export_decoder(model, tmp_path)
+
+
 def test_an_architecture_that_the_builder_does_not_know_is_named(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "vocab_size": 72}
-    model = random_model(StableLmConfig(**sizes, num_hidden_layers=1, num_key_value_heads=2).to_dict())
+    model = random_model(StableLmConfig(**SMALL, num_attention_heads=2, num_key_value_heads=2).to_dict())
     with pytest.raises(ProgramError, match=r"onnxruntime-genai does not build stablelm: "):
         onnx_export.export_decoder(model, tmp_path)

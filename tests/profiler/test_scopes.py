@@ -10,7 +10,7 @@ from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, 
 from adaptare.profiler.programs.builders import TorchPrograms
 
 SHAPE = ModelShape.from_config(
-    LlamaConfig(num_hidden_layers=2, hidden_size=512, num_attention_heads=4, intermediate_size=1024, vocab_size=1024)
+    LlamaConfig(num_hidden_layers=2, hidden_size=512, num_attention_heads=4, intermediate_size=1024, vocab_size=1000)
 )
 SITE = "model.layers.1.mlp.up_proj"
 BASE = Workload(SHAPE, past=4).base

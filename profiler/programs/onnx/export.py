@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
-from adaptare.core import ProgramError
+from adaptare.core import InputError, ProgramError
 from adaptare.profiler.models.random_model import cache_argument
 from adaptare.profiler.programs.onnx.base import (
     DATA,
@@ -65,11 +65,12 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
         module: Path of a decoder layer, or of one of its linears, to be cut out and exported alone; or `HEAD`.
 
     Raises:
-        InputError: The runtime does not compute attention of this head width.
+        InputError: The runtime does not compute attention of this head width, or the builder cannot find the head.
         ProgramError: The builder does not know the architecture, or the outputs of the graph differ from torch's.
     """
     started = time.monotonic()
     check_head(_head_width(model.config))
+    _check_vocabulary(model)
     graph = _built(model, folder)
     sites = _name_sites(graph.graph)
     onnx.save(graph, folder / MODEL)
@@ -119,6 +120,18 @@ def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
     fold_transposes(graph, folder / DATA)
     _tidy(graph.graph, head_width=_head_width(model.config))
     return graph
+
+
+def _check_vocabulary(model: PreTrainedModel) -> None:
+    """Raises `InputError` if a linear of a layer has as many outputs as the head, which the builder knows by them."""
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    size = model.config.vocab_size
+    alike = next((name for name, each in linears.items() if ".layers." in name and each.out_features == size), "")
+    if alike:
+        raise InputError(
+            f"{alike} has as many outputs as the vocabulary has tokens, {size}, and onnxruntime-genai takes it for the "
+            "head of the model; pad the vocabulary (resize_token_embeddings of transformers), or use a torch device"
+        )
 
 
 def _complete(config: PreTrainedConfig) -> None:
