@@ -167,7 +167,7 @@ def _base(adapted: SubAdapter["Base"], options: ExportOptions) -> OnnxBase:
     workload = Workload(stored.shape, adapted.configuration.without_adapter, quantisation=quantisation)
     if not bases.folder(workload).is_dir():
         form = "ONNX" if quantisation == "none" else f"ONNX with {quantisation} weights"
-        options.note(f"exporting the base to {form}; it is kept for the next time (135M weights take about a minute)")
+        options.note(f"exporting the base to {form}; it is kept for the next time (135M weights take about 20 seconds)")
     return bases.base(workload)
 
 
