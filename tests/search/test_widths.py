@@ -27,30 +27,32 @@ DOWN = "model.layers.{}.mlp.down_proj"
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_configurations_equal_the_dense_models_they_stand_for(family: str, ids: torch.Tensor) -> None:
-    super_adapter = disturbed(family)
+    super_adapter = disturbed(family, torch.float64)
     space, rng = super_adapter.space, np.random.default_rng(5)
     whole = logits(super_adapter.model, ids)
     for codes in space.at(space.sample(20, rng)):
         config = space.decode(codes)
-        expected = logits(dense(made(family), config.by_layer, complete_updates(super_adapter, config.by_path)), ids)
+        expected = logits(
+            dense(made(family, torch.float64), config.by_layer, complete_updates(super_adapter, config.by_path)), ids
+        )
         with super_adapter.activated(config):
-            assert same(logits(super_adapter.model, ids), expected)
+            assert same(logits(super_adapter.model, ids), expected, 1e-9)
         assert not same(whole, expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_largest_configuration_is_the_model_with_the_whole_adapter(family: str, ids: torch.Tensor) -> None:
-    super_adapter = disturbed(family)
+    super_adapter = disturbed(family, torch.float64)
     ranks = super_adapter.space.decode(super_adapter.largest).by_path
-    expected = logits(dense(made(family), {}, complete_updates(super_adapter, ranks)), ids)
-    assert same(logits(super_adapter.model, ids), expected)
+    expected = logits(dense(made(family, torch.float64), {}, complete_updates(super_adapter, ranks)), ids)
+    assert same(logits(super_adapter.model, ids), expected, 1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tensors_of_a_sub_adapter_fit_the_narrow_linears(family: str, ids: torch.Tensor) -> None:
-    super_adapter = disturbed(family)
+    super_adapter = disturbed(family, torch.float64)
     config = Configuration.of({site.path: 2 for site in super_adapter.space.sites}, widths={0: WIDTHS[0], 2: WIDTHS[1]})
-    narrow = dense(made(family), config.by_layer, {})
+    narrow = dense(made(family, torch.float64), config.by_layer, {})
     for path, own in super_adapter.halves(config).items():
         weight = narrow.get_submodule(path).weight
         assert (own.B @ own.A).shape == weight.shape
