@@ -23,7 +23,7 @@ from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.onnx.base import OnnxBase
-from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.programs.onnx.export import export_decoder, tolerance_of
 from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 from adaptare.profiler.programs.onnx.session import run_model
@@ -127,7 +127,7 @@ def compare(
     ours, expected = run_model(found.model, inputs), torch_outputs(deleted(model, left_out), inputs)
     assert len(ours) == len(expected) == 1 + 2 * (shape.layers - len(left_out))
     for mine, theirs in zip(ours, expected, strict=True):
-        assert np.abs(mine - theirs).max() <= 1e-3 * max(1.0, np.abs(theirs).max())
+        assert np.abs(mine - theirs).max() <= tolerance_of(model.config) * max(1.0, np.abs(theirs).max())
     graph = onnx.load(found.model, load_external_data=False).graph
     assert [value.name for value in graph.input] == [port.name for port in found.inputs]
     gone = {base.sites[path].weight for path in base.sites if path not in found.sites}

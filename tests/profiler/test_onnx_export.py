@@ -22,14 +22,13 @@ from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.onnx import export as onnx_export
 from adaptare.profiler.programs.onnx.base import HEAD, OnnxBase
 from adaptare.profiler.programs.onnx.cut import cut
+from adaptare.profiler.programs.onnx.export import tolerance_of
 from adaptare.profiler.programs.onnx.session import run_model
 
 Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
 Inputs = Callable[..., Arrays]
 
-# Relative to the largest logit: ONNX Runtime approximates the tanh of Gemma's activation.
-TOLERANCE = 1e-3
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 72}
 BLOCK, LAYER = "model.layers.0", "model.layers.0.mlp.down_proj"
 # Two rows (a batch), beyond the sliding windows of 16 where past + tokens exceeds it.
@@ -66,7 +65,7 @@ def test_the_logits_are_those_of_one_pass_through_torch(export: Export, family: 
         expected = model(input_ids=ids, use_cache=False).logits[:, -1:].numpy()
     ours = continued(model, base, ids, past)[0]
     assert np.abs(expected).max() > 1
-    assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(ours - expected).max() <= tolerance_of(model.config) * np.abs(expected).max()
 
 
 def test_decode_is_that_of_the_family_with_its_own_cache(export: Export, family: str) -> None:
@@ -78,7 +77,7 @@ def test_decode_is_that_of_the_family_with_its_own_cache(export: Export, family:
         model(input_ids=ids[:, :40], **{cache_argument(model): cache})
         expected = model(input_ids=ids[:, 40:], **{cache_argument(model): cache}).logits.numpy()
     ours = continued(model, base, ids, 40)[0]
-    assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(ours - expected).max() <= tolerance_of(model.config) * np.abs(expected).max()
 
 
 def test_the_cache_comes_out_grown(export: Export, family: str) -> None:
@@ -88,7 +87,7 @@ def test_the_cache_comes_out_grown(export: Export, family: str) -> None:
     expected = cached(model, ids)
     assert len(present) == len(expected) == 4
     for ours, half in zip(present, expected, strict=True):
-        assert np.abs(ours - half.numpy()).max() <= TOLERANCE * np.abs(half.numpy()).max()
+        assert np.abs(ours - half.numpy()).max() <= tolerance_of(model.config) * np.abs(half.numpy()).max()
 
 
 @pytest.mark.parametrize(("changed", "hidden"), [(25, True), (26, False)])
@@ -165,7 +164,7 @@ def test_a_cut_block_computes_decoder_layer_0(export: Export, inputs_of: Inputs,
         expected = model.model.layers[0](hidden, **arguments, **{cache_argument(model): cache}).numpy()
     ours, keys, values = run_model(base.model, inputs)
     assert np.abs(expected).max() > 1
-    assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
+    assert np.abs(ours - expected).max() <= tolerance_of(model.config) * np.abs(expected).max()
     assert np.abs(keys - cache.layers[0].keys.numpy()).max() <= 1e-4
     assert np.abs(values - cache.layers[0].values.numpy()).max() <= 1e-4
 

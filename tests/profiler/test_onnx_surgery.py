@@ -20,6 +20,7 @@ from adaptare.devices import Feed, Program, ProgramFile, Work, ort_cpu, program_
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.export import tolerance_of
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import RowHalves, load_graph, read_weight
 from adaptare.profiler.programs.onnx.writer import write_graph
@@ -126,7 +127,7 @@ def test_an_adapter_in_the_graph_is_the_adapter_in_torch(
     assert len(ours) == len(expected) == 5
     assert np.abs(expected[0] - unadapted[0]).max() > 0.1
     for own, other in zip(ours, expected, strict=True):
-        assert np.abs(own - other).max() <= 1e-3 * np.abs(other).max()
+        assert np.abs(own - other).max() <= tolerance_of(model.config) * np.abs(other).max()
 
 
 def test_a_worker_feeds_one_session_with_adapters_of_several_ranks(
