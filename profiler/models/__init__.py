@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING
 
 from adaptare.core.lazy_names import lazy_names
+from adaptare.profiler.models.model_cache import dequantised_file
 from adaptare.profiler.models.model_source import ModelSource, published_name
 
 if TYPE_CHECKING:
     from adaptare.profiler.models.model_cache import without_bars
     from adaptare.profiler.models.random_model import cache_argument
 
-__all__ = ["ModelSource", "cache_argument", "published_name", "without_bars"]
+__all__ = ["ModelSource", "cache_argument", "dequantised_file", "published_name", "without_bars"]
 
 _LATER = {"cache_argument": "random_model", "without_bars": "model_cache"}
 __getattr__ = lazy_names(__name__, _LATER)

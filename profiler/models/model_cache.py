@@ -4,12 +4,13 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from adaptare.core import InputError, MissingPackageError
-from adaptare.profiler.models.disk_cache import cached_folder
+from adaptare.profiler.models.disk_cache import MARK, cached_folder
 
 
 def smollm2_file() -> Path:
@@ -29,6 +30,12 @@ def converted_gguf(file: Path, cache: Path) -> Path:
         raise MissingPackageError(f"reading {file.name} needs more packages; install: pip install 'adaptare[demo]'")
     key = hashlib.sha256(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     return cached_folder(cache / f"{file.stem}-{key}", lambda folder: _convert(file, folder))
+
+
+def dequantised_file(folder: Path) -> str | None:
+    """Name of the GGUF file whose weights a folder holds in 32 bits; `None` for other folders."""
+    found = re.fullmatch(r"(.+)-[0-9a-f]{12}", folder.resolve().name)
+    return f"{found[1]}.gguf" if found and (folder / MARK).exists() else None
 
 
 def _convert(file: Path, folder: Path) -> None:

@@ -48,7 +48,8 @@ class ExportKind:
     Args:
         name: Name of the entry point.
         summary: One line: the files, and which program reads them.
-        loading: Python code that loads the export, with places for `folder`, `model` and `adapter`.
+        snippet: At most twelve lines of Python that load the export in the current folder and generate text, for its
+            model card. `BASE` stands for the name of the base.
         write: Writes the files into an existing empty folder.
         expectations: Readers of the files, each with the model that its logits must equal; none if they are not run.
         options: Options that the kind takes; `base_name` if it names its base instead of holding it.
@@ -60,7 +61,7 @@ class ExportKind:
 
     name: str
     summary: str
-    loading: str
+    snippet: str
     write: Callable[[SubAdapter["Base"], Path, ExportOptions], None]
     expectations: Callable[[SubAdapter["Base"], ExportOptions], "Sequence[Expectation]"] | None = None
     options: tuple[Option, ...] = ()
@@ -108,6 +109,8 @@ def export_adapter(
         DeviceError: A reader computes something else, or failed; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
+    from adaptare.search.export.card import CARD, card
+
     form = export_kind(kind) if isinstance(kind, str) else kind
     if options.quantisation not in QUANTISATIONS:
         raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {options.quantisation!r}")
@@ -120,10 +123,16 @@ def export_adapter(
         origin["quantisation"] = options.quantisation
     with export_folder(folder, origin=origin) as fresh:
         form.write(adapted, fresh, options)
-        if form.expectations is None:
-            return None
-        from adaptare.search.export.check import check
+        difference = _compared(form, adapted, fresh, options)
+        (fresh / CARD).write_text(card(form, adapted, options, difference=difference), encoding="utf-8")
+    return difference
 
-        options.note("comparing the logits of the written files with those of torch")
-        words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
-        return check(fresh, form.expectations(adapted, options), export=words, advice=form.advice)
+
+def _compared(form: ExportKind, adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> float | None:
+    if form.expectations is None:
+        return None
+    from adaptare.search.export.check import check
+
+    options.note("comparing the logits of the written files with those of torch")
+    words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
+    return check(folder, form.expectations(adapted, options), export=words, advice=form.advice)

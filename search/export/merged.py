@@ -1,13 +1,18 @@
 """Base models with an adapter merged into their weights, for transformers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
+    from adaptare.search.export.check import Expectation
     from adaptare.search.super_adapter.base_model import Base
 
 
@@ -18,11 +23,9 @@ def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) ->
     """
     from adaptare.profiler.models import without_bars
     from adaptare.search.super_adapter.merging import check_still_sparse, dense
-    from adaptare.search.super_adapter.quantised_base import original
 
     fields = adapted.configuration.transformers_fields(adapted.base.shape)
-    if adapted.base.origin.quantisation != "none":
-        adapted = replace(adapted, base=original(adapted.base, "none"))
+    adapted = _before_rounding(adapted)
     check_still_sparse(adapted)
     model = dense(adapted)
     model.config.update(fields)
@@ -32,9 +35,54 @@ def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) ->
         adapted.base.origin.tokenizer.save_pretrained(folder)
 
 
+def _before_rounding(adapted: SubAdapter["Base"]) -> SubAdapter["Base"]:
+    from adaptare.search.super_adapter.quantised_base import original
+
+    if adapted.base.origin.quantisation == "none":
+        return adapted
+    return replace(adapted, base=original(adapted.base, "none"))
+
+
+_LOADER = """
+import json, sys
+import torch
+from transformers import AutoModelForCausalLM
+
+request = json.load(sys.stdin)
+model = AutoModelForCausalLM.from_pretrained(request["folder"], dtype=torch.float32, local_files_only=True).eval()
+with torch.inference_mode():
+    print(json.dumps(model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0].tolist()))
+"""
+
+
+def _read(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Logits of the last token, in a process that has transformers."""
+    from adaptare.search.export.check import computed_elsewhere
+
+    request = {"folder": str(folder), "tokens": list(tokens)}
+    return np.array(computed_elsewhere(_LOADER, request, library="transformers"), dtype=np.float32)
+
+
+def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+    from adaptare.search.export.check import Expectation
+    from adaptare.search.super_adapter.merging import dense
+
+    return [Expectation("transformers", _read, dense(_before_rounding(adapted)))]
+
+
+_SNIPPET: Final = """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained(".", dtype="float32")
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+tokens = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+print(tokenizer.decode(tokens[0]))
+"""
 MERGED: Final = ExportKind(
     "merged",
     "model for transformers, with the adapter in its weights",
-    "AutoModelForCausalLM.from_pretrained({folder!r})",
+    _SNIPPET,
     _write,
+    _expectations,
+    advice="try another version of transformers",
 )

@@ -228,13 +228,43 @@ def _expected(
     return Expectation(name, partial(reader, adapter=adapter), model, tolerance)
 
 
-_SESSION: Final = "session = onnxruntime.InferenceSession({model!r})"
-_ADAPTER: Final = "adapter = onnxruntime.LoraAdapter(); adapter.Load({adapter!r})"
+_GREEDY = """
+import numpy as np, onnxruntime, tokenizers
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+session = onnxruntime.InferenceSession("model.onnx")
+cache = {x.name: np.zeros((1, x.shape[1], 0, x.shape[3]), "float32") for x in session.get_inputs() if "past" in x.name}
+tokens, seen = tokenizer.encode("Once upon a time").ids, 0
+for _ in range(32):
+    inputs = {"input_ids": np.array([tokens[seen:]]), "attention_mask": np.ones((1, len(tokens)), "int64")}
+    logits, *present = session.run(None, inputs | cache)
+    cache, seen, tokens = dict(zip(cache, present)), len(tokens), [*tokens, int(logits.argmax())]
+print(tokenizer.decode(tokens))
+"""
+_SWAPPED = _GREEDY.replace(
+    "session =",
+    """adapter, options = onnxruntime.LoraAdapter(), onnxruntime.RunOptions()
+adapter.Load("adapter.onnx_adapter"), options.add_active_adapter(adapter)
+session =""",
+    1,
+).replace("inputs | cache", "inputs | cache, options")
+_GENERATOR = """
+import onnxruntime_genai as og
+model = og.Model(".")
+adapters, parameters, tokenizer = og.Adapters(model), og.GeneratorParams(model), og.Tokenizer(model)
+adapters.load("adapter.onnx_adapter", "mine")
+parameters.set_search_options(max_length=64, do_sample=False)
+generator = og.Generator(model, parameters)
+generator.set_active_adapter(adapters, "mine")
+generator.append_tokens(tokenizer.encode("Once upon a time"))
+while not generator.is_done():
+    generator.generate_next_token()
+print(tokenizer.decode(generator.get_sequence(0)))
+"""
 _ADVICE: Final = "try another version of onnxruntime, or an export that is not quantised"
 ONNX: Final = ExportKind(
     "onnx",
     "model for ONNX Runtime, with the adapter in its weights",
-    _SESSION,
+    _GREEDY,
     _write_merged,
     _merged_first,
     options=("quantisation",),
@@ -252,8 +282,7 @@ SWAPPABLE: Final = replace(
     ONNX,
     name="onnx-swappable",
     summary="model for ONNX Runtime that takes adapters at run time, and the adapter in a file",
-    loading=f"{_SESSION}; {_ADAPTER}; options = onnxruntime.RunOptions(); options.add_active_adapter(adapter); "
-    "session.run(None, inputs, options)",
+    snippet=_SWAPPED,
     write=_write_swappable,
     expectations=partial(_rounded_first, [ADAPTER_FILE, ""]),
     options=("quantisation", "every_site"),
@@ -262,14 +291,13 @@ GENAI_FOLDER: Final = replace(
     SWAPPABLE,
     name="genai",
     summary="model for onnxruntime-genai that takes adapters at run time, and the adapter in a file",
-    loading="model = onnxruntime_genai.Model({folder!r}); adapters = onnxruntime_genai.Adapters(model); "
-    "adapters.load({adapter!r}, 'adapter')",
+    snippet=_GENERATOR,
     expectations=partial(_rounded_first, [ADAPTER_FILE, ""], by_genai=True),
 )
 ADAPTER: Final = ExportKind(
     "onnx-adapter",
     "adapter file for an onnx-swappable model",
-    _ADAPTER,
+    _GENERATOR.replace('"."', '"MODEL"', 1),
     _write_adapter,
     options=("base_name",),
     check_installed=check_installed,

@@ -171,12 +171,28 @@ def _by_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> A
     return next(matches, default)
 
 
-_LOADING: Final = "PeftModel.from_pretrained(base, {folder!r})"
-PEFT: Final = ExportKind("peft", "adapter for PEFT and transformers", _LOADING, _write, options=("base_name",))
+_SNIPPET: Final = """
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base = "BASE"  # folder or hub id
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), ".")
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+tokens = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+print(tokenizer.decode(tokens[0]))
+"""
+PEFT: Final = ExportKind(
+    "peft",
+    "adapter for PEFT and transformers",
+    _SNIPPET,
+    _write,
+    _read_by({"PEFT": scale_of_patterns}),
+    options=("base_name",),
+)
 PORTABLE: Final = ExportKind(
     "peft-portable",
     "adapter for llama.cpp and PEFT: one alpha, unequal ranks",
-    _LOADING,
+    _SNIPPET,
     _write_portable,
     _read_by({"llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
     options=("base_name",),
@@ -185,7 +201,7 @@ PORTABLE: Final = ExportKind(
 UNIFORM: Final = ExportKind(
     "peft-uniform",
     "adapter for vLLM and Olive: one rank and one alpha",
-    _LOADING,
+    _SNIPPET,
     _write_uniform,
     _read_by({"vLLM or Olive": scale_of_one_rank, "llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
     options=("base_name",),

@@ -45,24 +45,12 @@ def export(run: Run, model_cache: Path, data: Path, tmp_path: Path, tmp_path_fac
     return lambda *words: run("export", "run/front.json", *words, "--cache", model_cache)
 
 
-@pytest.mark.parametrize("kind", ONNX)
-def test_what_is_said_about_loading_is_python_that_works(export: Run, kind: str) -> None:
-    answer = export("--winner", 1, "-o", "out", "--to", kind)
+def test_the_command_says_where_loading_is_shown(export: Run) -> None:
+    answer = export("-o", "out", "--to", "merged")
     assert answer.code == 0
-    import onnxruntime
-
-    known: dict[str, Any] = {"onnxruntime": onnxruntime}
-    past = {
-        f"past_key_values.{layer}.{half}": np.zeros((1, 2, 0, 16), np.float32)
-        for layer in (0, 1)
-        for half in ("key", "value")
-    }
-    known["inputs"] = {"input_ids": np.array([[5, 6, 7]]), "attention_mask": np.ones((1, 3), np.int64), **past}
-    exec(answer.out.splitlines()[0].partition("load it with: ")[2], known)
-    assert isinstance(
-        known.get("session", known.get("adapter")), onnxruntime.InferenceSession | onnxruntime.LoraAdapter
-    )
-    assert ("logits differ by at most" in answer.out) == (kind != "onnx-adapter")
+    assert "written: out; its README.md has Python that loads it and generates text" in answer.out
+    assert "logits differ by at most" in answer.out
+    assert Path("out/README.md").exists()
 
 
 @pytest.mark.parametrize(("kind", "quantise"), [("onnx", "none"), ("onnx-swappable", "int4"), ("onnx-adapter", "none")])
@@ -88,8 +76,8 @@ def test_notes_go_to_stderr(export: Run) -> None:
 
 
 @pytest.mark.parametrize("kind", ["peft", "merged"])
-def test_kinds_that_are_not_run_have_no_difference(export: Run, kind: str) -> None:
-    assert export("-o", "out", "--to", kind, "--json").json["difference"] is None
+def test_files_without_rounding_differ_by_less_than_a_check_allows(export: Run, kind: str) -> None:
+    assert 0 <= export("-o", "out", "--to", kind, "--json").json["difference"] < 1e-4
 
 
 @pytest.mark.parametrize(

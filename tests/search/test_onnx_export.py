@@ -1,6 +1,5 @@
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +29,8 @@ DOWN = "model.layers.{}.mlp.down_proj"
 CONFIG = Configuration.of({Q.format(1): 2, DOWN.format(0): 4, DOWN.format(1): 1})
 KINDS = ["onnx", "onnx-static", "onnx-swappable", "genai"]
 CONFIGS = {"config.json", "genai_config.json", "generation_config.json"}
-OURS = CONFIGS | {"adaptare.json", "model.onnx", "model.onnx.data"}
+OURS = CONFIGS | {"README.md", "adaptare.json", "model.onnx", "model.onnx.data"}
+ALONE = {"README.md", "adaptare.json", "adapter.onnx_adapter"}
 IDS = np.random.default_rng(5).integers(0, 260, size=(2, 9))
 
 
@@ -161,19 +161,6 @@ def test_genai_generates_what_torch_does_and_switches_between_adapters(
         assert tokens == expected_tokens.tolist()
 
 
-def test_the_documented_snippet_generates_text_without_adaptare(
-    trained: SuperAdapter, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    exported(trained, CONFIG, tmp_path / "folder", kind="genai", tokenizer=tokenizer, **options)
-    page = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
-    snippet = page.partition("```py\n")[2].partition("```")[0]
-    assert "adaptare" not in snippet
-    command = [sys.executable, "-P", "-c", snippet]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
-
-
 def test_a_swappable_model_without_adapter_is_the_base(
     trained: SuperAdapter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -192,7 +179,11 @@ def test_an_adapter_written_alone_is_swapped_in(
     config = Configuration.of(other)
     exported(trained, CONFIG, tmp_path / "export", kind="onnx-swappable", **options)
     exported(trained, config, tmp_path / "other", base_name="some/base", kind="onnx-adapter")
-    assert {file.name for file in (tmp_path / "other").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
+    assert {file.name for file in (tmp_path / "other").iterdir()} == {
+        "README.md",
+        "adaptare.json",
+        "adapter.onnx_adapter",
+    }
     found = logits(tmp_path / "export", adapter=tmp_path / "other" / "adapter.onnx_adapter")
     assert np.abs(found - expected(trained, config)).max() < 1e-4
 
@@ -317,7 +308,11 @@ def test_an_export_that_computes_something_else_is_not_left_behind(
     with pytest.raises(DeviceError, match="another version of onnxruntime"):
         exported(trained, CONFIG, tmp_path / "export", kind="onnx", **options)
     assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
-    assert {file.name for file in (tmp_path / "export").iterdir()} == {"adaptare.json", "adapter.onnx_adapter"}
+    assert {file.name for file in (tmp_path / "export").iterdir()} == {
+        "README.md",
+        "adaptare.json",
+        "adapter.onnx_adapter",
+    }
 
 
 def check_swappable(trained: SuperAdapter, folder: Path, base: Path) -> float:

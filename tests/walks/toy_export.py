@@ -13,4 +13,6 @@ def write(adapted, folder, options):
     np.savez(folder / "updates.npz", **{path: own.scale * own.B @ own.A for path, own in adapted.halves.items()})
 
 
-ARRAYS = ExportKind("arrays", "updates of weights in a NumPy file", "numpy.load({folder!r} + '/updates.npz')", write)
+ARRAYS = ExportKind(
+    "arrays", "updates of weights in a NumPy file", "import numpy; print(numpy.load('updates.npz').files)", write
+)
