@@ -15,7 +15,7 @@ FORMATS = ("onnx", "ort")
 SHAPES = ("free", "fixed", "flat")
 STYLES = ("fixed", "runtime")
 # Attention and norms in one operator each; graphs of earlier versions were slower, and are not compared with these.
-GRAPH = "fused"
+GRAPH = "fused-gemm"
 
 
 def ort(

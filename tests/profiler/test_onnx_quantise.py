@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.profiler import Configuration
+from adaptare.profiler.programs.onnx.adapters import RowHalves
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.quantise import (
     dequantised_weights,
@@ -26,7 +27,7 @@ from adaptare.profiler.programs.onnx.quantise import (
     rounded_weights,
 )
 from adaptare.profiler.programs.onnx.session import run_model
-from adaptare.profiler.programs.onnx.surgery import RowHalves, load_graph
+from adaptare.profiler.programs.onnx.surgery import load_graph
 from adaptare.profiler.programs.onnx.writer import write_graph
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 

@@ -62,7 +62,7 @@ class Form:
         parts += [self.style, self.platform] if self.is_ort else []
         return graph.with_name("-".join([graph.stem, *parts]) + (ORT if self.is_ort else graph.suffix))
 
-    def write(self, graph: Path, shapes: Shapes, file: Path, *, batch: int) -> None:
+    def write(self, graph: Path, shapes: Shapes, file: Path) -> None:
         """Writes a graph in this form.
 
         Shapes are fixed first, because the `ort` format ignores sizes that are given when it is loaded.
@@ -71,7 +71,6 @@ class Form:
             graph: The graph, with free shapes; its weights stay in their file unless the format has them.
             shapes: Name of each input -> its shape.
             file: New file, anywhere.
-            batch: Sequences processed together.
 
         Raises:
             ProgramError: The converter failed.
@@ -86,7 +85,7 @@ class Form:
                 model = onnx.load(graph, load_external_data=False)
                 fix_shapes(model, shapes)
                 if self.shapes == "flat":
-                    flatten_products(model, batch=batch)
+                    flatten_products(model)
                 # Beside the weights, to which it refers.
                 source = graph.with_name(f"{Path(place).name}.onnx") if self.is_ort else file
                 onnx.save(model, source)

@@ -102,7 +102,7 @@ class OnnxPrograms:
         width = max(ranks.values(), default=0) if workload.mode == "padded" else 0
         fed = _fed(workload, ranks, width=width) if workload.mode in FED else {}
         feed = _feed(workload, base, fed)
-        file = self._formed(file, feed, self._form, batch=workload.batch)
+        file = self._formed(file, feed, self._form)
         return Program(
             name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
         )
@@ -117,19 +117,19 @@ class OnnxPrograms:
         every = {path: ranks.get(path, 0) for path in _scope(workload)}
         feed = _feed(workload, base, _fed(workload, every))
         # It runs on the processor, with the shapes of every adapter.
-        file = self._formed(file, feed, replace(self._form, shapes="free"), batch=workload.batch)
+        file = self._formed(file, feed, replace(self._form, shapes="free"))
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), workload.base_bytes)
 
     def unrounded(self, workload: Workload) -> Program:
         """The program without prepacking: products with quantised weights compute in floating point."""
         return replace(self.program(workload), arguments=ONCE, moved_bytes=0, others_bytes=0, between_bytes=0)
 
-    def _formed(self, graph: Path, feed: Feed, form: Form, *, batch: int) -> Path:
+    def _formed(self, graph: Path, feed: Feed, form: Form) -> Path:
         """The file of a graph in the form that the device asks for, written unless it exists."""
         shapes = _shapes(feed)
         file = form.file(graph, shapes)
         if file != graph:
-            self._bases.file(file, lambda fresh: form.write(graph, shapes, fresh, batch=batch))
+            self._bases.file(file, lambda fresh: form.write(graph, shapes, fresh))
         return file
 
     def _file(self, workload: Workload) -> Path:

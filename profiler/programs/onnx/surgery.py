@@ -1,7 +1,6 @@
-"""Insertion of adapters into the graph of a base, without loading its weights.
+"""Graphs of a base and their weights, which stay in its external-data file, shared by all graphs in its folder.
 
-Every function modifies the given graph. Weights stay in the base's external-data file, shared by all graphs in its
-folder. An adapter adds x A B to the product of its linear; any scale is already included in B.
+Functions modify the given graph.
 """
 
 import copy
@@ -17,10 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from adaptare.profiler.programs.onnx.base import OnnxBase, SiteTensors, adapter_inputs
+from adaptare.profiler.programs.onnx.base import OnnxBase
 
-RowHalves = tuple[NDArray[np.float32], NDArray[np.float32]]
-Widths = tuple[int, int]
 ALIGNMENT = 4096
 
 
@@ -40,57 +37,6 @@ def is_graph(file: Path) -> bool:
 def data_of(graph: Path) -> Path:
     """Data file of a graph, for weights that it does not share."""
     return graph.with_name(f"{graph.name}.data")
-
-
-def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
-    """Adds adapters whose A, shape (in, rank), and B, shape (rank, out), are inputs; each rank is a separate symbol.
-
-    Args:
-        model: Graph of the base, quantised or not.
-        sites: Sites that carry an adapter.
-        widths: Module path -> (in, out).
-    """
-    for path in sites:
-        _declare_inputs(model.graph, path, widths[path])
-    _add_adapters(model.graph, sites)
-
-
-def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, RowHalves]) -> None:
-    """Adds adapters whose weights are constants of the graph; the base may be quantised."""
-    for path, halves in adapter.items():
-        for name, half in zip(adapter_inputs(path), halves, strict=True):
-            model.graph.initializer.append(numpy_helper.from_array(half, name))
-    _add_adapters(model.graph, {path: sites[path] for path in adapter})
-
-
-def add_defaults(model: onnx.ModelProto, widths: Mapping[str, Widths]) -> None:
-    """Gives swappable adapters rank 0 as their default, so that a graph without them computes its base."""
-    for path, (width_in, width_out) in widths.items():
-        for name, shape in zip(adapter_inputs(path), ((width_in, 0), (0, width_out)), strict=True):
-            model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
-
-
-def add_folded(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
-    """Replaces every weight by W + A B, computed in each run, with A and B as inputs.
-
-    This is merging without a weights file per adapter: the merged reference for output checks. Rank 0 leaves a site
-    unchanged.
-    """
-    before = {}
-    for path, tensors in sites.items():
-        _declare_inputs(model.graph, path, widths[path])
-        product, folded = f"{path}/AB", f"{path}/W+AB"
-        before[tensors.output] = [
-            helper.make_node("MatMul", list(adapter_inputs(path)), [product], f"{path}/AB"),
-            helper.make_node("Add", [tensors.weight, product], [folded], f"{path}/fold"),
-        ]
-    nodes = []
-    for node in model.graph.node:
-        added = before.get(node.output[0], [])
-        if added:
-            node.input[1] = added[-1].output[0]
-        nodes += [*added, node]
-    replace_entries(model.graph.node, nodes)
 
 
 def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], data: Path) -> None:
@@ -164,37 +110,6 @@ def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:
     """Values of an initializer, inline or external; the graph still refers to the file."""
     values: NDArray[Any] = numpy_helper.to_array(tensor, str(folder))
     return values
-
-
-def _declare_inputs(graph: onnx.GraphProto, path: str, widths: Widths) -> None:
-    A, B = adapter_inputs(path)
-    rank = f"rank.{path}"
-    graph.input.extend(
-        [
-            helper.make_tensor_value_info(A, TensorProto.FLOAT, [widths[0], rank]),
-            helper.make_tensor_value_info(B, TensorProto.FLOAT, [rank, widths[1]]),
-        ]
-    )
-
-
-def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> None:
-    """Computes x A B after the linear, added to its product before any bias."""
-    paths = {tensors.output: path for path, tensors in sites.items()}
-    nodes = []
-    for node in graph.node:
-        nodes.append(node)
-        path = paths.get(node.output[0])
-        if path is None:
-            continue
-        A, B = adapter_inputs(path)
-        own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
-        node.output[0] = own
-        nodes += [
-            helper.make_node("MatMul", [sites[path].input, A], [inner], f"{path}/A"),
-            helper.make_node("MatMul", [inner, B], [update], f"{path}/B"),
-            helper.make_node("Add", [own, update], [sites[path].output], f"{path}/add"),
-        ]
-    replace_entries(graph.node, nodes)
 
 
 def replace_entries(field: Any, entries: Sequence[Any]) -> None:

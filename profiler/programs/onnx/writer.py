@@ -9,19 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from adaptare.profiler.programs.onnx.adapters import add_defaults, add_folded, add_static, add_swappable
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase
 from adaptare.profiler.programs.onnx.quantise import quantise, quantised_original
-from adaptare.profiler.programs.onnx.surgery import (
-    add_defaults,
-    add_folded,
-    add_static,
-    add_swappable,
-    append_weight,
-    change_weights,
-    data_of,
-    load_graph,
-    read_weight,
-)
+from adaptare.profiler.programs.onnx.surgery import append_weight, change_weights, data_of, load_graph, read_weight
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 
 # Constants of the graph; its inputs; inputs with rank 0 as their default; inputs that are multiplied and added to the

@@ -1,0 +1,86 @@
+"""Activations in two dimensions, (batch x tokens, width), which some operators and runtimes need."""
+
+import copy
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from adaptare.profiler.programs.onnx.surgery import replace_entries
+
+# They compute each row of their inputs on its own, of two dimensions as of three.
+NORMS = {f"{skip}{kind}LayerNormalization" for skip in ("", "Skip") for kind in ("", "Simplified")}
+ROW_BY_ROW = NORMS | {"Add", "Cast", "Div", "FastGelu", "Gelu", "Mul", "QuickGelu", "Relu", "Sigmoid", "Sub", "Tanh"}
+PRODUCTS = {"MatMul", "MatMulNBits"}
+# Initializer and tensor: the width is left to be found; batch, tokens and that.
+WIDTH, TOKENS = "width_of_rows", "batch_tokens_width"
+# Ends of the names of tensors in two dimensions, and again in three.
+ROWS, OPEN = "/rows", "/tokens"
+
+
+def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
+    """Gives products, and what follows them row by row, inputs and outputs of two dimensions.
+
+    Inputs and outputs of the graph, and of all other operators, stay as they are.
+
+    Args:
+        graph: Modified in place; its activations have shape (batch, tokens, width). It may be flattened in part.
+        products: Output tensor of each product of activations with a constant matrix.
+
+    Returns:
+        Number of nodes that were added.
+    """
+    constant = {tensor.name for tensor in graph.initializer}
+    constant |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    fed, results = {value.name for value in graph.input}, {value.name for value in graph.output}
+    nodes: list[onnx.NodeProto] = []
+    # Tensor -> its name in two dimensions, the same if it has no other form; and -> its name in three.
+    flat, open_again = dict[str, str](), dict[str, str]()
+    shaped = TOKENS in {name for node in graph.node for name in node.output}
+
+    def rows(name: str) -> str:
+        nonlocal shaped
+        if name not in flat:
+            flat[name] = f"{name}{ROWS}"
+            nodes.append(helper.make_node("Flatten", [name], [flat[name]], flat[name], axis=2))
+        if not shaped:
+            shaped = True
+            sizes = f"{TOKENS}/sizes"
+            graph.initializer.append(numpy_helper.from_array(np.array([-1]), WIDTH))
+            nodes.append(helper.make_node("Shape", [name], [sizes], sizes, start=0, end=2))
+            nodes.append(helper.make_node("Concat", [sizes, WIDTH], [TOKENS], TOKENS, axis=0))
+        return flat[name]
+
+    def tokens(name: str) -> str:
+        if name not in open_again:
+            open_again[name] = f"{name}{OPEN}"
+            nodes.append(helper.make_node("Reshape", [name, TOKENS], [open_again[name]], open_again[name]))
+        return open_again[name]
+
+    for node in map(copy.deepcopy, graph.node):
+        if node.op_type == "Flatten" or TOKENS in node.input:
+            flat |= dict.fromkeys(node.output if node.op_type == "Flatten" else (), node.output[0])
+            nodes.append(node)
+            continue
+        product = node.op_type in PRODUCTS and node.input[1] in constant | fed
+        places = [0] if product else [place for place, name in enumerate(node.input) if name and name not in constant]
+        follows = product or node.op_type in ROW_BY_ROW or node.op_type == "Gemm"
+        if node.output[0] not in products and not (follows and any(node.input[place] in flat for place in places)):
+            for place, name in enumerate(node.input):
+                if flat.get(name) == name:
+                    node.input[place] = tokens(name)
+            nodes.append(node)
+            continue
+        for place in places:
+            if node.op_type != "Gemm":
+                node.input[place] = rows(node.input[place])
+        nodes.append(node)
+        for place, name in enumerate(node.output):
+            flat |= {name: name} if name else {}
+            if name in results:
+                node.output[place] = flat[name] = f"{name}{ROWS}"
+                nodes.append(helper.make_node("Reshape", [flat[name], TOKENS], [name], f"{name}{OPEN}"))
+    added = len(nodes) - len(graph.node)
+    replace_entries(graph.node, nodes)
+    return added
