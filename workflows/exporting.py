@@ -30,6 +30,7 @@ class ExportRequest:
         base_name: Name by which others load the base; default: its own.
         quantisation: Quantisation of the weights of a model; default: as the adapter was trained.
         every_site: A swappable model takes adapters on every site; default: as latency was predicted.
+        adapter_of: Folder of onnxruntime-genai that an adapter is written for.
         cache: Folder for converted models; default: the user's cache folder.
     """
 
@@ -41,6 +42,7 @@ class ExportRequest:
     base_name: str | None = None
     quantisation: Quantisation | None = None
     every_site: bool | None = None
+    adapter_of: Path | None = None
     cache: Path | None = None
 
 
@@ -98,6 +100,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         every_site=opened and "every_site" in kind.options if request.every_site is None else request.every_site,
         cache=request.cache,
         note=note,
+        adapter_of=request.adapter_of,
     )
     adapted = replace(adapted, base=replace(adapted.base, origin=origin))
     difference = export_adapter(adapted, request.folder, kind=kind, options=options)

@@ -61,6 +61,14 @@ def export(
             show_default="as latency was predicted",
         ),
     ] = None,
+    adapter_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapter-of",
+            help="Folder of onnxruntime-genai that takes adapters; onnx-adapter names its inputs as that graph does.",
+            show_default="an export of adaptare",
+        ),
+    ] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -78,6 +86,7 @@ def export(
         quantisation=f"--quantise {quantisation}" if quantisation not in (None, "none") else "",
         every_site="" if every_site is None else "--open" if every_site else "--cut",
         base_name="--base-name" if base_name is not None else "",
+        adapter_of="--adapter-of" if adapter_of is not None else "",
     )
     source = source.parent if source.name == CONFIG and source.is_file() else source
     of_folder = (source / CONFIG).is_file()

@@ -22,7 +22,7 @@ def sections(result: ExportResult) -> Iterator[Section]:
         )
     names_base = "base_name" in kind.options
     if kind.name.startswith("peft") and result.base_name is None:
-        yield Note("it names no base, because this one has no hub id; load it beside the base, or give --base-name")
+        yield Note("it names no base, because no hub has these weights; load it beside the base, or give --base-name")
     if result.prepared and names_base:
         yield Note(f"it fits the base that its recipe prepared, and no other: {result.base}")
     if result.open:

@@ -11,7 +11,6 @@ from adaptare.profiler.models.model_cache import converted_gguf, smollm2_file, t
 from adaptare.profiler.workloads.shape import ModelShape
 
 SMOLLM2 = "smollm2-135m"
-SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TINY = "tiny-random"
 KNOWN = f"a folder, a config.json, a GGUF file, a hub id, or one of {SMOLLM2}, {TINY}"
 CONFIG = "config.json"
@@ -56,14 +55,13 @@ class ModelSource:
 def published_name(name: str, folder: str) -> str | None:
     """Name under which a base can be loaded elsewhere: hub id, or else folder; `None` if it has neither.
 
-    A folder of weights that is a cache means nothing on another machine.
+    A folder of weights that is a cache means nothing on another machine, and weights of a GGUF file are rounded: they
+    differ from those of the same model on the hub.
     """
-    if name == SMOLLM2:
-        return SMOLLM2_ON_HUB
     for part in Path(folder).parts:
         if part.startswith(HUB_FOLDER):
             return part.removeprefix(HUB_FOLDER).replace("--", "/", 1)
-    return None if name == TINY or Path(name).suffix == ".gguf" else folder
+    return None if name in (SMOLLM2, TINY) or Path(name).suffix == ".gguf" else folder
 
 
 def open_model(name: str, *, cache: str | Path | None = None) -> ModelSource:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Entry points are named after their kind; each is an `ExportKind`.
 EXPORTS: Final = "adaptare.exports"
-Option = Literal["quantisation", "every_site", "base_name"]
+Option = Literal["quantisation", "every_site", "base_name", "adapter_of"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class ExportOptions:
         every_site: A model with swappable adapters takes them on every site, not only on those of its own adapter.
         cache: Folder that keeps exported bases; default: the user's cache folder.
         note: Called with a message before each long step.
+        adapter_of: Folder of onnxruntime-genai that an adapter is written for; default: any export of adaptare.
     """
 
     quantisation: Quantisation = "none"
     every_site: bool = False
     cache: Path | None = None
     note: Callable[[str], None] = lambda text: None
+    adapter_of: Path | None = None
 
 
 DEFAULT: Final = ExportOptions()
@@ -115,6 +117,7 @@ def export_adapter(
     if options.quantisation not in QUANTISATIONS:
         raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {options.quantisation!r}")
     given: dict[Option, bool] = {"quantisation": options.quantisation != "none", "every_site": options.every_site}
+    given["adapter_of"] = options.adapter_of is not None
     if unfit := [name for name, is_given in given.items() if is_given and name not in form.options]:
         raise InputError(f"an export of kind {form.name} has no {unfit[0]}; leave it out, or choose another kind")
     config = {name: value for name, value in adapted.configuration.to_json().items() if name != "kind"}
@@ -129,10 +132,11 @@ def export_adapter(
 
 
 def _compared(form: ExportKind, adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> float | None:
-    if form.expectations is None:
+    expectations = form.expectations(adapted, options) if form.expectations else ()
+    if not expectations:
         return None
     from adaptare.search.export.check import check
 
     options.note("comparing the logits of the written files with those of torch")
     words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
-    return check(folder, form.expectations(adapted, options), export=words, advice=form.advice)
+    return check(folder, expectations, export=words, advice=form.advice)

@@ -15,6 +15,7 @@ from adaptare.core import InputError
 from adaptare.profiler import Workload, open_model
 from adaptare.profiler.programs import GENAI, OnnxBase, OnnxBases, adapter_inputs, check_installed, write_onnx_adapter
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
+from adaptare.search.export.genai_folder import adapter_inputs_of, as_inputs, check_base, rounds
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ MODEL_FILE, ADAPTER_FILE = "model.onnx", "adapter.onnx_adapter"
 BESIDE = ("config.json", "generation_config.json")
 # Of logits, relative to the largest. Kernels for quantised weights also round activations, unlike torch.
 TOLERANCE, ROUNDED_TOLERANCE = 1e-3, 0.1
+# From here on the weights are those of another model, however a folder rounds them.
+OTHER_BASE = 0.5
 
 # Runs without adaptare: only with packages that any user of ONNX Runtime has.
 _LOADER = """
@@ -155,6 +158,12 @@ def _write_adapter(adapted: SubAdapter["Base"], folder: Path, options: ExportOpt
     if not adapted.halves:
         raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
     check_apart(adapted)
+    if options.adapter_of is not None:
+        kept = adapted.configuration.kept(adapted.base.shape.layers)
+        check_base(options.adapter_of, adapted.base.shape, layers=len(kept))
+        inputs = adapter_inputs_of(options.adapter_of)
+        write_onnx_adapter(as_inputs(adapted.halves, inputs, str(options.adapter_of)), folder / ADAPTER_FILE)
+        return
     rows = {path: own.of_rows for path, own in adapted.halves.items()}
     named = {name: half for path, pair in rows.items() for name, half in zip(adapter_inputs(path), pair, strict=True)}
     write_onnx_adapter(named, folder / ADAPTER_FILE)
@@ -216,6 +225,24 @@ def _rounded_first(
     adapted = replace(adapted, base=original(adapted.base, options.quantisation))
     both = zip(adapters, (adapted, adapted.without_adapter), strict=False)
     return [_expected(dense(each), adapter, options, by_genai=by_genai) for adapter, each in both]
+
+
+def _of_folder(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+    """Logits of the adapter in the folder that it is written for; of rounded weights they are only near to torch's."""
+    from adaptare.search.export.check import Expectation
+    from adaptare.search.super_adapter.merging import dense
+    from adaptare.search.super_adapter.quantised_base import original
+
+    model = options.adapter_of
+    if model is None:
+        return []
+    if adapted.base.origin.quantisation != "none":
+        adapted = replace(adapted, base=original(adapted.base, "none"))
+
+    def reader(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+        return read_by_genai(model, tokens, adapter=str((folder / ADAPTER_FILE).absolute()))
+
+    return [Expectation("onnxruntime-genai", reader, dense(adapted), OTHER_BASE if rounds(model) else TOLERANCE)]
 
 
 def _expected(
@@ -296,9 +323,11 @@ GENAI_FOLDER: Final = replace(
 )
 ADAPTER: Final = ExportKind(
     "onnx-adapter",
-    "adapter file for an onnx-swappable model",
+    "adapter file for an onnx-swappable model, or for a folder of onnxruntime-genai that takes adapters",
     _GENERATOR.replace('"."', '"MODEL"', 1),
     _write_adapter,
-    options=("base_name",),
+    _of_folder,
+    options=("base_name", "adapter_of"),
     check_installed=check_installed,
+    advice="the folder may be of another base: name the one that it was built of",
 )

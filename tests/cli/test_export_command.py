@@ -69,6 +69,13 @@ def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) 
     )
 
 
+def test_an_adapter_is_written_for_a_folder_of_ones_own(export: Run) -> None:
+    assert export("-o", "theirs", "--to", "genai", "--quantise", "int4").code == 0
+    answer = export("-o", "out", "--to", "onnx-adapter", "--adapter-of", "theirs", "--json")
+    assert answer.code == 0, answer.err
+    assert 0 < answer.json["difference"] < 0.5
+
+
 def test_notes_go_to_stderr(export: Run) -> None:
     answer = export("-o", "out", "--to", "onnx-static", "--quantise", "int8", "--json")
     assert "comparing the logits of the written files with those of torch" in answer.err
@@ -100,6 +107,8 @@ def test_files_without_rounding_differ_by_less_than_a_check_allows(export: Run, 
             ("--to", "onnx", "--base-name", "someone/model"),
             "--base-name is for --to onnx-adapter, peft, peft-portable, peft-uniform, not onnx; leave it out",
         ),
+        (("--to", "genai", "--adapter-of", "run"), "--adapter-of is for --to onnx-adapter, not genai; leave it out"),
+        (("--to", "onnx-adapter", "--adapter-of", "run"), "'run' is no folder of onnxruntime-genai"),
         (("--cut",), "--cut is for --to genai, onnx-swappable, not peft"),
         (
             (

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from adaptare.core import InputError, MissingPackageError, StorageError
 from adaptare.profiler import ModelShape, open_model
-from adaptare.profiler.models.model_source import published_name
+from adaptare.profiler.models import dequantised_file, published_name
 
 
 def test_the_tiny_model_is_made_once_and_loads_in_transformers(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_of_a_hub_id_the_config_is_enough_until_weights_are_needed(hub: Path) ->
             "some-one/a--b",
         ),
         ("gpt", "cache/hub/models--gpt/snapshots/0", "gpt"),
-        ("smollm2-135m", "cache/SmolLM2-135M-1a2b", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("smollm2-135m", "cache/SmolLM2-135M-1a2b", None),
         ("tiny-random", "cache/tiny-random", None),
         ("models/mine.gguf", "cache/mine-1a2b", None),
         ("mine", "models/mine", "models/mine"),
@@ -111,6 +111,23 @@ def test_others_load_a_base_by_a_name_that_is_no_place_in_a_cache(
     name: str, folder: str, published: str | None
 ) -> None:
     assert published_name(name, folder) == published
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_cached", "file"),
+    [
+        ("Some-Model.Q4_1-0123456789ab", True, "Some-Model.Q4_1.gguf"),
+        ("Some-Model.Q4_1-0123456789ab", False, None),
+        ("tiny-random", True, None),
+    ],
+)
+def test_weights_that_were_dequantised_are_known_by_the_name_of_their_cache(
+    folder: str, is_cached: bool, file: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / folder).mkdir()
+    if is_cached:
+        (tmp_path / folder / ".adaptare-cache").touch()
+    assert dequantised_file(tmp_path / folder) == file
 
 
 def test_a_checkpoint_of_quantised_weights_is_not_measured_as_if_it_were_none(tmp_path: Path) -> None:

@@ -92,3 +92,11 @@ def test_a_base_without_a_name_is_named_by_whoever_loads_the_adapter(trained: Su
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "base_model" not in card
     assert 'base = "BASE"  # folder or hub id' in card
+
+
+def test_weights_that_were_dequantised_are_said(trained: SuperAdapter, tmp_path: Path) -> None:
+    base = tmp_path / "Some-Model.Q4_1-0123456789ab"
+    base.mkdir()
+    (base / ".adaptare-cache").touch()
+    exported(trained, CONFIG, tmp_path / "out", base=base)
+    assert "weights of Some-Model.Q4_1.gguf, which are rounded" in (tmp_path / "out" / "README.md").read_text()

@@ -12,7 +12,7 @@ from adaptare.core.progress import SILENT, Feedback
 from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Quantisation, Space, open_model
 from adaptare.profiler.analysis import Interval
-from adaptare.profiler.models import ModelSource
+from adaptare.profiler.models import ModelSource, dequantised_file
 from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
@@ -121,6 +121,10 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     check_unclaimed(task, folder)
     prepare_base(task, recipe, folder)
     adaptation = load_adaptation(task, folder)
+    if file := dequantised_file(task.model):
+        feedback.note(
+            f"weights of {file} are rounded and were dequantised; losses are of them, not of unrounded weights"
+        )
     examples, space = adaptation.examples, with_layer_order(space, adaptation.base)
     if examples.dropped or examples.cut:
         feedback.note(
