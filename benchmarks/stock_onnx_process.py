@@ -1,10 +1,11 @@
 """Seconds of calls of an exported ONNX model in a plain process of ONNX Runtime; for stock_process.py.
 
-python benchmarks/stock_onnx_process.py MODEL.onnx [--adapter FILE] --tokens N --past N [--threads 1] [--calls 40]
+python benchmarks/stock_onnx_process.py MODEL.onnx [--adapter FILE] [--share-buffer] --tokens N --past N
 
 Inputs and outputs are bound once with `io_binding`. `run_with_iobinding` ignores adapters that run options activate, so
 the tensors of an adapter file are read with ONNX Runtime's own `AdapterFormat` and bound like any other input. Fed
-through `session.run`, they would be compared with a base that is called in another way.
+through `session.run`, they would be compared with a base that is called in another way. With `--share-buffer` the cache
+is bound as input and as output, with room for the tokens of a call.
 """
 
 import argparse
@@ -20,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--adapter")
+    parser.add_argument("--share-buffer", action="store_true")
     for option, value in {
         "--tokens": 1,
         "--past": 0,
@@ -35,7 +37,8 @@ def main() -> None:
     options.intra_op_num_threads, options.log_severity_level = given.threads, 3
     session = onnxruntime.InferenceSession(given.model, options, providers=["CPUExecutionProvider"])
     adapter = onnxruntime.AdapterFormat.read_adapter(given.adapter).get_parameters() if given.adapter else {}
-    binding = session.io_binding()
+    binding, room = session.io_binding(), given.tokens if given.share_buffer else 0
+    caches = {}
     for port in session.get_inputs():
         if port.name == "input_ids":
             binding.bind_cpu_input(port.name, random.integers(0, 1000, (1, given.tokens)))
@@ -44,12 +47,17 @@ def main() -> None:
         elif port.name.startswith("past"):
             _, heads, _, width = port.shape
             width = width if isinstance(width, int) else given.head
-            cache = random.standard_normal((1, heads, given.past, width), dtype=np.float32)
-            binding.bind_cpu_input(port.name, cache)
+            cache = random.standard_normal((1, heads, given.past + room, width), dtype=np.float32)
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(cache)
+            binding.bind_ortvalue_input(port.name, value)
+            caches[port.name.replace("past_key_values", "present")] = value
     for name, value in adapter.items():
         binding.bind_ortvalue_input(name, value)
     for port in session.get_outputs():
-        binding.bind_output(port.name)
+        if room and port.name in caches:
+            binding.bind_ortvalue_output(port.name, caches[port.name])
+        else:
+            binding.bind_output(port.name)
 
     seconds = []
     for _ in range(given.warm_up + given.calls):

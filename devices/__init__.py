@@ -14,7 +14,7 @@ from adaptare.devices.contracts import (
     WorkerInfo,
 )
 from adaptare.devices.machine_facts import this_machine
-from adaptare.devices.onnx_runtime import ort_cpu
+from adaptare.devices.onnx_runtime import SHARED, ort_cpu
 from adaptare.devices.program import Feed, Program, ProgramFile, Work, program_file
 from adaptare.devices.registry import connect, split_options
 from adaptare.devices.simulated import SimulatedDevice
@@ -22,6 +22,7 @@ from adaptare.devices.torch_device import TorchCpu
 from adaptare.devices.transport import Link, Transport
 
 __all__ = [
+    "SHARED",
     "AgentDevice",
     "AttributingWorker",
     "Device",

@@ -16,6 +16,8 @@ SHAPES = ("free", "fixed", "flat")
 STYLES = ("fixed", "runtime")
 # Attention and norms in one operator each; graphs of earlier versions were slower, and are not compared with these.
 GRAPH = "fused-gemm"
+# Option of devices that write new keys and values into the buffer of the cache.
+SHARED = "past_present_share_buffer"
 
 
 def ort(
@@ -28,6 +30,7 @@ def ort(
     style: str = STYLES[0],
     spinning: bool = True,
     flush_denormals: bool = False,
+    past_present_share_buffer: bool = False,
     **options: Unpack[AgentOptions],
 ) -> AgentDevice:
     """Device that runs ONNX files in a separate process, each as a plain `InferenceSession` with bound inputs.
@@ -44,10 +47,13 @@ def ort(
             nodes that the provider leaves.
         spinning: Lets threads busy-wait for the next operator, as is the library's default.
         flush_denormals: Treats denormal numbers as zero.
+        past_present_share_buffer: A call writes keys and values of its tokens into the buffer that holds the cache, as
+            onnxruntime-genai does, instead of copying the whole cache to a new one.
         options: Options of `AgentDevice`.
     """
     sessions, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
     form = file_form(format, shapes, style)
+    form |= {SHARED: "yes"} if past_present_share_buffer else {}
     return AgentDevice(
         name="ort-mobile" if format == "ort" else "ort-cpu" if provider == CPU else "ort",
         runtime=RUNTIME,

@@ -193,7 +193,12 @@ class OrtModel:
         self._check()
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
-        """Binds `arguments["inputs"]`, which has a spec for every input of the graph, as `filled` takes it."""
+        """Binds inputs and outputs.
+
+        Args:
+            arguments: `inputs` has a spec for every input of the graph, as `filled` takes it; `shared`, if there is
+                any, maps outputs to inputs whose memory they are written to.
+        """
         import onnxruntime as ort
 
         _refuse_active_adapters(arguments)
@@ -209,8 +214,12 @@ class OrtModel:
         binding = self.session.io_binding()
         for name, value in zip(names, values):
             binding.bind_ortvalue_input(name, value)
+        shared = arguments.get("shared", {})
         for argument in self.session.get_outputs():
-            binding.bind_output(argument.name, "cpu")
+            if argument.name in shared:
+                binding.bind_ortvalue_output(argument.name, values[names.index(shared[argument.name])])
+            else:
+                binding.bind_output(argument.name, "cpu")
         run, output = self.session.run_with_iobinding, _Output(binding, values)
         if self._uncounted:
             run(binding)

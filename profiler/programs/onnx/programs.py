@@ -9,7 +9,7 @@ from typing import Literal
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
-from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
+from adaptare.devices import SHARED, DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,
@@ -19,7 +19,7 @@ from adaptare.profiler.programs.builders import (
     embedding_bytes,
     name_of,
 )
-from adaptare.profiler.programs.onnx.base import MASK, MODEL, OnnxBase, Port, adapter_inputs, check_head
+from adaptare.profiler.programs.onnx.base import MASK, MODEL, PAST, PRESENT, OnnxBase, Port, adapter_inputs, check_head
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
 from adaptare.profiler.workloads.adapter_weights import random_adapter
@@ -49,6 +49,7 @@ class OnnxPrograms:
         self._bases = OnnxBases(cache, weights=weights)
         self._cache_bytes = device.cache_bytes
         self._form = Form.asked_by(device)
+        self._shares_buffer = f"{SHARED}=yes" in device.options
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """Application modes, without padding if all ranks are equal anyway."""
@@ -88,8 +89,9 @@ class OnnxPrograms:
         adapter, fed = workload.adapter_bytes, workload.mode in FED
         weights = workload.base_bytes + (0 if fed else adapter) + copies_bytes(workload, self._cache_bytes)
         name = f"{self._file(workload)}{copies_name(workload)}{f' {workload.hash}' * self._form.is_fixed}"
-        # The cache is an input and, extended by the call, an output.
-        return Need(name, weights, 2 * workload.cache_bytes + (adapter if fed else 0))
+        # The cache is an input and, extended by the call, an output, unless it stays in its buffer.
+        caches = 1 if self._shares_buffer else 2
+        return Need(name, weights, caches * workload.cache_bytes + (adapter if fed else 0))
 
     def disk_bytes(self, base: Workload) -> int:
         """Bytes of all weights; a quantised head leaves the embeddings in floating point."""
@@ -101,7 +103,7 @@ class OnnxPrograms:
         ranks = _ranks(workload)
         width = max(ranks.values(), default=0) if workload.mode == "padded" else 0
         fed = _fed(workload, ranks, width=width) if workload.mode in FED else {}
-        feed = _feed(workload, base, fed)
+        feed = _feed(workload, base, fed, shares_buffer=self._shares_buffer)
         file = self._formed(file, feed, self._form)
         return Program(
             name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
@@ -115,7 +117,7 @@ class OnnxPrograms:
         self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh))
         ranks = _ranks(workload)
         every = {path: ranks.get(path, 0) for path in _scope(workload)}
-        feed = _feed(workload, base, _fed(workload, every))
+        feed = _feed(workload, base, _fed(workload, every), shares_buffer=self._shares_buffer)
         # It runs on the processor, with the shapes of every adapter.
         file = self._formed(file, feed, replace(self._form, shapes="free"))
         return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), workload.base_bytes)
@@ -216,17 +218,22 @@ def _fed(workload: Workload, ranks: Mapping[str, int], *, width: int = 0) -> dic
     return inputs
 
 
-def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json]) -> Feed:
-    """Random tokens and a random cache, equal for every program of a base, and the adapter if it is an input."""
+def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json], *, shares_buffer: bool = False) -> Feed:
+    """Random tokens and a random cache, equal for every program of a base, and the adapter if it is an input.
+
+    A shared buffer has room for the tokens of the call.
+    """
     decode = workload.phase == "decode"
-    sizes = {
-        "batch": workload.batch,
-        "tokens": 1 if decode else workload.tokens,
-        "past": workload.past if decode else 0,
-    }
+    batch, tokens, past = workload.batch, 1 if decode else workload.tokens, workload.past if decode else 0
     vocabulary = json.loads(config_of(workload))["vocab_size"]
-    inputs = {port.name: _filled(port, port.sizes(**sizes), vocabulary) for port in base.inputs}
-    return Feed(workload.hash, canonical_json({"inputs": {**inputs, **adapter}}), workload.work())
+    inputs, shared = dict[str, Json](), dict[str, Json]()
+    for port in base.inputs:
+        room = 0
+        if shares_buffer and port.name.startswith(PAST):
+            room, shared[port.name.replace(PAST, PRESENT)] = tokens, port.name
+        inputs[port.name] = _filled(port, port.sizes(batch=batch, tokens=tokens, past=past + room), vocabulary)
+    arguments: dict[str, Json] = {"inputs": {**inputs, **adapter}} | ({"shared": shared} if shared else {})
+    return Feed(workload.hash, canonical_json(arguments), workload.work())
 
 
 def _filled(port: Port, shape: list[int], vocabulary: int) -> Json:
