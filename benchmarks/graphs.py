@@ -7,7 +7,9 @@ to 8 bits, as `--extra_options accuracy_level=4`). Every block starts one plain 
 (`stock_onnx_process.py`); only what was measured within a block is compared. Ratios of medians have 95 % intervals of
 Student's t over the blocks. `--before` adds an fp32 graph of another export, for example of an earlier version.
 
-The builder computes logits of every position in a prefill, and adaptare of the last one, so its prefill takes longer.
+With a shared buffer, a call writes its keys and values into the buffer of the cache, as onnxruntime-genai does;
+otherwise the cache is copied in every call. The builder computes logits of every position in a prefill, and adaptare of
+the last one, so its prefill takes longer.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ CELLS = {
     "decode after 64": ("--tokens", "1", "--past", "64", "--calls", "30"),
     "decode after 1024": ("--tokens", "1", "--past", "1024", "--calls", "20"),
     "decode after 4096": ("--tokens", "1", "--past", "4096", "--calls", "10"),
+    "decode after 64, shared buffer": ("--tokens", "1", "--past", "64", "--calls", "30", "--share-buffer"),
+    "decode after 1024, shared buffer": ("--tokens", "1", "--past", "1024", "--calls", "20", "--share-buffer"),
+    "decode after 4096, shared buffer": ("--tokens", "1", "--past", "4096", "--calls", "20", "--share-buffer"),
     "prefill of 64": ("--tokens", "64", "--calls", "8"),
     "prefill of 512": ("--tokens", "512", "--calls", "3", "--warm-up", "1"),
 }
@@ -56,23 +61,22 @@ def described(file: Path) -> dict[str, int]:
     return {"nodes": len(graph.node), "bytes": file.stat().st_size + (data.stat().st_size if data.exists() else 0)}
 
 
-def seconds(file: Path, cell: str) -> float:
-    done = subprocess.run(
-        [sys.executable, str(PROCESS), str(file), *CELLS[cell]], check=True, capture_output=True, text=True
-    )
+def seconds(arguments: Sequence[str]) -> float:
+    """Median of the calls of a plain process."""
+    done = subprocess.run([sys.executable, str(PROCESS), *arguments], check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["median_s"])
 
 
-def compared(files: Mapping[str, Path], cell: str, blocks: int) -> dict[str, Any]:
-    """Seconds of every file, and its ratio to the builder's with an interval."""
+def compared(runs: Mapping[str, Sequence[str]], reference: str, blocks: int) -> dict[str, Any]:
+    """Seconds of every run, by the arguments of its process, and its ratio to the reference with an interval."""
     random = np.random.default_rng(0)
     rows = []
     for _ in range(blocks):
-        order = random.permutation(list(files))
-        rows.append({name: seconds(files[name], cell) for name in order})
+        order = random.permutation(list(runs))
+        rows.append({name: seconds(runs[name]) for name in order})
     found: dict[str, Any] = {}
-    for name in files:
-        ratios = np.log([row[name] / row["builder"] for row in rows])
+    for name in runs:
+        ratios = np.log([row[name] / row[reference] for row in rows])
         half = stats.t.ppf((1 + LEVEL) / 2, blocks - 1) * ratios.std(ddof=1) / blocks**0.5
         middle = ratios.mean()
         interval = [float(np.exp(value)) for value in (middle - half, middle, middle + half)]
@@ -100,7 +104,10 @@ def main() -> None:
             files = {"builder": built(source.folder, precision, folder), "adaptare": ours.model}
             if options.before and precision == "fp32":
                 files["before"] = options.before
-            cells = {cell: compared(files, cell, options.blocks) for cell in CELLS}
+            cells = {}
+            for cell, call in CELLS.items():
+                runs = {name: (str(file), *call) for name, file in files.items()}
+                cells[cell] = compared(runs, "builder", options.blocks)
             result[precision] = {"files": {name: described(file) for name, file in files.items()}, "cells": cells}
     if options.json:
         print(json.dumps(result))
@@ -112,7 +119,7 @@ def main() -> None:
             for name, row in rows.items():
                 lower, middle, upper = row["ratio"]
                 interval, milliseconds = f"[{lower:.3f}, {upper:.3f}]", 1e3 * row["median_s"]
-                print(f"{precision} {cell:18} {name:9} {milliseconds:8.2f} ms {middle:.3f} {interval}")
+                print(f"{precision} {cell:32} {name:9} {milliseconds:8.2f} ms {middle:.3f} {interval}")
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def _feed(workload: Workload, base: OnnxBase, adapter: Mapping[str, Json], *, sh
         if shares_buffer and port.name.startswith(PAST):
             room, shared[port.name.replace(PAST, PRESENT)] = tokens, port.name
         inputs[port.name] = _filled(port, port.sizes(batch=batch, tokens=tokens, past=past + room), vocabulary)
-    arguments: dict[str, Json] = {"inputs": {**inputs, **adapter}} | ({"shared": shared} if shared else {})
+    arguments: dict[str, Json] = {"inputs": {**inputs, **adapter}, **({"shared": shared} if shared else {})}
     return Feed(workload.hash, canonical_json(arguments), workload.work())
 
 

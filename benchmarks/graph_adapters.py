@@ -1,0 +1,215 @@
+"""Ways to apply an adapter in an ONNX graph, side by side: overhead of each, in plain processes of ONNX Runtime.
+
+python benchmarks/graph_adapters.py [--json] [--blocks 6] [--only fp32 int4] [--ranks 1 16 64]
+
+SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logits in fp32, which is checked first:
+
+  sum      x A, times B, plus the product of the linear: three operators for each linear
+  gemm     activations in two dimensions; x A, and a Gemm that multiplies by B and adds
+  shared   as `sum`, and linears of one input multiply by one matrix of all their A, whose product is split
+  rows     B below the rows of the weight: (x, x A) times (W; B), where linears of one input share the product with all
+           their A; only in fp32 as constants, and the weights are no longer those of the base
+  adaptare what `adaptare export` writes: `gemm` where it saves more than changing dimensions takes, otherwise `sum`
+
+Every block starts one plain process for each file, in random order; only what was measured within a block is compared,
+as in `graphs.py`.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import onnx
+from graphs import MODEL, PRECISIONS, compared
+from onnx import helper, numpy_helper
+
+from adaptare.profiler import Configuration, Workload, open_model
+from adaptare.profiler.programs import write_onnx_adapter
+from adaptare.profiler.programs.onnx import adapters
+from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.bases import OnnxBases
+from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.onnx.surgery import change_weights, data_of, load_graph, read_weight, replace_entries
+from adaptare.profiler.programs.onnx.writer import write_graph
+from adaptare.profiler.workloads import Halves, SubAdapter
+
+PICKED = {"q+v": ("q_proj", "v_proj"), "all": ("",)}
+CALL = ("--tokens", "1", "--past", "64", "--calls", "30")
+TOLERANCE = 1e-4
+
+
+def by_input(base: OnnxBase, adapter: Mapping[str, Halves]) -> list[list[str]]:
+    """Sites with an adapter, those of one input together."""
+    groups = defaultdict(list)
+    for path in adapter:
+        groups[base.sites[path].input].append(path)
+    return list(groups.values())
+
+
+def write_shared(adapted: SubAdapter[OnnxBase], file: Path) -> None:
+    """Of constants: one matrix of all A for each input."""
+    write_as(adapted, file, "static", math.inf)
+    model = onnx.load(file, load_external_data=False)
+    graph = model.graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if "lora" in tensor.name}
+    first = {name: group for group in by_input(adapted.base, adapted.halves) for name in group[:1]}
+    places = {f"{path}/A": path for path in adapted.halves}
+    nodes = []
+    for node in graph.node:
+        path = places.get(node.name)
+        if path is None:
+            nodes.append(node)
+        elif path in first:
+            group, joined = first[path], f"{path}/every_A"
+            together = np.concatenate([values[adapter_inputs(each)[0]] for each in group], axis=1)
+            graph.initializer.append(numpy_helper.from_array(together, joined))
+            nodes.append(helper.make_node("MatMul", [node.input[0], joined], [f"{joined}/x"], joined))
+            parts = [f"{each}/xA" for each in group]
+            nodes.append(
+                helper.make_node("Split", [f"{joined}/x"], parts, f"{joined}/parts", axis=-1, num_outputs=len(parts))
+            )
+    replace_entries(graph.node, nodes)
+    onnx.save(model, file)
+
+
+def write_rows(adapted: SubAdapter[OnnxBase], file: Path) -> None:
+    """Of constants in fp32: (x, x A) times (W; B)."""
+    base = adapted.base
+    model, weights = load_graph(base), {}
+    graph, tensors = model.graph, {}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    wider, nodes = {}, []
+    for group in by_input(base, adapted.halves):
+        halves, at = [adapted.halves[path].of_rows for path in group], 0
+        rank = sum(A.shape[1] for A, _ in halves)
+        for path, (A, B) in zip(group, halves, strict=True):
+            below = np.zeros((rank, B.shape[1]), np.float32)
+            below[at : at + A.shape[1]] = B
+            at += A.shape[1]
+            name = base.sites[path].weight
+            weights[name] = np.concatenate([read_weight(tensors[name], base.folder), below])
+            wider[base.sites[path].output] = f"{group[0]}/x+xA"
+        graph.initializer.append(
+            numpy_helper.from_array(np.concatenate([A for A, _ in halves], axis=1), f"{group[0]}/every_A")
+        )
+    made = set()
+    for node in graph.node:
+        both = wider.get(node.output[0])
+        if both and both not in made:
+            made.add(both)
+            every, inner = both.replace("x+xA", "every_A"), both.replace("x+xA", "xA")
+            nodes.append(helper.make_node("MatMul", [node.input[0], every], [inner], inner))
+            nodes.append(helper.make_node("Concat", [node.input[0], inner], [both], both, axis=-1))
+        if both:
+            node.input[0] = both
+        nodes.append(node)
+    replace_entries(graph.node, nodes)
+    change_weights(model, weights, data_of(file))
+    onnx.save(model, file)
+
+
+def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, reshaping: float) -> None:
+    with mock.patch.object(adapters, "RESHAPING", reshaping):
+        write_graph(adapted, file, application=mode)
+
+
+def written(adapted: SubAdapter[OnnxBase], mode: str, rounded: bool, name: str) -> dict[str, Path]:
+    """Graphs of every way, in the folder of the base, whose weights they share."""
+    ways = {"sum": math.inf, "gemm": 0.0, "adaptare": adapters.RESHAPING}
+    files = {way: adapted.base.folder / f"benchmark-{name}-{way}.onnx" for way in (*ways, "shared", "rows")}
+    for way, reshaping in ways.items():
+        write_as(adapted, files[way], mode, reshaping)
+    if mode == "static":
+        write_shared(adapted, files["shared"])
+        if not rounded:
+            write_rows(adapted, files["rows"])
+    return {way: file for way, file in files.items() if file.exists()}
+
+
+def check(files: Mapping[str, Path], adapter: Mapping[str, Any]) -> None:
+    """Ends the benchmark if two ways differ: without optimisation, so only by the order of sums."""
+    random = np.random.default_rng(0)
+    inputs: dict[str, Any] = {
+        "input_ids": random.integers(0, 1000, (1, 7)),
+        "attention_mask": np.ones((1, 7), np.int64),
+    }
+    for value in onnx.load(files["sum"], load_external_data=False).graph.input:
+        if value.name.startswith("past"):
+            _, heads, _, width = (size.dim_value for size in value.type.tensor_type.shape.dim)
+            inputs[value.name] = np.zeros((1, heads, 0, width), np.float32)
+    logits = {way: run_model(file, {**inputs, **adapter})[0] for way, file in files.items()}
+    for way, found in logits.items():
+        difference = np.abs(found - logits["sum"]).max() / np.abs(logits["sum"]).max()
+        if difference > TOLERANCE:
+            raise SystemExit(f"{way} differs from sum by {difference:.2g}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--blocks", type=int, default=6, help="at least 4")
+    parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1, 16, 64])
+    options = parser.parse_args()
+    if options.blocks < 4:
+        parser.error("--blocks must be at least 4")
+
+    source, result = open_model(MODEL), dict[str, Any]()
+    for precision in options.only:
+        base = OnnxBases(weights=source).base(Workload(source.shape, quantisation=PRECISIONS[precision]))
+        for rank in options.ranks:
+            for picked, ends in PICKED.items():
+                chosen = [site for site in source.shape.sites if site.path.endswith(ends)]
+                halves = {
+                    site.path: Halves.random(site.path, rank, site.in_features, site.out_features) for site in chosen
+                }
+                adapted = SubAdapter(Configuration.of(dict.fromkeys(halves, rank)), halves, base)
+                cell = f"{precision} rank {rank} {picked}"
+                result[cell] = measured(adapted, cell.replace(" ", "-"), precision != "fp32", options.blocks)
+                if not options.json:
+                    shown(cell, result[cell])
+    if options.json:
+        print(json.dumps(result))
+
+
+def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: int) -> dict[str, Any]:
+    """Every way of both modes, and the base, in the same blocks."""
+    rows = {path: halves.of_rows for path, halves in adapted.halves.items()}
+    tensors = {name: half for path, pair in rows.items() for name, half in zip(adapter_inputs(path), pair, strict=True)}
+    runs, files = {"base": (str(adapted.base.model), *CALL)}, []
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "adapter.onnx_adapter"
+        write_onnx_adapter(tensors, file)
+        for mode, given in (("static", {}), ("swappable", tensors)):
+            ways = written(adapted, mode, rounded, f"{name}-{mode}")
+            files += ways.values()
+            if not rounded:
+                check(ways, given)
+            fed = ("--adapter", str(file)) if given else ()
+            runs |= {f"{mode} {way}": (str(graph), *fed, *CALL) for way, graph in ways.items()}
+        try:
+            return compared(runs, "base", blocks)
+        finally:
+            for graph in files:
+                graph.unlink()
+                data_of(graph).unlink(missing_ok=True)
+
+
+def shown(cell: str, rows: Mapping[str, Any]) -> None:
+    for way, row in rows.items():
+        lower, middle, upper = (100 * (value - 1) for value in row["ratio"])
+        print(
+            f"{cell:20} {way:20} {1e3 * row['median_s']:7.2f} ms {middle:6.1f} % [{lower:5.1f}, {upper:5.1f}]",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
