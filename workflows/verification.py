@@ -1,21 +1,24 @@
 """Verification: choices of a search, remeasured and compared with the budget."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.core.units import displayed
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Programs, Store, Workload, programs_for
-from adaptare.profiler.analysis import Interval
+from adaptare.profiler.analysis import look_errors
 from adaptare.profiler.measuring import Latency, PreciseWithin, probe_of
-from adaptare.profiler.store import CALIBRATION_HOLDS, LATENCY, Samples, pooled
+from adaptare.profiler.store import LATENCY, Samples, pooled
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.search.result import Choice, Measured, SearchResult, Verdict, load_result
 from adaptare.workflows.target import named_target
+
+# Probability that a winner is met with its true value on the budget, and that it is missed.
+ERROR: Final = 0.025
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class VerifyRequest:
         device: Spelling of the device; `None` for that of the predictor.
         stop: Precision and time limit.
         programs: Builder of the device's programs; `None` for the one that is registered for its runtime.
-        repeats: Further measurements of ambiguous winners, each as long as the first; all samples are pooled.
+        repeats: Further measurements of all choices, as long as a winner is ambiguous, each as long as the first; all
+            samples are pooled.
         recalibrate: True to calibrate with the base's present seconds, even if the calibration in the store holds.
         store: File or database URL of all measurements.
         cache: Folder of converted models; `None` for the user's cache folder.
@@ -82,78 +86,96 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
 
 
 def verify_choices(result: SearchResult, template: Workload, campaign: Campaign, *, repeats: int) -> SearchResult:
-    """The result with measured choices: all in one session, then ambiguous winners again.
+    """The result with measured choices: all in one session, and all again as long as a winner is ambiguous.
 
-    Choices with the same workload are measured once.
+    Choices with the same workload are measured once. A winner with its true value on the budget is met with a
+    probability of at most 2.5 % through all repeats (`look_errors`), and any of several such winners with one of at
+    most 5 %: in their order, winners are judged at 2.5 % up to the first that is not met, and share 2.5 % after it.
 
     Args:
         template: Workload of the base.
         repeats: See `VerifyRequest`.
     """
-    known: dict[Workload, Measurement] = {}
-
-    def measure(wanted: Sequence[Choice], title: str, *, repeat: int) -> None:
+    rows: dict[Workload, Measurement] = {}
+    choices = [*result.winners, *result.baselines]
+    for look in range(repeats + 1):
         again = replace(
             campaign,
-            stop=replace(campaign.stop, half_width=campaign.stop.half_width / 2**repeat),
-            seed=campaign.seed + repeat,
-            recalibrate=campaign.recalibrate and not repeat,
+            stop=replace(campaign.stop, half_width=campaign.stop.half_width / 2**look),
+            seed=campaign.seed + look,
+            recalibrate=campaign.recalibrate and not look,
         )
-        workloads = list(dict.fromkeys(_workload(choice, template) for choice in wanted))
-        for row in again.measure(workloads, title=title):
-            before = known.get(row.workload)
-            if before is None:
-                known[row.workload] = row
+        workloads = dict.fromkeys(_workload(choice, template) for choice in choices)
+        wanted = [each for each in workloads if each not in rows or not rows[each].failure]
+        for row in again.measure(wanted, title="measuring on" if look else "measuring the winners"):
+            if row.workload not in rows:
+                rows[row.workload] = row
             elif not row.failure:
-                known[row.workload] = pooled(before, row)
-
-    def measured(choices: Sequence[Choice]) -> tuple[Choice, ...]:
-        return tuple(replace(each, measured=judged(known[_workload(each, template)], result)) for each in choices)
-
-    measure([*result.winners, *result.baselines], "measuring the winners", repeat=0)
-    for repeat in range(1, repeats + 1):
-        winners = measured(result.winners)
-        unclear = [each for each in winners if each.measured and each.measured.verdict == "ambiguous"]
+                rows[row.workload] = pooled(rows[row.workload], row)
+        result = _with_verdicts(result, rows, template, look=look, looks=repeats + 1)
+        unclear = sum(_verdict(each) == "ambiguous" for each in result.winners)
         if not unclear:
             break
-        again = f"{len(unclear)} of {len(winners)} winners are ambiguous and measured again, time {repeat}"
-        campaign.feedback.note(again)
-        measure(unclear, "measuring on", repeat=repeat)
-    return replace(result, winners=measured(result.winners), baselines=measured(result.baselines))
+        if look < repeats:
+            ambiguous = f"{unclear} of {len(result.winners)} winners are ambiguous"
+            campaign.feedback.note(f"{ambiguous}; all choices are measured again, time {look + 1}")
+    return result
 
 
-def judged(row: Measurement, result: SearchResult) -> Measured:
+def _with_verdicts(
+    result: SearchResult, rows: Mapping[Workload, Measurement], template: Workload, *, look: int, looks: int
+) -> SearchResult:
+    """The result with judged choices; winners after the first that is not met share the error of one."""
+
+    def of(choice: Choice, error: float) -> Choice:
+        error = look_errors(looks, error)[look]
+        return replace(choice, measured=judged(rows[_workload(choice, template)], result, error=error))
+
+    winners, error = list[Choice](), ERROR
+    for number, choice in enumerate(result.winners, start=1):
+        winners.append(of(choice, error))
+        if error == ERROR and _verdict(winners[-1]) != "met":
+            error = ERROR / max(1, len(result.winners) - number)
+    return replace(result, winners=tuple(winners), baselines=tuple(of(each, ERROR) for each in result.baselines))
+
+
+def judged(row: Measurement, result: SearchResult, *, error: float = ERROR) -> Measured:
     """Measurement of a choice with its verdict on the budget of the result.
 
-    A relative budget is compared with the interleaved base, another one with the value on the scale of its prediction:
-    latency on that of the device's calibration. Latency is ambiguous if the device deviates from its calibration but
-    was not recalibrated because its speed changed during the session. An interval within one opening (one fresh load of
-    all programs) meets no budget.
+    A relative budget is compared with the interleaved base, another one with the value in this session. An interval
+    within one opening (one fresh load of all programs) meets no budget.
+
+    Args:
+        error: Probability of `met` with the true value on the budget, and of `missed`.
     """
     budget, quantity = result.budget, result.budget.quantity
     latency = quantity == LATENCY
     if not row.has(quantity):
         failed = row.quantities.get(quantity, Samples(""))
         return Measured(failure=row.failure or failed.failure or f"{quantity} was not measured")
-    value, ratio = row.value(quantity), row.ratio_to_reference(quantity)
-    overhead = Interval(ratio.lower - 1, ratio.middle - 1, ratio.upper - 1)
-    interval, limit = (overhead, budget.limit) if budget.relative else (value, result.limit)
-    within_one = row.within_one_opening if latency else math.isinf(value.upper)
+    value = row.raw_interval if latency else row.value(quantity)
+    ratio, openings, confidence = row.ratio_to_reference(quantity), row.opening_count(quantity), 1 - 2 * error
+    tested = (ratio if budget.relative else value).at(confidence, openings=openings)
+    interval, limit = (tested.over_one, budget.limit) if budget.relative else (tested, result.limit)
+    within_one = openings < 2
     verdict: Verdict = "ambiguous"
-    if budget.relative or not latency or abs(row.slowdown) <= CALIBRATION_HOLDS:
-        if interval.lower > limit:
-            verdict = "missed"
-        elif interval.upper <= limit and not within_one:
-            verdict = "met"
+    if interval.lower > limit:
+        verdict = "missed"
+    elif interval.upper <= limit and not within_one:
+        verdict = "met"
     guessed = {"composed", "interpolated"} & set(result.origin.split(", "))
     now = row.reference_raw_s if latency else row.reference_value(quantity)
-    return Measured(value, overhead, None if guessed else now / result.base - 1, within_one, verdict)
+    slowdown = None if guessed else now / result.base - 1
+    return Measured(value, ratio.over_one, slowdown, within_one, verdict, confidence=confidence)
+
+
+def _verdict(choice: Choice) -> Verdict | None:
+    return choice.measured.verdict if choice.measured else None
 
 
 def met(result: SearchResult) -> list[int]:
     """Numbers, from 1, of the winners that meet the budget."""
-    rows = enumerate(result.winners, start=1)
-    return [number for number, choice in rows if choice.measured and choice.measured.verdict == "met"]
+    return [number for number, choice in enumerate(result.winners, start=1) if _verdict(choice) == "met"]
 
 
 def _workload(choice: Choice, template: Workload) -> Workload:

@@ -20,7 +20,7 @@ def verify(
         int,
         typer.Option(
             "--repeats",
-            help="Maximum number of further measurements of ambiguous winners, each as long as the first.",
+            help="Maximum number of further measurements, as long as a winner is ambiguous, each as long as the first.",
             min=0,
         ),
     ] = 3,
@@ -33,7 +33,8 @@ def verify(
     """Measures the winners of a search and its baselines in one session, and compares them with the budget.
 
     A winner has met the budget if its whole interval lies within it, and missed it if the whole interval lies above;
-    otherwise it is ambiguous, and measured longer. Exit code 0: a winner met the budget; else 3: a winner could not be
+    otherwise it is ambiguous, and all are measured longer. A budget in milliseconds is compared with those of this
+    session. Exit code 0: a winner met the budget; else 3: a winner could not be
     measured; 4: a winner is still ambiguous; 1: all missed it.
     """
     from adaptare.profiler import precise_within

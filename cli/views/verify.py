@@ -34,9 +34,11 @@ def verdicts(result: SearchResult) -> Iterator[Section]:
         yield accuracy_table(result.accuracies, "test")
     code = exit_code(result)
     if code == ExitCode.AMBIGUOUS:
+        unclear = next(_of(each) for each in result.winners if _of(each).verdict == "ambiguous")
         yield Note(
             f"whether a winner is within {result.budget} is not certain yet; measure longer with --repeats or "
-            "--seconds, on a quieter machine, or search with a lower budget"
+            "--seconds, on a quieter machine, or search with a lower budget; a verdict at this point needs an interval "
+            f"of {unclear.confidence:.1%}"
         )
     if code == ExitCode.ANSWER_IS_NO:
         slower = _of(result.winners[0]).slowdown or 0.0

@@ -35,6 +35,13 @@ class Interval:
         """Interval of a ratio minus one."""
         return Interval(self.lower - 1, self.middle - 1, self.upper - 1)
 
+    def at(self, confidence: float, *, openings: int) -> "Interval":
+        """The 95 % interval of a positive quantity over openings at another confidence; unchanged if it is infinite."""
+        if openings < 2 or not math.isfinite(self.upper):
+            return self
+        half = math.log(self.upper / self.middle) * _quantile(openings, confidence) / _quantile(openings)
+        return Interval(self.middle * math.exp(-half), self.middle, self.middle * math.exp(half))
+
     def contains(self, value: float) -> bool:
         """True if the value lies within the interval."""
         return self.lower <= value <= self.upper
@@ -105,9 +112,9 @@ def openings_needed(half_width: float, openings: int, wanted: float) -> int:
     return needed
 
 
-def _quantile(parts: float) -> float:
+def _quantile(parts: float, level: float = LEVEL) -> float:
     """Half-width of an interval in standard errors, estimated from independent parts; 1.96 for very many."""
-    return float(special.stdtrit(parts - 1, (1 + LEVEL) / 2))
+    return float(special.stdtrit(parts - 1, (1 + level) / 2))
 
 
 def _draw_blocks(n: int, length: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -134,13 +134,18 @@ class Measurement:
         """The opening of each round. Shape (n_rounds,)."""
         return np.array([visit.opening for visit in self.visits], dtype=np.int64)
 
+    def opening_count(self, quantity: str = LATENCY) -> int:
+        """Number of openings (fresh loads of all programs) that the interval of a quantity is over."""
+        if quantity != LATENCY:
+            return sum(map(bool, self._samples(quantity).rounds))
+        if not self.visits:
+            return 0
+        return len(contributing(self.openings[settled(self.visits, self.reference_visits)]))
+
     @cached_property
     def within_one_opening(self) -> bool:
-        """True if fewer than two openings contribute rounds: the interval then does not generalise to the next load."""
-        if not self.visits:
-            return True
-        counts = settled(self.visits, self.reference_visits)
-        return len(contributing(self.openings[counts])) < 2
+        """True if the interval of latency does not generalise to the next load."""
+        return self.opening_count() < 2
 
     @cached_property
     def trends(self) -> tuple[Trend, ...]:
@@ -217,6 +222,11 @@ class Measurement:
         self._check_measured()
         return float(np.median([visit.median_s for visit in self.visits]))
 
+    @cached_property
+    def raw_interval(self) -> Interval:
+        """Typical unscaled seconds of the candidate in this session, in any device state, with a 95 % interval."""
+        return self._seconds(self.visits)
+
     @property
     def reference_raw_s(self) -> float:
         """Median over rounds of the reference's seconds in this session."""
@@ -225,9 +235,13 @@ class Measurement:
 
     @cached_property
     def reference_interval(self) -> Interval:
-        """Median over rounds of the reference's seconds in this session, with a 95 % interval."""
+        """Typical seconds of the reference in this session, in any device state, with a 95 % interval."""
+        return self._seconds(self.reference_visits)
+
+    def _seconds(self, visits: Sequence[Visit]) -> Interval:
         self._check_measured()
-        return ratio_interval(_medians(self.reference_visits), self.openings)
+        counts = settled(self.visits, self.reference_visits)
+        return ratio_interval(_medians(visits)[counts], self.openings[counts])
 
     @property
     def slowdown(self) -> float:

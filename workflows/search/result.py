@@ -11,7 +11,7 @@ from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Mode, Phase, Quantisation
-from adaptare.profiler.analysis import Interval
+from adaptare.profiler.analysis import LEVEL, Interval
 from adaptare.search.budget import Budget
 from adaptare.search.training import Accuracy
 
@@ -24,12 +24,15 @@ class Measured:
     """Measurement of a choice, in the SI unit of the limited quantity.
 
     Args:
-        value: The quantity; `None` if it could not be measured.
+        value: The quantity in this session; `None` if it could not be measured.
         overhead: Relative to the interleaved base.
         slowdown: Relative slowdown of the base since the predictor was calibrated; `None` if unknown.
         within_one_opening: True if the interval does not generalise to the next load of the program.
-        verdict: Position of the interval: within the budget, above it, or neither; `None` if not measured.
+        verdict: Position of an interval of the given confidence: within the budget, above it, or neither; `None` if not
+            measured.
         failure: Reason if it could not be measured.
+        confidence: That of the verdict, higher than the 95 % of the other intervals where there are several winners, or
+            may be further measurements.
     """
 
     value: Interval | None = None
@@ -38,6 +41,7 @@ class Measured:
     within_one_opening: bool = False
     verdict: Verdict | None = None
     failure: str = ""
+    confidence: float = LEVEL
 
 
 @dataclass(frozen=True)
