@@ -10,7 +10,7 @@ from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair
 from adaptare.search.algorithms.screen import AdditiveScreen
-from adaptare.search.budget.candidate import Candidate, evaluated, limit_costs, new_rows
+from adaptare.search.budget.candidate import Candidate, candidates_of, new_rows
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
 
@@ -71,13 +71,10 @@ def search(
             known = np.array([candidate.values for candidate in history.values()]).reshape(-1, len(objectives))
             points = points[screen.choose(space.at(points), np.array(list(history)), known, n)]
         codes = space.at(points)
-        values, costs = evaluated(codes, objectives), limit_costs(codes, limits)
-        new = [
-            Candidate(space.decode(row), tuple(of), tuple(upper))
-            for row, of, upper in zip(codes, values.tolist(), costs.tolist(), strict=True)
-        ]
+        new = candidates_of(codes, space, objectives, limits)
         history.update(zip(map(tuple, codes.tolist()), new, strict=True))
         idle = 0 if new else idle + 1
+        values = np.array([candidate.values for candidate in new]).reshape(-1, len(objectives))
         finite = np.isfinite(values).all(axis=1)
         if finite.any():
             algorithm.tell(points[finite], values[finite])

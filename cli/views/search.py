@@ -33,6 +33,8 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
             f"{result.level:.0%} interval", lambda row: between(row.predicted.lower, row.predicted.upper, text)
         ),
     ]
+    if any(row.found_by for row in rows):
+        columns.append(Column("found by", lambda row: row.found_by, 2))
     if any(row.energy_lost is not None for row in rows):
         columns.append(Column("energy kept", lambda row: _text(row.energy_lost, lambda lost: f"{1 - lost:.1%}"), 1))
     if any(row.test_loss is not None for row in rows):

@@ -8,8 +8,8 @@ from scipy import special
 # The sum of the looks is tabulated in steps of the standard deviation of one look, up to this many of them.
 STEP = 0.01
 FARTHEST = 8.0
-# The share of the error that is spent up to a look grows with this power of the share of the measurement. Of powers 1 to
-# 3, it loses the fewest winners that are 2 % below their budget: 3.5 % instead of 5.6 (benchmarks/verdict_errors.py).
+# The error that is spent up to a look grows with this power of the share of the measurement. Of powers 1 to 3, it loses
+# the fewest winners that are 2 % below their budget: 3.5 % instead of 5.6 (benchmarks/verdict_errors.py).
 SPENDING = 3.0
 
 

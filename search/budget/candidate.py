@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.profiler import Configuration
+from adaptare.profiler import Configuration, Space
 from adaptare.search.budget.objective import Limit, Objective
 
 
@@ -23,6 +23,15 @@ class Candidate:
     configuration: Configuration
     values: tuple[float, ...]
     upper: tuple[float, ...]
+
+
+def candidates_of(
+    codes: NDArray[np.int64], space: Space, objectives: Sequence[Objective], limits: Sequence[Limit]
+) -> list[Candidate]:
+    """Evaluates configurations. Shape (n, n_columns) -> n candidates."""
+    values, costs = evaluated(codes, objectives).tolist(), limit_costs(codes, limits).tolist()
+    rows = zip(codes, values, costs, strict=True)
+    return [Candidate(space.decode(row), tuple(own), tuple(upper)) for row, own, upper in rows]
 
 
 def limit_costs(codes: NDArray[np.int64], limits: Sequence[Limit]) -> NDArray[np.float64]:

@@ -45,8 +45,8 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
         *(f"uniform {rank}" for rank in (2, 4, 8, 16)),
         "midpoint",
         "q+v 16",
-        "random search",
         "greedy by gate gradients",
+        "random search",
     ]
     merged = verified["baselines"][0]
     assert merged["measured"]["value"]["middle"] == pytest.approx(verified["base"])

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from adaptare.profiler import open_model, read_peft
+from adaptare.profiler import Space, open_model, read_peft
+from adaptare.workflows.search import problem, searching
 
 MODEL = "tiny-random"
 DEVICE = ("--device", "simulated")
@@ -88,6 +91,39 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     assert predicted.json["rows"][0]["predicted"]["middle"] == pytest.approx(
         selection["winners"][0]["predicted"]["middle"]
     )
+
+
+class Stuck:
+    """Proposes one configuration only."""
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self._lowest = np.zeros(space.n_axes, dtype=np.int64)
+
+    def ask(self, n: int) -> NDArray[np.int64]:
+        return np.tile(self._lowest, (n, 1))
+
+    def tell(self, points: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_of_everything_that_was_evaluated_wins(
+    seed: int, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = problem.algorithm_named
+    monkeypatch.setattr(searching, "greedy_point", lambda *ignored: None)
+    monkeypatch.setattr(problem, "algorithm_named", lambda name: named(name) if name == "random" else Stuck)
+    words = ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 24)
+    found = trained(*words, "--seed", seed, "--json").json
+    winner, baselines = found["winners"][0], {each["name"]: each for each in found["baselines"]}
+    fitting = [
+        each["val_loss"]
+        for each in baselines.values()
+        if each["mode"] == winner["mode"] and each["predicted"]["upper"] <= found["limit"]
+    ]
+    assert baselines["random search"]["val_loss"] in fitting
+    assert winner["val_loss"] == min(fitting)
+    assert baselines[winner["found_by"]]["configuration"] == winner["configuration"]
 
 
 def test_a_climb_is_searched_by_name_and_its_winner_polished(trained: Callable[..., Any]) -> None:

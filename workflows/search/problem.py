@@ -1,5 +1,6 @@
 """Search problem of one space: the lowest loss under a predicted limit."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms import algorithm_named, may_be_screened
-from adaptare.search.budget import Budget, Candidate
+from adaptare.search.budget import Budget, Candidate, candidates_of, feasible
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
@@ -98,10 +99,7 @@ class Problem:
                 update(len(values) / evaluations, f"{len(values)} of {evaluations} evaluated, {lowest}")
 
             return search(
-                proposer,
-                self.space,
-                [self.objective, PredictedLatency(self.predictor, self.space.dimensions)],
-                [self.limit],
+                *(proposer, self.space, self._objectives, [self.limit]),
                 evaluations=evaluations,
                 seed=self.seed,
                 screen=screen if may_be_screened(proposer) else None,
@@ -109,14 +107,24 @@ class Problem:
                 progress=show,
             )
 
+    def candidates(self, configurations: Iterable[Configuration]) -> list[Candidate]:
+        """Evaluates the configurations that meet the limit."""
+        codes = np.array([self.space.encode(each) for each in configurations], dtype=np.int64)
+        codes = codes.reshape(-1, len(self.space.dimensions))
+        return candidates_of(codes[feasible(codes, [self.limit])], self.space, self._objectives, [self.limit])
+
+    @property
+    def _objectives(self) -> list[Objective]:
+        return [self.objective, PredictedLatency(self.predictor, self.space.dimensions)]
+
     def winners(self, front: Front, n: int) -> list[Configuration]:
         """Configurations with the lowest loss within the limit, and within smaller parts of it; see `pick_winners`."""
         # Below the base, the fastest member takes the place of the base.
         lowest = min([self.predictor.base_value, *(one.upper[0] for one in front.members if self.space.cuts_base)])
         return [one.configuration for one in pick_winners(front, n, base=lowest, bound=self.limit.bound)]
 
-    def choice(self, name: str, configuration: Configuration) -> Choice:
+    def choice(self, name: str, configuration: Configuration, *, found_by: str = "") -> Choice:
         """Row of a configuration, with its prediction."""
         predicted = self.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
         beyond = bool(predicted.extrapolates[0])
-        return Choice(name, configuration, self.mode, predicted.interval(0), extrapolates=beyond)
+        return Choice(name, configuration, self.mode, predicted.interval(0), extrapolates=beyond, found_by=found_by)

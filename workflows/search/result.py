@@ -57,6 +57,7 @@ class Choice:
         loss_difference: Test loss minus that of the first winner, paired over the examples; `None` if unknown.
         energy_lost: Mean square of what the outputs of its linears lose by a cut, as a share of that of the whole
             adapter; `None` without a cut.
+        found_by: Of a winner: the algorithm, `random search`, or the baseline that it is.
         extrapolates: True if it lies outside the range of the predictor's training rows.
         measured: Set by a verification.
     """
@@ -69,6 +70,7 @@ class Choice:
     test_loss: float | None = None
     loss_difference: Interval | None = None
     energy_lost: float | None = None
+    found_by: str = ""
     extrapolates: bool = False
     measured: Measured | None = None
 

@@ -35,6 +35,7 @@ TRAINED_IN: Final = "float32"
 # Uniform cuts to report: the best within the budget, and within smaller parts of it.
 REPORTED_CUTS: Final = 3
 GREEDY: Final = "greedy by gate gradients"
+RANDOM: Final = "random search"
 # Training examples that give the gradients.
 GREEDY_EXAMPLES: Final = 64
 
@@ -77,8 +78,9 @@ class SearchRequest:
 def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult:
     """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
 
-    The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first, so the first winner is
-    never behind them. Choices are then evaluated on the test examples.
+    The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first. Winners are the best of
+    everything that is predicted to meet the budget: found by the algorithm or the random search, or a baseline. Choices
+    are then evaluated on the test examples.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
@@ -135,16 +137,25 @@ def _searched(
     start = np.vstack([midpoint(space), greedy, *cuts.values()])
     front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
     random = problem.run("random search", "random", evaluations=request.evaluations, screen=None)
+    evaluations = {"random": len(random.history), algorithm: len(front.history)}
     names = {space.decode(space.at(point)): name for name, point in cuts.items()}
     uniform = front_of(front.objectives, tuple(one for one in front.history if one.configuration in names))
+    simple = [*baselines(space).items(), *((GREEDY, space.decode(codes)) for codes in space.at(greedy))]
     compared = [
-        *baselines(space).items(),
-        *(("random search", one.configuration) for one in random.members[:1]),
-        *((GREEDY, space.decode(codes)) for codes in space.at(greedy)),
+        *simple,
+        *((RANDOM, one.configuration) for one in random.members[:1]),
         *((names[config], config) for config in problem.winners(uniform, REPORTED_CUTS)),
     ]
+    found_by = dict.fromkeys((one.configuration for one in random.history), RANDOM)
+    found_by |= dict.fromkeys((one.configuration for one in front.history), algorithm)
+    others = problem.candidates(config for _, config in simple if config not in found_by)
+    found_by |= names | {config: name for name, config in simple}
+    front = front_of(front.objectives, (*front.history, *random.history, *others))
     winners = problem.winners(front, request.winners)
-    choices = [problem.choice(f"winner {number}", config) for number, config in enumerate(winners, start=1)]
+    choices = [
+        problem.choice(f"winner {number}", config, found_by=found_by[config])
+        for number, config in enumerate(winners, start=1)
+    ]
     choices += [*_folded(adaptation, super_adapter, predictor), *(problem.choice(*each) for each in compared)]
     examples, scoring = adaptation.examples, adaptation.task.data.scoring
 
@@ -168,7 +179,7 @@ def _searched(
         winners=rows[: len(winners)],
         baselines=rows[len(winners) :],
         front=tuple((one.values[0], one.values[1]) for one in front.members),
-        evaluations={"random": len(random.history), algorithm: len(front.history)},
+        evaluations=evaluations,
         accuracies=answers.accuracies(right, majority=examples.majority),
         folder=request.folder,
         predictor=request.predictor,
