@@ -37,7 +37,7 @@ HEAVY = {
     "core": {"torch": set(), "onnxruntime": set(), "transformers": set(), "peft": set(), "numpy": {"codec.py"}},
     "devices": {
         "torch": {"agent/accelerator.py", "agent/torch_runtime.py"},
-        "onnxruntime": {"agent/ort_runtime.py"},
+        "onnxruntime": {"agent/ort_runtime.py", "agent/genai_runtime.py"},
         "transformers": set(),
         "peft": set(),
     },
@@ -50,7 +50,12 @@ HEAVY = {
             "models/stored_model.py",
             "models/model_cache.py",
         },
-        "onnxruntime": {"programs/onnx/session.py", "programs/onnx/quantise.py", "programs/onnx/adapter_file.py"},
+        "onnxruntime": {
+            "programs/genai_folder.py",
+            "programs/onnx/session.py",
+            "programs/onnx/quantise.py",
+            "programs/onnx/adapter_file.py",
+        },
         "peft": {"programs/torch/programs.py"},
         "sklearn": set(),
     },
@@ -178,7 +183,7 @@ def test_the_agent_imports_the_standard_library_numpy_its_runtime_and_itself(fil
     others = [module for module in found if module.split(".")[0] not in sys.stdlib_module_names]
     ours = [module for module in others if module.split(".")[0] == "adaptare"]
     assert [module for module in ours if not f"{module}.".startswith("adaptare.devices.agent.")] == []
-    assert set(others) - set(ours) <= {"numpy", "onnxruntime", "torch"}
+    assert set(others) - set(ours) <= {"numpy", "onnxruntime", "onnxruntime_genai", "torch"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, Programs, Workload, read_peft
+from adaptare.profiler.programs import read_adapter_file
 
 ALL = "all"
+ADAPTER_SUFFIX = ".onnx_adapter"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def cases_of(
     """
     cases: dict[Configuration, Case] = {}
     for folder in folders:
-        config = read_peft(folder, shape)
+        is_file = folder.suffix == ADAPTER_SUFFIX
+        config = read_adapter_file(folder, shape) if is_file else read_peft(folder, shape)
         if config in cases:
             raise InputError(
                 f"{str(folder)!r} has the sites and ranks of {cases[config].placement!r}, so it costs the same; "

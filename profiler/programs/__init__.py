@@ -6,6 +6,13 @@ from adaptare.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from adaptare.profiler.programs.builders import memory_bytes
+    from adaptare.profiler.programs.genai_folder import (
+        adapter_inputs_of,
+        as_inputs,
+        check_base,
+        read_adapter_file,
+        rounds,
+    )
     from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
     from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs
     from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
@@ -18,12 +25,17 @@ __all__ = [
     "OnnxBase",
     "OnnxBases",
     "adapter_inputs",
+    "adapter_inputs_of",
+    "as_inputs",
+    "check_base",
     "check_installed",
     "code_names",
     "memory_bytes",
     "narrowed",
     "pack_int4",
+    "read_adapter_file",
     "rounded_weights",
+    "rounds",
     "set_layers",
     "set_weight",
     "shallow",
@@ -36,6 +48,7 @@ __all__ = [
 _LATER = {
     "memory_bytes": "builders",
     "write_onnx_adapter": "onnx.adapter_file",
+    **dict.fromkeys(("adapter_inputs_of", "as_inputs", "check_base", "read_adapter_file", "rounds"), "genai_folder"),
     **dict.fromkeys(("GENAI", "OnnxBase", "adapter_inputs"), "onnx.base"),
     **dict.fromkeys(("OnnxBases", "check_installed"), "onnx.bases"),
     **dict.fromkeys(("pack_int4", "rounded_weights"), "onnx.quantise"),

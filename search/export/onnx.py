@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.profiler import Workload, open_model
-from adaptare.profiler.programs import GENAI, OnnxBase, OnnxBases, adapter_inputs, check_installed, write_onnx_adapter
+from adaptare.profiler.programs import (
+    GENAI,
+    OnnxBase,
+    OnnxBases,
+    adapter_inputs,
+    adapter_inputs_of,
+    as_inputs,
+    check_base,
+    check_installed,
+    rounds,
+    write_onnx_adapter,
+)
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
-from adaptare.search.export.genai_folder import adapter_inputs_of, as_inputs, check_base, rounds
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from genai_folder import genai_folder
 
 from adaptare.devices import Device, SimulatedDevice, TorchCpu, ort_cpu
+from adaptare.devices.genai_device import ort_genai
 from adaptare.profiler import Programs, programs_for
 from adaptare.testing import ProgramBuilderSuite
+from adaptare.testing.program_builder import SHAPE
 
 
 @dataclass(frozen=True)
@@ -16,19 +19,26 @@ class Case:
     """The device selects the builder that is registered for its runtime."""
 
     name: str
-    make: Callable[[], Device]
+    make: Callable[[Path], Device]
+
+
+def genai(folder: Path) -> Device:
+    if not (folder / "model").exists():
+        genai_folder(SHAPE, folder)
+    return ort_genai(folder=str(folder / "model"), threads=1, timeout_s=60)
 
 
 BUILDERS = [
-    Case("simulated", SimulatedDevice),
-    Case("torch", lambda: TorchCpu(threads=1, timeout_s=60)),
-    Case("onnxruntime", lambda: ort_cpu(threads=1, timeout_s=60)),
+    Case("simulated", lambda folder: SimulatedDevice()),
+    Case("torch", lambda folder: TorchCpu(threads=1, timeout_s=60)),
+    Case("onnxruntime", lambda folder: ort_cpu(threads=1, timeout_s=60)),
+    Case("onnxruntime-genai", genai),
 ]
 
 
 @pytest.fixture(scope="module", params=BUILDERS, ids=lambda case: case.name)
-def device(request: pytest.FixtureRequest) -> Device:
-    return request.param.make()
+def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Device:
+    return request.param.make(tmp_path_factory.getbasetemp() / "genai")
 
 
 @pytest.fixture(scope="module")

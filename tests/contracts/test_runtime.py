@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from genai_folder import genai_folder
 
 from adaptare.devices import Runtime
+from adaptare.devices.agent.genai_runtime import GenaiRuntime
 from adaptare.devices.agent.ort_runtime import CPU, OrtRuntime
 from adaptare.devices.agent.torch_runtime import TorchRuntime
 from adaptare.testing import RuntimeProgram, RuntimeSuite, onnx_programs
+from adaptare.testing.program_builder import SHAPE
 
 WORKER_MODULES = Path(__file__).parents[1] / "worker_modules"
 MATRIX = {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 3}
@@ -32,9 +35,16 @@ def torch_module(folder: Path) -> RuntimeProgram:
     return RuntimeProgram(str(folder), "worker_programs:torch_linear", {"width": 8}, {})
 
 
+def genai_program(folder: Path) -> RuntimeProgram:
+    ids = {"dtype": "int32", "shape": [9], "integers": 72, "seed": 1}
+    feed = {"ids": ids, "before": 8, "adapter": {}}
+    return RuntimeProgram(str(genai_folder(SHAPE, folder)), "genai_config.json", {}, feed)
+
+
 RUNTIMES = [
     Case("ort", OrtRuntime, onnx_file, {"provider": CPU, "spinning": True, "flush_denormals": False}),
     Case("torch", TorchRuntime, torch_module, {}),
+    Case("genai", GenaiRuntime, genai_program, {}),
 ]
 
 

@@ -190,8 +190,8 @@ def test_a_folder_of_something_else_is_refused(trained: SuperAdapter, base: Path
 
 
 def test_sixteen_bit_inputs_get_sixteen_bits() -> None:
+    from adaptare.profiler.programs.genai_folder import AdapterInputs, as_inputs
     from adaptare.profiler.workloads import Halves
-    from adaptare.search.export.genai_folder import AdapterInputs, as_inputs
 
     inputs = {Q: AdapterInputs(("a", "b"), 3, 5, None, np.dtype(np.float16), optional=True)}
     values = as_inputs({Q: Halves(np.ones((2, 3), np.float32), np.ones((5, 2), np.float32), 0.5)}, inputs, "theirs")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.strict_json import parse_json
-from adaptare.profiler import ModelShape
-from adaptare.profiler.programs import GENAI
-from adaptare.profiler.workloads import Halves
+from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.sub_adapter import Halves
 
+CONFIG = "genai_config.json"
 # Of adaptare, of Olive, and of the model builder: `.lora_A`, `.lora_A.weight`, `/lora_A/MatMul.weight`.
 NAME = re.compile(r"/?model[./](layers\.\d+)[./](?:self_)?(attn|mlp)[./](\w+)[./]lora_([AB])\b.*")
 DTYPES = ("float32", "float16")
@@ -45,13 +46,13 @@ class AdapterInputs:
 
 def decoder_of(folder: Path) -> Mapping[str, Any]:
     """Settings of the decoder in `genai_config.json`. Raises `InputError`."""
-    if not (folder / GENAI).is_file():
-        raise InputError(f"{str(folder)!r} is no folder of onnxruntime-genai: it has no {GENAI}")
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{str(folder)!r} is no folder of onnxruntime-genai: it has no {CONFIG}")
     try:
-        decoder = parse_json((folder / GENAI).read_text(encoding="utf-8"))["model"]["decoder"]
+        decoder = parse_json((folder / CONFIG).read_text(encoding="utf-8"))["model"]["decoder"]
         return {"filename": "model.onnx", **decoder}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{str(folder)!r}: its {GENAI} names no decoder; build the folder again") from error
+        raise InputError(f"{str(folder)!r}: its {CONFIG} names no decoder; build the folder again") from error
 
 
 def check_base(folder: Path, shape: ModelShape, *, layers: int) -> None:
@@ -90,8 +91,7 @@ def adapter_inputs_of(folder: Path) -> dict[str, AdapterInputs]:
     values: dict[str, dict[str, Any]] = {}
     for value in graph.input:
         if found := NAME.fullmatch(value.name):
-            path = f"model.{found[1]}.{'self_attn' if found[2] == 'attn' else 'mlp'}.{found[3]}"
-            values.setdefault(path, {})[found[4]] = value
+            values.setdefault(_path(found), {})[found[4]] = value
     if not values:
         raise InputError(
             f"{str(folder)!r} takes no adapters: its graph has no input such as model.layers.0.mlp.up_proj.lora_A; "
@@ -128,7 +128,8 @@ def as_inputs(
         InputError: The graph lacks a site, or takes another width or a smaller rank.
     """
     for path, own in halves.items():
-        _check_site(path, own, inputs, folder)
+        A, B = own.of_rows
+        check_site(path, (len(A), own.rank, B.shape[1]), inputs, folder)
     values: dict[str, NDArray[Any]] = {}
     for path, place in inputs.items():
         if path not in halves and place.optional:
@@ -141,20 +142,40 @@ def as_inputs(
     return values
 
 
-def _check_site(path: str, own: Halves, inputs: Mapping[str, AdapterInputs], folder: str) -> None:
+def check_site(path: str, sizes: tuple[int, int, int], inputs: Mapping[str, AdapterInputs], folder: str) -> None:
+    """Raises `InputError` if a graph does not take an adapter of these sizes, (in, rank, out), on a linear."""
     if path not in inputs:
         raise InputError(
             f"{folder!r} takes no adapter on {path}; it takes them on {len(inputs)} others, such as "
             f"{next(iter(inputs))}; choose an adapter of those sites, or build the folder with that site"
         )
-    place, (A, B) = inputs[path], own.of_rows
-    for word, there, here in (("takes", place.width_in, len(A)), ("returns", place.width_out, B.shape[1])):
+    place, (width_in, rank, width_out) = inputs[path], sizes
+    for word, there, here in (("takes", place.width_in, width_in), ("returns", place.width_out, width_out)):
         if there != here:
             raise InputError(
                 f"{folder!r} is of another base: {path} {word} {there} values there, and {here} in the adapter"
             )
-    if place.rank is not None and own.rank > place.rank:
+    if place.rank is not None and rank > place.rank:
         raise InputError(
-            f"{folder!r} takes rank {place.rank} at {path}, and the adapter has {own.rank}; cut the adapter to that "
+            f"{folder!r} takes rank {place.rank} at {path}, and the adapter has {rank}; cut the adapter to that "
             "rank, or build the folder with ranks that are free"
         )
+
+
+def read_adapter_file(file: Path, shape: ModelShape) -> Configuration:
+    """Sites and ranks of an adapter file of ONNX Runtime. Raises `InputError`."""
+    import onnxruntime
+
+    try:
+        tensors = onnxruntime.AdapterFormat.read_adapter(str(file)).get_parameters()
+    except Exception as error:  # the library's own exceptions, whose types are not public
+        raise InputError(f"{str(file)!r} is no adapter file of ONNX Runtime: {error}") from error
+    found = ((NAME.fullmatch(name), tensor.shape()) for name, tensor in tensors.items())
+    ranks = {_path(name): shape[1] for name, shape in found if name and name[4] == "A" and shape[1]}
+    if not ranks:
+        raise InputError(f"{str(file)!r} has no tensor such as model.layers.0.mlp.up_proj.lora_A; export it again")
+    return Configuration.of(ranks).on(shape)
+
+
+def _path(name: re.Match[str]) -> str:
+    return f"model.{name[1]}.{'self_attn' if name[2] == 'attn' else 'mlp'}.{name[3]}"

@@ -1,0 +1,108 @@
+"""Programs of a folder of onnxruntime-genai, whose adapters are inputs of its graph."""
+
+import zlib
+from functools import cached_property
+from pathlib import Path
+
+from adaptare.core import InputError
+from adaptare.core.content_hash import Json, canonical_json
+from adaptare.devices import DeviceInfo, Feed, Program, program_file
+from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.programs.builders import Need, name_of
+from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
+from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.workload import Mode, Workload
+
+FOLDER = "folder="
+# Adapters in the folder; the agent makes those that are timed.
+LEFT_OUT = (".onnx_adapter", ".sha256", ".md")
+
+
+class GenaiPrograms:
+    """One program: the folder that the device names. Bases and adapters of any rank differ in their feeds.
+
+    There is no merged reference, because the weights of the folder are as its maker rounded them: outputs with an
+    adapter must differ from those without, and no more is checked.
+
+    Args:
+        device: Device that runs the folder.
+        cache: Not used; the folder exists.
+        weights: Not used; the folder has its own.
+    """
+
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        (self._folder,) = (Path(option.removeprefix(FOLDER)) for option in device.options if option.startswith(FOLDER))
+        files = (file for file in self._folder.iterdir() if file.is_file() and file.suffix not in LEFT_OUT)
+        self._files = tuple(program_file(file) for file in sorted(files))
+
+    @cached_property
+    def _inputs(self) -> dict[str, AdapterInputs]:
+        return adapter_inputs_of(self._folder)
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        return ("swappable",)
+
+    def check(self, workload: Workload) -> None:
+        workload.shape.check_positions(workload.positions)
+        if workload.quantisation != "none" or workload.dtype != "float32":
+            raise InputError(f"a folder has the weights that it has; leave {workload.describe().split()[-2]} out")
+        if workload.scope != "model" or workload.batch != 1:
+            raise InputError("a folder of onnxruntime-genai is timed as a whole model, one sequence at a time")
+        config = workload.configuration
+        if config.cuts_base or config.kind != "lora" or workload.graph == "open":
+            raise InputError("a folder of onnxruntime-genai is timed as it is, with LoRA of rank 1 or more")
+        if config.ranks and workload.mode != "swappable":
+            raise InputError(f"the graph of a folder takes adapters as inputs: mode swappable, not {workload.mode}")
+        check_base(self._folder, workload.shape, layers=workload.shape.layers)
+        for path, rank in config.ranks:
+            site = workload.shape.site_by_path[path]
+            check_site(path, (site.in_features, rank, site.out_features), self._inputs, str(self._folder))
+
+    def need(self, workload: Workload) -> Need:
+        self.check(workload)
+        return Need(str(self._folder), self._bytes, 2 * workload.cache_bytes + workload.adapter_bytes + 8)
+
+    def disk_bytes(self, base: Workload) -> int:
+        return self._bytes
+
+    def program(self, workload: Workload) -> Program:
+        self.check(workload)
+        decode = workload.phase == "decode"
+        before, new = (workload.past, 1) if decode else (0, workload.tokens)
+        ids: Json = {
+            "dtype": "int32",
+            "shape": [before + new],
+            "integers": workload.shape.vocabulary,
+            "seed": zlib.crc32(b"ids"),
+        }
+        arguments = canonical_json({"ids": ids, "before": before, "adapter": self._adapter(workload)})
+        feed = Feed(workload.hash, arguments, workload.work())
+        return Program(name_of(workload), CONFIG, "{}", (feed,), self._files, self._bytes)
+
+    def merged_reference(self, workload: Workload) -> Program:
+        return self.program(workload)
+
+    def unrounded(self, workload: Workload) -> Program:
+        return self.program(workload)
+
+    @property
+    def _bytes(self) -> int:
+        return sum(file.path.stat().st_size for file in self._files)
+
+    def _adapter(self, workload: Workload) -> dict[str, Json]:
+        """Specifications of random tensors by input; zeros where a site without adapter has no default."""
+        ranks, made = workload.configuration.by_path, dict[str, Json]()
+        for path, place in self._inputs.items():
+            rank = ranks.get(path, 0)
+            if not rank and place.optional:
+                continue
+            halves = random_adapter(path, rank, place.width_in, place.width_out)
+            full = place.rank or rank
+            shapes = (place.width_in, full), (full, place.width_out)
+            for name, half, shape in zip(place.names, halves, shapes, strict=True):
+                spec: dict[str, Json] = {"dtype": place.dtype.name, "shape": list(half.shape)}
+                spec |= {"uniform": half.limit, "seed": half.seed} if rank else {"constant": 0}
+                made[name] = spec | ({"padded_to": list(shape)} if shape != half.shape else {})
+        return made
