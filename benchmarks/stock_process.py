@@ -6,15 +6,18 @@ python benchmarks/stock_process.py [--json] [--only CELL ...] [--blocks 8] [--th
 Cells are RUNTIME/MODE/PHASE on SmolLM2-135M, with an adapter of rank 16 on all 210 linears that PEFT saved: decode of
 one token with 64 cached, prefill of 64. Plain processes load files that `adaptare export` wrote; the base of ONNX
 Runtime is the merged export of an adapter that changes nothing. Their scripts are `stock_onnx_process.py`, which binds
-inputs and outputs, adapters among them (see there for the reason), and `stock_torch_process.py`.
+inputs and outputs, adapters among them (see there for the reason), `stock_torch_process.py`, and
+`stock_genai_process.py`, the loop of a user of onnxruntime-genai. In decode with ONNX Runtime, the file that
+onnxruntime-genai's model builder makes with its own command runs in a plain process too (`builder_ratio`: base seconds
+of the command over its seconds).
 
 A block is a fresh plain process of the base and of each mode, and a run of `adaptare overhead`, in random order; there
 are at least eight blocks. A machine drifts by some per cent within minutes, so only what was measured within one block
 is compared, and blocks are the independent samples: differences have 95 % intervals of Student's t over them, and none
 is left out. Cells of one runtime and phase share their blocks, as the command measures all modes at once.
 
-The goal is that 7 of the 8 cells agree in each of overhead and base seconds; a cell that could not be measured does
-not, nor does one whose interval is so wide that it would contain anything.
+A cell agrees if its whole interval is within 3 points of overhead, and within 5 % of base seconds. Zero inside a wide
+interval is no agreement. The goal is that 9 of the 10 cells agree in each; a cell that could not be measured does not.
 
 A process gets the pages that the one before it freed, so plain processes in a row would all be timed on the same piece
 of memory. Beside each process and each run of the command, another one holds a random amount of memory, up to half of
@@ -41,26 +44,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from graphs import built
 from scipy import stats
 from stock_memory import drawn_size, memory_held
 
 from adaptare.profiler import open_model
 
 MODEL, RANK, LENGTH = "smollm2-135m", 16, 64
-GOAL, OF, LEVEL = 7, 8, 0.95
+GOAL, OF, LEVEL = 9, 10, 0.95
 # Of one run of the command.
 SECONDS = 15
-# Half-width, as a share of the base's latency, from which on an interval contains anything and so is no agreement.
-WIDEST = 0.1
+# Largest ends of an interval: points of overhead, and share of the base's seconds.
+POINTS, SHARE = 0.03, 0.05
 HERE = Path(__file__).parent
-DEVICES = {"torch": "torch-cpu:", "ort-fp32": "ort-cpu:", "ort-int4": "ort-cpu:int4,"}
+DEVICES = {"torch": "torch-cpu:", "ort-fp32": "ort-cpu:", "ort-int4": "ort-cpu:int4,", "genai-int4": "ort-genai:"}
+# Precision of the builder's file, in decode.
+BUILDER = {"ort-fp32": "fp32", "ort-int4": "int4"}
 # Of `adaptare overhead`.
 ONLY_PHASE = {"decode": ("-p", "0", "-d", str(LENGTH)), "prefill": ("-p", str(LENGTH), "-d", "-1")}
 # Of the plain processes.
 SHAPES = {"decode": ("--tokens", "1", "--past", str(LENGTH)), "prefill": ("--tokens", str(LENGTH), "--past", "0")}
 CALLS = {"decode": 60, "prefill": 8}
 QUICK_CALLS, QUICK_BLOCKS, QUICK_SECONDS = 4, 2, 3
-PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "numpy")
+PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "onnxruntime-genai", "numpy")
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class Cell:
         return f"{self.runtime}/{self.mode}/{self.phase}"
 
 
+# Count in the summary -> key of a cell.
+AGREEMENTS = {"overheads_equivalent": "equivalent", "seconds_equivalent": "seconds_equivalent"}
 CELLS = (
     Cell("torch", "swappable", "decode"),
     Cell("torch", "merged", "decode"),
@@ -92,6 +100,8 @@ CELLS = (
     Cell("ort-fp32", "static", "prefill"),
     Cell("ort-int4", "static", "decode"),
     Cell("ort-int4", "swappable", "prefill"),
+    Cell("genai-int4", "swappable", "decode"),
+    Cell("genai-int4", "swappable", "prefill"),
 )
 
 
@@ -110,6 +120,11 @@ class Files:
         if runtime == "torch":
             model = self._exported("adapter", "merged") if mode == "merged" else _weights()
             script, adapter = "stock_torch_process.py", self.peft("adapter")
+        elif runtime == "genai-int4":
+            model = self.genai
+            script, adapter = "stock_genai_process.py", model / "adapter.onnx_adapter"
+        elif mode == "builder":
+            script, model, adapter = "stock_onnx_process.py", built(_weights(), BUILDER[runtime], self.folder), Path()
         else:
             kind = "onnx" if mode in ("base", "merged") else f"onnx-{mode}"
             quantise = ["--quantise", "int4"] if runtime == "ort-int4" else []
@@ -134,6 +149,11 @@ class Files:
             model = AutoModelForCausalLM.from_pretrained(_weights(), dtype=torch.float32)
             get_peft_model(model, config).save_pretrained(folder)
         return folder
+
+    @property
+    def genai(self) -> Path:
+        """Folder of onnxruntime-genai that is timed by both sides."""
+        return self._exported("adapter", "genai", "--quantise", "int4")
 
     def _exported(self, source: str, kind: str, *options: str) -> Path:
         folder = self.folder / "-".join([source, kind, *options[1:]])
@@ -188,10 +208,12 @@ def at_least_2(text: str) -> int:
 def group(cells: Sequence[Cell], *, files: Files, blocks: int, threads: int, quick: bool) -> list[dict[str, Any]]:
     """Cells of one runtime and phase, which share their blocks."""
     runtime, phase = cells[0].runtime, cells[0].phase
-    scripts = {mode: files.arguments(runtime, mode) for mode in ("base", *(cell.mode for cell in cells))}
+    builder = ["builder"] if phase == "decode" and runtime in BUILDER else []
+    scripts = {mode: files.arguments(runtime, mode) for mode in ("base", *builder, *(cell.mode for cell in cells))}
     calls = str(QUICK_CALLS if quick else CALLS[phase])
     tail = (*SHAPES[phase], "--threads", str(threads), "--calls", calls)
-    device, seconds = f"{DEVICES[runtime]}threads={threads}", QUICK_SECONDS if quick else SECONDS
+    place = f"folder={files.genai}," if runtime == "genai-int4" else ""
+    device, seconds = f"{DEVICES[runtime]}{place}threads={threads}", QUICK_SECONDS if quick else SECONDS
     command = ("overhead", MODEL, str(files.peft("adapter")), "--device", device, *ONLY_PHASE[phase])
     rng, started = np.random.default_rng(0), time.monotonic()
     stock: list[dict[str, float]] = []
@@ -238,25 +260,32 @@ def row_of(cell: Cell, ours: Sequence[dict[str, Any]], stock: Sequence[dict[str,
     stock_base_s, stock_adapter_s = (np.array(plain_s[f"stock_{mode}_seconds"]) for mode in ("base", cell.mode))
     stock_overheads = stock_adapter_s / stock_base_s - 1
     lower, difference, upper = mean_interval(overheads - stock_overheads)
-    seconds_lower, ratio, seconds_upper = np.exp(mean_interval(np.log(base_s / stock_base_s)))
-    return {
+    found = {
         "cell": cell.name,
         "overhead": float(overheads.mean()),
         "stock_overhead": float(stock_overheads.mean()),
-        "overhead_difference": difference,
+        "difference": difference,
         "lower": lower,
         "upper": upper,
-        "zero_inside": lower <= 0 <= upper,
+        "equivalent": lower >= -POINTS and upper <= POINTS,
         "base_s": float(base_s.mean()),
         "stock_base_s": float(stock_base_s.mean()),
-        "seconds_ratio": float(ratio),
-        "seconds_lower": float(seconds_lower),
-        "seconds_upper": float(seconds_upper),
-        "one_inside": bool(seconds_lower <= 1 <= seconds_upper),
+        **_ratio("seconds", base_s, stock_base_s),
         "overheads": overheads.tolist(),
         "base_seconds": base_s.tolist(),
         **plain_s,
     }
+    if "builder" in stock[0]:
+        builder_s = np.array([block["builder"] for block in stock])
+        found |= {**_ratio("builder", base_s, builder_s), "builder_seconds": builder_s.tolist()}
+    return found
+
+
+def _ratio(name: str, ours_s: Any, theirs_s: Any) -> dict[str, Any]:
+    """Ratio of seconds with the ends of its interval, and whether both are within the margin."""
+    lower, ratio, upper = (float(value) for value in np.exp(mean_interval(np.log(ours_s / theirs_s))))
+    equivalent = lower >= 1 - SHARE and upper <= 1 + SHARE
+    return {f"{name}_ratio": ratio, f"{name}_lower": lower, f"{name}_upper": upper, f"{name}_equivalent": equivalent}
 
 
 def mean_interval(samples: Any) -> tuple[float, float, float]:
@@ -268,31 +297,15 @@ def mean_interval(samples: Any) -> tuple[float, float, float]:
 
 def failed(cell: Cell, reason: str) -> dict[str, Any]:
     """A cell without numbers, which counts as one that does not agree."""
-    return {"cell": cell.name, "failure": reason, "zero_inside": False, "one_inside": False}
+    return {"cell": cell.name, "failure": reason, "equivalent": False, "seconds_equivalent": False}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """All cells, and how many of them agree; the goals are for all of them and allow one miss."""
-    return {
-        "cells": list(rows),
-        "goal": GOAL,
-        "widest": WIDEST,
-        **_counted(rows, "overhead", "zero_inside", ("lower", "upper")),
-        **_counted(rows, "seconds", "one_inside", ("seconds_lower", "seconds_upper")),
-    }
-
-
-def _counted(rows: Sequence[dict[str, Any]], name: str, inside: str, ends: tuple[str, str]) -> dict[str, Any]:
-    lower, upper = ends
-    widths = {number: (row[upper] - row[lower]) / 2 for number, row in enumerate(rows) if lower in row}
-    counted = [number for number, row in enumerate(rows) if row[inside]]
-    wide = [number for number in counted if widths[number] > WIDEST]
-    return {
-        f"{name}_{inside}": len(counted),
-        f"{name}_too_wide": len(wide),
-        f"{name}_half_width_median": float(np.median(list(widths.values()))) if widths else None,
-        f"{name}_met": len(counted) - len(wide) >= GOAL if len(rows) == OF else None,
-    }
+    margins = {"points": POINTS, "share_of_seconds": SHARE}
+    counted = {name: sum(row[key] for row in rows) for name, key in AGREEMENTS.items()}
+    met = {f"{name}_met": count >= GOAL if len(rows) == OF else None for name, count in counted.items()}
+    return {"cells": list(rows), "goal": GOAL, "margins": margins, **counted, **met}
 
 
 def conditions(threads: int) -> dict[str, Any]:
@@ -316,33 +329,26 @@ def shown(row: dict[str, Any]) -> str:
     """A line for people."""
     if "failure" in row:
         return f"{row['cell']:26} {row['failure']}"
-    difference, lower, upper = (100 * row[key] for key in ("overhead_difference", "lower", "upper"))
+    difference, lower, upper = (100 * row[key] for key in ("difference", "lower", "upper"))
     ratio = f"{row['seconds_ratio']:.3f} [{row['seconds_lower']:.3f}, {row['seconds_upper']:.3f}]"
+    words = {True: "agrees", False: "NOT SHOWN"}
     base_ms, stock_ms = 1e3 * row["base_s"], 1e3 * row["stock_base_s"]
     return (
         f"{row['cell']:26} overhead {row['overhead']:+.1%}, stock {row['stock_overhead']:+.1%}: difference "
-        f"{difference:+.2f} points [{lower:+.2f}, {upper:+.2f}] {_word(row, 'zero_inside', 'lower', 'upper')}; "
+        f"{difference:+.2f} points [{lower:+.2f}, {upper:+.2f}] {words[row['equivalent']]}; "
         f"base {base_ms:.2f} ms, stock {stock_ms:.2f}: ratio {ratio} "
-        f"{_word(row, 'one_inside', 'seconds_lower', 'seconds_upper')}"
+        f"{words[row['seconds_equivalent']]}"
     )
-
-
-def _word(row: dict[str, Any], inside: str, lower: str, upper: str) -> str:
-    if not row[inside]:
-        return "DIFFERS"
-    return "too wide to say" if (row[upper] - row[lower]) / 2 > WIDEST else "agrees"
 
 
 def verdicts(result: dict[str, Any]) -> list[str]:
     """Lines for people: goals, and conditions."""
     words = {True: "met", False: "NOT MET", None: "not judged, as cells were left out"}
     count = len(result["cells"])
-    lines = []
-    for name, key in (("overhead", "overhead_zero_inside"), ("seconds", "seconds_one_inside")):
-        width = result[f"{name}_half_width_median"]
-        half = "" if width is None else f", {result[f'{name}_too_wide']} of them too wide to say (median ±{width:.1%})"
-        goal = f"the goal is {GOAL} of {OF}: {words[result[f'{name}_met']]}"
-        lines.append(f"{name}: {result[key]} of {count} cells agree{half}; {goal}")
+    lines = [
+        f"{name}: {result[name]} of {count} cells; the goal is {GOAL} of {OF}: {words[result[f'{name}_met']]}"
+        for name in AGREEMENTS
+    ]
     return [*lines, f"{result['processor']}, {result['threads']} threads, {result['versions']}, {result['date']}"]
 
 
