@@ -25,6 +25,10 @@ class WeightFormat:
         """Bytes of a weight with its share of the scale, where a floating-point weight has `float_bytes`."""
         return self.bits / 8 + 4 / self.block if self.bits else float_bytes
 
+    def rounds_embedding(self, width: int) -> bool:
+        """True if an embedding of this width that is tied to the head has its weights: in 4 bits, of whole blocks."""
+        return self.bits == 4 and width % self.block == 0
+
 
 # In workloads, exports, training and the command line; `none` is the default.
 QUANTISATIONS: Final[Mapping[str, WeightFormat]] = {

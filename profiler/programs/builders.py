@@ -10,6 +10,7 @@ from typing import Protocol
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json
+from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.torch.weights import TorchWeights, part_of
@@ -279,10 +280,10 @@ def copies_bytes(workload: Workload, last_level_bytes: int) -> int:
 def embedding_bytes(workload: Workload) -> int:
     """Bytes of embeddings that are not shared with the head; a call reads one row of them per token.
 
-    A quantised head is a separate copy; the embeddings themselves are never quantised.
+    A quantised head is a separate copy, unless the embeddings are quantised with it.
     """
-    shape = workload.shape
-    own = workload.has_head and not (shape.tied and workload.quantisation == "none")
+    shape, weights = workload.shape, QUANTISATIONS[workload.quantisation]
+    own = workload.has_head and not (shape.tied and (not weights.bits or weights.rounds_embedding(shape.hidden)))
     return BYTES[workload.dtype] * shape.vocabulary * shape.hidden if own else 0
 
 

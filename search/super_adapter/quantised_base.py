@@ -8,14 +8,14 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
-from adaptare.core.quantisation import BLOCK
+from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.search.super_adapter.base_model import Base, decoder_linears, load_base
 
 
 def round_base(model: PreTrainedModel, quantisation: str, *, block: int = BLOCK) -> None:
     """Replaces the weights of the decoder's linears and of the head by their quantised and dequantised values.
 
-    Embeddings are unchanged, even if head and embedding share their weights.
+    An embedding that is tied to the head gets the head's values in 4 bits, as in ONNX files; otherwise it is unchanged.
 
     Args:
         model: Changed in place.
@@ -31,8 +31,13 @@ def round_base(model: PreTrainedModel, quantisation: str, *, block: int = BLOCK)
     for path, rounded in rounded_weights(weights, quantisation, block=block).items():
         weight = linears[path].weight
         # A new parameter instead of new values, because the old one may be shared with the embedding.
-        linears[path].weight = nn.Parameter(torch.from_numpy(rounded).T.to(weight.dtype), requires_grad=False)
-    model.config.tie_word_embeddings = False
+        values = torch.from_numpy(rounded).T.contiguous().to(weight.dtype)
+        linears[path].weight = nn.Parameter(values, requires_grad=False)
+    head = linears["lm_head"]
+    if model.config.tie_word_embeddings and QUANTISATIONS[quantisation].rounds_embedding(head.in_features):
+        model.get_input_embeddings().weight = head.weight
+    else:
+        model.config.tie_word_embeddings = False
 
 
 def keep_masters(model: PreTrainedModel) -> None:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.adapters import RowHalves
-from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.base import TIED, OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.quantise import (
     dequantised_weights,
     quantise_base,
@@ -141,6 +141,28 @@ def test_every_product_with_a_constant_is_quantised(quantised: Quantised, kind: 
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("MatMulNBits") == 15
     assert [node.name for node in graph.node if node.op_type == "MatMul" and constants & set(node.input)] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "tied", "is_read"), [("int4", True, True), ("int4", False, False), ("int8", True, False)]
+)
+def test_an_embedding_that_is_tied_reads_the_4_bit_weights_of_the_head(
+    export: Export, inputs_of: Inputs, tmp_path: Path, kind: str, tied: bool, is_read: bool
+) -> None:
+    """And computes what the same values in floating point do; otherwise it keeps its own."""
+    place = tmp_path / "quantised"
+    place.mkdir()
+    quantise_base(export("gemma")[1], place, kind, tied=tied)
+    plain, ours = beside(export("gemma")[1], tmp_path), OnnxBase.load(place)
+    head = originals(plain, [TIED])[TIED]
+    graph, weights = load_graph(ours).graph, dequantised_weights(ours.model)
+    in_floats = [each.name for each in graph.initializer if np.prod(each.dims) == head.size and each.data_type == 1]
+    assert in_floats == ([] if is_read else [TIED])
+    assert ("GatherBlockQuantized" in {node.op_type for node in graph.node}) is is_read
+    assert (TIED in weights) is is_read
+    folded, inputs = plain.folder / "folded.onnx", inputs_of(plain)
+    write_graph(SubAdapter(Configuration(), {}, plain), folded, application="merged", weights=weights)
+    assert relative(run_model(ours.model, inputs)[0], run_model(folded, inputs)[0]) <= 1e-5
 
 
 def test_4_bit_products_round_activations_and_know_their_blocks(quantised: Quantised) -> None:

@@ -14,6 +14,8 @@ MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
 GENAI = "genai_config.json"
 # Input of the graph: 1 for every position that counts, shape (batch, past + tokens).
 MASK = "attention_mask"
+# Weight of the head under another name, where the embedding is tied to it.
+TIED = "embedding_of_head"
 # Start of the names of the cache among inputs and outputs.
 PAST, PRESENT = "past_key_values.", "present."
 # Embedding, last norm and logits, without the layers between them.

@@ -30,7 +30,7 @@ from adaptare.profiler.workloads.shape import first_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
 
 # Graphs of an older layout are regenerated.
-LAYOUT = 6
+LAYOUT = 7
 # Torch holds the weights, the builder reads them again, and the graph holds a copy while it is written.
 EXPORT_TIMES = 3
 NEEDED = ("onnx", "onnxruntime", "onnxruntime_genai", "torch")
@@ -42,15 +42,18 @@ class OnnxBases:
     Args:
         cache: Parent folder; default: the user's cache folder.
         weights: A model whose weights are used for bases of its complete shape; bases of other shapes have random ones.
+        tied: See `quantise`.
 
     Raises:
         MissingPackageError: Exporting needs a package that is not installed.
     """
 
-    def __init__(self, cache: str | Path | None = None, *, weights: ModelSource | None = None) -> None:
+    def __init__(
+        self, cache: str | Path | None = None, *, weights: ModelSource | None = None, tied: bool = True
+    ) -> None:
         check_installed()
         self._root, self._limit_bytes = cache_folder(cache) / "onnx", cache_limit_bytes()
-        self._weights = weights
+        self._weights, self.tied = weights, tied
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxruntime-genai")]
         self._made_by = [*versions, _onnxruntime_version()]
         # Paths that were returned may be loaded at any time, so they are never evicted.
@@ -74,7 +77,9 @@ class OnnxBases:
         def quantise(folder: Path) -> None:
             from adaptare.profiler.programs.onnx.quantise import quantise_base
 
-            quantise_base(self.base(replace(workload, quantisation="none")), folder, workload.quantisation)
+            quantise_base(
+                self.base(replace(workload, quantisation="none")), folder, workload.quantisation, tied=self.tied
+            )
 
         return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
 
@@ -90,7 +95,8 @@ class OnnxBases:
         key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
         if workload.quantisation == "none":
             return self._root / key
-        return self._root / "-".join(filter(None, [key, _cut_name(workload), workload.quantisation]))
+        parts = [key, _cut_name(workload), workload.quantisation, "" if self.tied else "untied"]
+        return self._root / "-".join(filter(None, parts))
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
         """Writes a file, and its data in `FILE.data`, into the folder of a base unless it exists; marks it as used."""

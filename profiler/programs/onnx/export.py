@@ -5,6 +5,7 @@ options: each linear stays a product of its own, so that it can take an adapter,
 """
 
 import contextlib
+import copy
 import io
 import logging
 import re
@@ -29,6 +30,7 @@ from adaptare.profiler.programs.onnx.base import (
     HEAD,
     MASK,
     MODEL,
+    TIED,
     OnnxBase,
     Port,
     SiteTensors,
@@ -37,7 +39,7 @@ from adaptare.profiler.programs.onnx.base import (
 from adaptare.profiler.programs.onnx.bypass import bypass
 from adaptare.profiler.programs.onnx.cut import cut, end_of_block
 from adaptare.profiler.programs.onnx.session import run_model
-from adaptare.profiler.programs.onnx.surgery import fold_transposes, replace_entries, weight_bytes
+from adaptare.profiler.programs.onnx.surgery import replace_entries, weight_bytes
 
 # Sizes at which an export is compared with torch.
 CHECKED = (
@@ -100,7 +102,7 @@ def tolerance_of(config: PreTrainedConfig) -> float:
 
 
 def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
-    """Graph in a folder, as the builder makes it but for names and for transposes of weights."""
+    """Graph in a folder, as the builder makes it but for names."""
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -124,7 +126,7 @@ def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
         file.unlink()
     graph = onnx.load(folder / MODEL, load_external_data=False)
     del graph.metadata_props[:]
-    fold_transposes(graph, folder / DATA)
+    _name_tied_embedding(graph.graph)
     _tidy(graph.graph, head_width=_head_width(model.config))
     return graph
 
@@ -169,6 +171,16 @@ def _tidy(graph: onnx.GraphProto, *, head_width: int) -> None:
         for names in (node.input, node.output):
             while names and not names[-1]:
                 del names[-1]
+
+
+def _name_tied_embedding(graph: onnx.GraphProto) -> None:
+    """Gives the weight of the head, where the embedding is its transpose, a second name for the same place."""
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Transpose" and node.input[0] in weights:
+            tied = copy.deepcopy(weights[node.input[0]])
+            tied.name = node.input[0] = TIED
+            graph.initializer.append(tied)
 
 
 def _position(value: onnx.ValueInfoProto) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """ONNX Runtime programs of workloads: a base that is exported once, with adapters added to its graph."""
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,6 +31,9 @@ from adaptare.profiler.workloads.workload import FED, Mode, Workload
 # Load arguments of programs whose outputs are compared: they run once, so preparation is not worth its time.
 ONCE = canonical_json({"prepared": False})
 
+# First version of ONNX Runtime whose embeddings read the weights of a quantised head.
+TIES_FROM = (1, 23)
+
 
 class OnnxPrograms:
     """ONNX files in the cache, in the folder of the base that they add adapters to.
@@ -46,7 +50,7 @@ class OnnxPrograms:
     def __init__(
         self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        self._bases = OnnxBases(cache, weights=weights)
+        self._bases = OnnxBases(cache, weights=weights, tied=_version(device.runtime) >= TIES_FROM)
         self._cache_bytes = device.cache_bytes
         self._form = Form.asked_by(device)
         self._shares_buffer = f"{SHARED}=yes" in device.options
@@ -153,7 +157,7 @@ class OnnxPrograms:
             application, quantisation = "merged", workload.quantisation
             base = replace(workload, mode="merged", quantisation="none")
         adapted = _random_adapter(workload, self._bases.base(base), _ranks(workload))
-        write_graph(adapted, file, application=application, quantisation=quantisation)
+        write_graph(adapted, file, application=application, quantisation=quantisation, tied=self._bases.tied)
 
     def _write_folded(self, workload: Workload, base: OnnxBase, file: Path) -> None:
         from adaptare.profiler.programs.onnx.quantise import dequantised_weights
@@ -163,6 +167,12 @@ class OnnxPrograms:
         weights = dequantised_weights(self._bases.base(workload).model) if rounded else None
         adapted = _random_adapter(workload, base, dict.fromkeys(_scope(workload), 0))
         write_graph(adapted, file, application="folded", weights=weights)
+
+
+def _version(runtime: str) -> tuple[int, ...]:
+    """Major and minor version in the name of a runtime; a very large one if it names none."""
+    found = re.search(r"(\d+)\.(\d+)", runtime)
+    return tuple(map(int, found.groups())) if found else (999,)
 
 
 def _beside(base: Path, name: str) -> Path:

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.core.quantisation import BLOCK, QUANTISATIONS
-from adaptare.profiler.programs.onnx.base import GENAI, MODEL, OnnxBase
+from adaptare.profiler.programs.onnx.base import GENAI, MODEL, TIED, OnnxBase
 from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
 
 # Activations are rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
 INT8_ACTIVATIONS = 4
 
 
-def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
+def quantise_base(base: OnnxBase, folder: Path, quantisation: str, *, tied: bool = True) -> None:
     """Writes a base with quantised weights into an empty folder; inputs and sites stay those of the original."""
     started = time.monotonic()
-    quantise(onnx.load(base.model), folder / MODEL, quantisation)
+    quantise(onnx.load(base.model), folder / MODEL, quantisation, tied=tied)
     size = weight_bytes(onnx.load(folder / MODEL, load_external_data=False))
     if (base.folder / GENAI).exists():
         shutil.copyfile(base.folder / GENAI, folder / GENAI)
@@ -34,7 +34,7 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str) -> None:
     replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
 
 
-def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: int = BLOCK) -> None:
+def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: int = BLOCK, tied: bool = True) -> None:
     """Writes a graph with quantised weights, its data in the same folder under the same name plus `.data`.
 
     Args:
@@ -42,6 +42,8 @@ def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: 
         target: New file.
         quantisation: A name in `QUANTISATIONS`.
         block: Weights that share a scale.
+        tied: An embedding that is tied to the head reads the head's 4-bit weights, as in the builder's files; otherwise
+            it stays in floating point.
 
     Every product with a constant weight becomes a MatMulNBits with symmetric blocks of weights and one scale each, of
     4 or 8 bits. Activations are quantised dynamically, also per block: with a single scale for all of them, as in
@@ -59,10 +61,36 @@ def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: 
             accuracy_level=INT8_ACTIVATIONS,
         )
         quantiser.process()
+        if tied:
+            _tie_embedding(quantiser.model.model.graph)
         onnx.save(quantiser.model.model, target, save_as_external_data=True, location=f"{target.name}.data")
     data = target.with_name(f"{target.name}.data")
     if data.exists():  # small weights stay in the graph; onnx writes external data readable by its owner only
         data.chmod(target.stat().st_mode)
+
+
+def _tie_embedding(graph: onnx.GraphProto) -> None:
+    """Looks tokens up in the quantised weights of the head, if that has the weights of the embedding in 4 bits."""
+    transposed = next((node for node in graph.node if node.op_type == "Transpose" and TIED in node.input), None)
+    head = next((node for node in graph.node if node.op_type == "MatMulNBits" and "logits" in node.output), None)
+    if transposed is None or head is None:
+        return
+    sizes = {attribute.name: attribute.i for attribute in head.attribute}
+    width, vocabulary, block = sizes["K"], sizes["N"], sizes["block_size"]
+    if sizes["bits"] != 4 or width % block:
+        return
+    gather = next(node for node in graph.node if node.op_type == "Gather" and node.input[0] == transposed.output[0])
+    shape = numpy_helper.from_array(np.array([vocabulary, width // 2]), f"{TIED}/shape")
+    graph.initializer.append(shape)
+    transposed.op_type = "Reshape"
+    transposed.ClearField("attribute")
+    transposed.input[:] = [head.input[1], shape.name]
+    gather.op_type, gather.domain = "GatherBlockQuantized", "com.microsoft"
+    gather.ClearField("attribute")
+    gather.input[:] = [transposed.output[0], gather.input[1], head.input[2]]
+    options = {"bits": 4, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+    gather.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
+    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == TIED))
 
 
 def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
@@ -75,6 +103,9 @@ def dequantised_weights(model: Path) -> dict[str, NDArray[np.float32]]:
             packed, scales = (read_weight(tensors[name], model.parent) for name in node.input[1:3])
             sizes = {attribute.name: attribute.i for attribute in node.attribute}
             weights[quantised_original(node)] = _values(packed, scales, sizes["bits"])[: sizes["K"]]
+    for node in graph.node:
+        if node.op_type == "GatherBlockQuantized":
+            weights[TIED] = weights[quantised_original(node)]
     return weights
 
 
@@ -97,7 +128,7 @@ def rounded_weights(
 
 
 def quantised_original(node: onnx.NodeProto) -> str:
-    """Name of the weight that a MatMulNBits node replaces."""
+    """Name of the weight whose integers a node reads."""
     return str(node.input[2]).removesuffix("_scales")
 
 

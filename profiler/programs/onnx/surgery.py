@@ -6,7 +6,6 @@ Functions modify the given graph.
 import copy
 import math
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -53,43 +52,9 @@ def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], 
                 append_weight(tensor, weights[tensor.name], file, data.name)
 
 
-def fold_transposes(model: onnx.ModelProto, data: Path) -> None:
-    """Transposes weights in the file, so that no product needs a Transpose node, which hides it from quantisers.
-
-    Args:
-        model: Its nodes are modified.
-        data: The weights file; it grows if a weight is needed in both layouts, as with tied embeddings.
-    """
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    uses = Counter(name for node in model.graph.node for name in node.input)
-    turned = [node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
-    with data.open("r+b") as file:
-        for node in turned:
-            weight = weights[node.input[0]]
-            if len(weight.dims) != 2:
-                continue
-            values = read_weight(weight, data.parent).T
-            tensor = TensorProto(name=node.output[0], data_type=weight.data_type, dims=values.shape)
-            place = {entry.key: entry.value for entry in weight.external_data}
-            if uses[weight.name] == 1 and place:
-                file.seek(int(place.get("offset", 0)))
-                write_weight(tensor, values, file, data.name)
-            else:
-                append_weight(tensor, values, file, data.name)
-            model.graph.initializer.append(tensor)
-            if uses[weight.name] == 1:
-                model.graph.initializer.remove(weight)
-            model.graph.node.remove(node)
-
-
 def append_weight(tensor: TensorProto, values: NDArray[Any], file: IO[bytes], location: str) -> None:
-    """Writes values at the end of the file, aligned to a page; see `write_weight`."""
+    """Writes values at the end of the file, aligned to a page, and makes the tensor refer to them."""
     file.seek(math.ceil(file.seek(0, os.SEEK_END) / ALIGNMENT) * ALIGNMENT)
-    write_weight(tensor, values, file, location)
-
-
-def write_weight(tensor: TensorProto, values: NDArray[Any], file: IO[bytes], location: str) -> None:
-    """Writes values at the current file position, and makes the tensor refer to them."""
     place = {"location": location, "offset": str(file.tell()), "length": str(values.nbytes)}
     file.write(np.ascontiguousarray(values).tobytes())
     tensor.dims[:] = values.shape
@@ -101,9 +66,10 @@ def write_weight(tensor: TensorProto, values: NDArray[Any], file: IO[bytes], loc
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all initializers, inline or external."""
+    """Bytes of all initializers, inline or external; two with one place in a file count once."""
     width = helper.tensor_dtype_to_np_dtype
-    return sum(width(tensor.data_type).itemsize * math.prod(tensor.dims) for tensor in model.graph.initializer)
+    places = {str(tensor.external_data) or tensor.name: tensor for tensor in model.graph.initializer}
+    return sum(width(tensor.data_type).itemsize * math.prod(tensor.dims) for tensor in places.values())
 
 
 def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:

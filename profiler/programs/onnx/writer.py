@@ -12,7 +12,14 @@ from onnx import TensorProto, numpy_helper
 from adaptare.profiler.programs.onnx.adapters import add_defaults, add_folded, add_static, add_swappable
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase
 from adaptare.profiler.programs.onnx.quantise import quantise, quantised_original
-from adaptare.profiler.programs.onnx.surgery import append_weight, change_weights, data_of, load_graph, read_weight
+from adaptare.profiler.programs.onnx.surgery import (
+    append_weight,
+    change_weights,
+    data_of,
+    load_graph,
+    read_weight,
+    replace_entries,
+)
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 
 # Constants of the graph; its inputs; inputs with rank 0 as their default; inputs that are multiplied and added to the
@@ -28,6 +35,7 @@ def write_graph(
     application: Application,
     weights: Weights | None = None,
     quantisation: str = "none",
+    tied: bool = True,
 ) -> None:
     """Writes the graph of a base with an adapter.
 
@@ -39,6 +47,7 @@ def write_graph(
         application: Form of the adapter in the graph. Only the sizes of inputs are used, not their values.
         weights: Name of an initializer of the base -> its new value.
         quantisation: Quantisation of the written graph, of a base in floating point.
+        tied: See `quantise`.
     """
     base = adapted.base
     model, new = load_graph(base), dict(weights or {})
@@ -62,7 +71,7 @@ def write_graph(
         for tensor in model.graph.initializer:
             if tensor.name in new:
                 tensor.CopyFrom(numpy_helper.from_array(new[tensor.name], tensor.name))
-        quantise(model, file, quantisation)
+        quantise(model, file, quantisation, tied=tied)
         return
     if new:
         change_weights(model, new, data_of(file))
@@ -89,12 +98,19 @@ def write_model(
         write_graph(adapted, graph, application=application, weights=weights, quantisation=quantisation)
         model = onnx.load(graph, load_external_data=False)
         with (folder / DATA).open("wb") as file:
+            written = dict[str, onnx.TensorProto]()  # by its place before; two tensors may share one
             for tensor in model.graph.initializer:
-                if tensor.data_location == TensorProto.EXTERNAL:
-                    place_of = {entry.key: entry.value for entry in tensor.external_data}
-                    own = (graph.parent / place_of["location"]).exists()
-                    values = read_weight(tensor, graph.parent if own else adapted.base.folder)
-                    append_weight(tensor, values, file, DATA)
+                if tensor.data_location != TensorProto.EXTERNAL:
+                    continue
+                before = str(tensor.external_data)
+                if before in written:
+                    replace_entries(tensor.external_data, written[before].external_data)
+                    continue
+                place_of = {entry.key: entry.value for entry in tensor.external_data}
+                own = (graph.parent / place_of["location"]).exists()
+                values = read_weight(tensor, graph.parent if own else adapted.base.folder)
+                append_weight(tensor, values, file, DATA)
+                written[before] = tensor
         onnx.save(model, folder / MODEL)
 
 
