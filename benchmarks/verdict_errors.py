@@ -10,15 +10,13 @@ errors are correlated as in a real session.
 import argparse
 import json
 import math
-import platform
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stock_process import conditions
 
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import DeviceInfo
@@ -136,8 +134,7 @@ def main() -> None:
             shown = {key: value for key, value in rows[-1].items() if value is not None}
             print("  ".join(f"{key} {value:.3g}" if key != "case" else f"{value:36}" for key, value in shown.items()))
     if options.json:
-        made = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "numpy": version("numpy")}
-        options.json.write_text(json.dumps({**made, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(json.dumps({**conditions(1), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
