@@ -59,6 +59,7 @@ PARTS = (
     ),
     Part(simulated.within_one_opening, {"coverage_iid": at_least(0.92), "coverage_ar1": at_least(0.9)}),
     Part(simulated.true_difference, {"coverage_openings": at_least(0.92), "coverage_precise": at_least(0.92)}),
+    Part(simulated.two_levels, {"two_levels_least_coverage": at_least(0.9)}, reported=("two_levels_coverage",)),
     Part(simulated.same_program_twice, {"aa_false_positive": share_like(0.05)}),
     Part(real.harness, {"harness_overhead_us": at_most(10)}),
     Part(real.order_bias, {"order_bias_points": at_most(1)}),

@@ -1,5 +1,6 @@
 """The keys of profiling.py whose truth is known: simulated devices and synthetic series."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +26,7 @@ BASE = Workload(SHAPE).base
 FIRST, SECOND = (Workload(SHAPE, Configuration.of({f"model.layers.{layer}.self_attn.q_proj": 8})) for layer in (0, 1))
 LARGER = Workload(SHAPE, Configuration.uniform(SHAPE, 8))
 LENGTH = 200
+Series = NDArray[np.float64]
 AUTOCORRELATED_LENGTHS = (60, 200, 400)
 
 
@@ -52,6 +54,27 @@ def true_difference(trials: int = 400) -> Figures:
     return {name: Figure(count / trials, trials) for name, count in held.items()}
 
 
+def two_levels(trials: int = 2000) -> Figures:
+    """Coverage of the mean of the middle half of all openings, where a share of the loadings is 6 % slower."""
+    rng, shares, held = np.random.default_rng(0), (0.1, 0.3, 0.5), dict[str, float]()
+
+    def logs(n: int, share: float, sigma: float) -> Series:
+        return sigma * rng.standard_normal(n) + np.log(1.06) * (rng.random(n) < share)
+
+    for share, sigma in itertools.product(shares, (0.003, 0.01, 0.015)):
+        everything = np.sort(logs(1_000_000, share, sigma))
+        truth = float(np.exp(everything[250_000:750_000].mean()))
+        for n in (8, 16, 48):
+            found = [ratio_interval(np.exp(logs(n, share, sigma)), np.arange(n)) for _ in range(trials)]
+            held[f"{share:.0%} slower, spread {sigma:.1%}, {n} openings"] = float(
+                np.mean([each.contains(truth) for each in found])
+            )
+    return {
+        "two_levels_least_coverage": Figure(min(held.values()), trials),
+        "two_levels_coverage": Figure(held, trials * len(held)),
+    }
+
+
 def _compared(one: Workload, other: Workload, trials: int, stop: StoppingRule, openings: int) -> list[Interval]:
     """One interval for each seed; no time is taken, so they may disturb each other."""
     return list(Parallel(n_jobs=-1)(delayed(_once)(one, other, seed, stop, openings) for seed in range(trials)))
@@ -73,9 +96,6 @@ def within_one_opening(trials: int = 400, rounds: int = 60) -> Figures:
             held += ratio_interval(ratios, np.zeros(rounds, dtype=np.int64)).contains(1.0)
         found[name] = Figure(held / trials, trials)
     return found
-
-
-Series = NDArray[np.float64]
 
 
 def _flat(rng: np.random.Generator) -> Series:

@@ -93,3 +93,16 @@ class OpeningOffset:
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
         own = np.random.default_rng([self.seed, moment.opening, int(moment.program, 16)])
         return math.exp(self.sigma * own.standard_normal())
+
+
+@dataclass(frozen=True)
+class TwoLevels:
+    """Slows down a program by `slowdown` for a random share of its openings."""
+
+    share: float
+    slowdown: float
+    seed: int = 0
+
+    def factor(self, moment: Moment, rng: np.random.Generator) -> float:
+        own = np.random.default_rng([self.seed, moment.opening, int(moment.program, 16)])
+        return self.slowdown if own.random() < self.share else 1.0

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from adaptare.profiler.analysis.levels import levels_of
+
 RESAMPLES = 1000
 LEVEL = 0.95
 # Share of the openings trimmed at each end: the interquartile mean. If one of ten openings is an outlier, its squared
-# error for six openings is half that of the mean. Without outliers, its standard error is 9 % larger.
+# error for six openings is half that of the mean. Without outliers, its standard error is 9 % larger. If openings have
+# two levels, it changes with their shares twice as fast as the mean.
 TRIMMED = 0.25
-STANDARD_ERROR = 1.09
+STANDARD_ERROR, OF_TWO_LEVELS = 1.09, 2.0
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,13 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         bootstrap standard error).
     """
     logs = np.log(ratios)
-    rows = contributing(openings)
-    medians = [statistics.median(logs[own].tolist()) for own in rows]
-    middle = _trimmed_mean(np.array(medians))
+    rows, medians = contributing(openings), opening_logs(ratios, openings)
+    middle = _trimmed_mean(medians)
     n = len(rows[0])
     length = max(1, round(1.5 * n ** (1 / 3)))
     if len(rows) > 1:
-        half = _quantile(len(rows)) * STANDARD_ERROR * float(np.std(medians, ddof=1)) / np.sqrt(len(rows))
+        error = OF_TWO_LEVELS if levels_of(medians) else STANDARD_ERROR
+        half = _quantile(len(rows)) * error * float(np.std(medians, ddof=1)) / np.sqrt(len(rows))
     elif n <= length:
         return Interval(0.0, float(np.exp(middle)), float("inf"))
     else:
@@ -88,6 +91,12 @@ def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> 
         blocks = max(n / length, 2.0)
         half = _quantile(blocks) * np.sqrt(blocks / (blocks - 1)) * np.std(np.median(logs[drawn], axis=1))
     return Interval(float(np.exp(middle - half)), float(np.exp(middle)), float(np.exp(middle + half)))
+
+
+def opening_logs(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logarithm of the median of each opening that counts; arguments as of `ratio_interval`."""
+    logs = np.log(ratios)
+    return np.array([statistics.median(logs[own].tolist()) for own in contributing(openings)])
 
 
 def _trimmed_mean(values: NDArray[np.float64]) -> float:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.profiler.analysis.alarms import Endurance, endurance_of, stable_rounds
-from adaptare.profiler.analysis.intervals import Interval, contributing, ratio_interval
+from adaptare.profiler.analysis.intervals import Interval, contributing, opening_logs, ratio_interval
+from adaptare.profiler.analysis.levels import Levels, levels_of
 from adaptare.profiler.analysis.warmup import Trend, steadiness
 from adaptare.profiler.store.samples import Samples
 from adaptare.profiler.workloads.workload import Workload
@@ -159,6 +160,12 @@ class Measurement:
         """Ratio of candidate to reference in the rounds after the warm-up of both, with a 95 % interval."""
         self._check_measured()
         return paired_ratio(self.visits, self.reference_visits)
+
+    @cached_property
+    def levels(self) -> Levels | None:
+        """Two levels of the ratio to the reference among openings; `None` if one was seen."""
+        counts = settled(self.visits, self.reference_visits)
+        return levels_of(opening_logs(self.ratios[counts], self.openings[counts]))
 
     def quantile_s(self, share: float) -> float:
         """A quantile over all calls of settled rounds, on the scale of `latency_s`; 0.9 is p90."""

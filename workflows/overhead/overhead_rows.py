@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from adaptare.profiler import Measurement, Mode, Workload
-from adaptare.profiler.analysis import Endurance, Interval, openings_needed, verdict
+from adaptare.profiler.analysis import Endurance, Interval, Levels, openings_needed, verdict
 from adaptare.profiler.store import Origin, overhead
 from adaptare.profiler.workloads import AdapterKind
 from adaptare.workflows.comparison import Compared, compare
@@ -28,6 +28,7 @@ class Row:
         latency: Seconds of a call.
         over_base: Ratio of the latency to that of the base, minus one.
         within_one_opening: True if the intervals do not generalise to the next load of the programs.
+        levels: Two levels of the ratio to the base among openings; `None` if one was seen.
     """
 
     origin: Origin
@@ -51,6 +52,7 @@ class Row:
     rounds: int
     openings: int
     within_one_opening: bool
+    levels: Levels | None
     trends: tuple[str, ...]
     stopped_by: str
     load_s: float
@@ -118,7 +120,17 @@ class PriceOfPrecision:
 def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
     """A row from a measurement whose reference is its base; differences up to `band` count as the same."""
     workload, share = measurement.workload, measurement.overhead
-    names = ["origin", "low_s", "raw_s", "tokens_per_s", "within_one_opening", "trends", "stopped_by", "load_s"]
+    names = [
+        "origin",
+        "low_s",
+        "raw_s",
+        "tokens_per_s",
+        "within_one_opening",
+        "levels",
+        "trends",
+        "stopped_by",
+        "load_s",
+    ]
     names += ["first_call_s", "resident_bytes", "endurance"]
     return Row(
         phase=workload.phase,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from adaptare.core.interrupts import interrupts_noted
 from adaptare.core.progress import SILENT, Feedback, Update
-from adaptare.core.units import milliseconds
+from adaptare.core.units import milliseconds, percent
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload
 from adaptare.profiler.analysis import CHANGE, changes
@@ -197,6 +197,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     unsteady = sum(2 * row.trends.count("no steady state") > len(row.trends) for row in measured if row.visits)
     if unsteady:
         yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
+    yield from two_levels([row for row in measured if row.visits])
     yield from _placements(measured)
     waiting = sum(row.environment.get("host_share", 0.0) > HOST_BOUND for row in measured)
     if waiting:
@@ -216,6 +217,19 @@ def slowed_down(groups: Sequence[Measurement]) -> Iterator[str]:
                 f"ms at first (burst) and {milliseconds(found.sustained_s)} ms at the end (sustained); measure for "
                 "more seconds to see where it settles"
             )
+
+
+def two_levels(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Programs that are fast or slow from one load to the next, by the first of them."""
+    found = [(row, levels) for row in measured if (levels := row.levels)]
+    for row, levels in found[:1]:
+        sites = len(row.workload.configuration.ranks)
+        yield (
+            f"{len(found)} of {len(measured)} take one of two times from one loading of the programs to the next: "
+            f"{row.workload.mode} adapter on {sites} sites {percent(levels.lower - 1)} in {1 - levels.share:.0%} of "
+            f"{row.opening_count()} openings, and {percent(levels.upper - 1)} in the others; its interval is that of "
+            "the middle half of all openings"
+        )
 
 
 def throttled(measured: Sequence[Measurement]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from adaptare.profiler import (
     design,
     precise_within,
 )
-from adaptare.profiler.analysis import Interval
+from adaptare.profiler.analysis import Interval, Levels
 from adaptare.profiler.measuring import Latency, probe_named
 from adaptare.profiler.store import Origin
 from adaptare.profiler.workloads import all_kinds
@@ -41,6 +41,7 @@ class SpaceRow:
         latency: Seconds of a call.
         over_base: Ratio of the latency to that of the base, minus one.
         within_one_opening: True if the intervals do not generalise to the next load of the program.
+        levels: Two levels of the ratio to the base among openings; `None` if one was seen.
     """
 
     workload: str
@@ -53,6 +54,7 @@ class SpaceRow:
     within_one_opening: bool
     rounds: int
     openings: int
+    levels: Levels | None
     trends: tuple[str, ...]
     stopped_by: str
     origin: Origin
@@ -236,6 +238,7 @@ def _row(measurement: Measurement) -> SpaceRow:
         within_one_opening=measurement.within_one_opening,
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
+        levels=measurement.levels,
         trends=measurement.trends,
         stopped_by=measurement.stopped_by,
         origin=measurement.origin,
