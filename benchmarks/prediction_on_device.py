@@ -1,4 +1,4 @@
-"""Errors and coverage of predictions for a new session of a device, beside those of measuring twice.
+"""Errors of predictions for a new session of a device, beside those of measuring twice.
 
 python benchmarks/prediction_on_device.py [--json] [--cell CELL ...] [--out DIR] [--kept DIR] [--by-rows]
 python benchmarks/prediction_on_device.py --lengths
@@ -11,12 +11,8 @@ repeated measurement (`retest`: the first session's) and a constant (the mean of
 passes the goal of the error too, `constant_passes` is true and the cell says nothing for the predictor. Overheads are
 in points: hundredths of the latency of the base.
 
-`covered_as_fitted` uses no row of the new session. A cell has one session to learn from, so the spread between sessions
-comes from a prior, and each cell is judged with the prior of the *other* cells (`prior_sd`), because the prior that
-ships (`session_prior`, printed anew) comes from these very cells; beside it stand the coverage with the prior that
-ships and without any spread. A cell too noisy to tell its shift to half a per cent is judged, and tells no prior.
-`covered_relevelled` is that after 9 to 19 training adapters were measured again in the new session, evenly spread over
-it.
+`mae_points_relevelled` is the error after 9 to 19 training adapters were measured again in the new session, evenly
+spread over it. Coverage of intervals is judged by `decisions.py`.
 
 `--kept DIR` pools sessions that were measured before, of this or an earlier version, and measures nothing unless cells
 are named; those of one machine are in `measured/prediction` and `measured/widths`, to be unpacked with `xz -dk`.
@@ -28,13 +24,11 @@ there.
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prediction_cells import CELLS, FULL, SESSIONS, kept, measure, measured
 from prediction_rows import LEFT_OUT, lengths_of
-from prediction_scores import Sessions, judge, pooled, prior_of
+from prediction_scores import Sessions, judge
 
 
 def sessions_in(folder: Path) -> list[Sessions]:
@@ -47,16 +41,6 @@ def sessions_in(folder: Path) -> list[Sessions]:
     if not found:
         raise SystemExit(f"{folder} has no cell of two sessions; unpack its files first: xz -dk {folder}/*.xz")
     return found
-
-
-def result_of(cells: Sequence[Sessions], *, by_rows: bool) -> dict[str, Any]:
-    """Every cell, judged with the prior of the others, and all of them pooled."""
-    judged = []
-    for number, cell in enumerate(cells):
-        others = [*cells[:number], *cells[number + 1 :]]
-        judged.append(judge(cell, prior_of(others), by_rows=by_rows))
-    prior = prior_of(cells)
-    return {"cells": judged, "session_prior": None if prior is None else prior.variance**0.5, **pooled(judged)}
 
 
 def main() -> None:
@@ -83,17 +67,15 @@ def main() -> None:
         for name in options.cell or ([] if options.kept else FULL):
             fresh = Sessions(f"{name} (measured now)" if options.kept else name, CELLS[name], *measured(name, folder))
             cells.append(fresh)
-    result = result_of(cells, by_rows=options.by_rows)
+    rows = [judge(cell, by_rows=options.by_rows) for cell in cells]
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps({"cells": rows}))
         return
-    for row in result.pop("cells"):
+    for row in rows:
         too = ": a constant passes too, so this cell says nothing for the predictor" if row["constant_passes"] else ""
         print(f"{row.pop('cell')}{too}")
         for key, value in row.items():
             print(f"  {key:40} {value}")
-    for key, value in result.items():
-        print(f"{key:42} {value}")
 
 
 if __name__ == "__main__":

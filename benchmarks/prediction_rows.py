@@ -131,16 +131,16 @@ def lengths_of(case: Lengths) -> dict[str, Any]:
         truth = _seconds(at_length(template, case.left_out), unseen)
         measured = truth * np.exp(PRIOR_SD * rng.standard_normal() + ROW_SD * rng.standard_normal(len(truth)))
         joint = LatencyPredictor().fit([row for some in rows.values() for row in some]).at(case.left_out)
-        one = joint.predict_configs(unseen)
+        one = joint.relative.predict_configs(unseen)
         upper = min(length for length in case.known if length > case.left_out)
         lower = max(length for length in case.known if length < case.left_out)
         ends = [LatencyPredictor().fit(rows[length]) for length in (lower, upper)]
         share = (case.left_out - lower) / (upper - lower)
-        short, long = (end.predict_configs(unseen).mean for end in ends)
-        mean = (1 - share) * short + share * long
-        half_width = max(end.half_width for end in ends)
+        short, long = (end.relative.predict_configs(unseen) for end in ends)
+        mean = (1 - share) * short.mean + share * long.mean
+        half_widths = np.maximum(short.upper / short.mean, long.upper / long.mean) - 1
         found["one predictor"].append(_judged(one.mean, one.upper / one.mean - 1, truth, measured))
-        found["one for each length"].append(_judged(mean, np.full(len(mean), half_width), truth, measured))
+        found["one for each length"].append(_judged(mean, half_widths, truth, measured))
     return {
         "lengths": f"{case.phase} {', '.join(map(str, case.known))}: {case.left_out}",
         **{name: _means(draws) for name, draws in found.items()},

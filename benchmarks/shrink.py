@@ -157,10 +157,10 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
         folder = place / f"adapter-{seed}"
         trained(base, settings, split.train, steps, seed).save_pretrained(folder)
         whole = read_peft(folder, source.shape)
-        predicted = predictor.predict_configs([whole])
+        predicted = predictor.relative.predict_configs([whole])
         # The upper end of an interval has to be within the budget.
         middle_s = predictor.base_value + SHARE * (float(predicted.mean[0]) - predictor.base_value)
-        share = middle_s * (1 + predictor.half_width) / predictor.base_value - 1
+        share = middle_s * float(predicted.upper[0] / predicted.mean[0]) / predictor.base_value - 1
         request = ShrinkRequest(
             folder,
             MODEL,

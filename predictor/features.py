@@ -89,6 +89,11 @@ class FeatureSet:
         return (SITES, FLOPS, *(self.names.index(feature_names(kind)[-1]) for kind in self.cuts))
 
     @property
+    def totals(self) -> tuple[int, ...]:
+        """Columns of the whole configuration, not of one kind of linear."""
+        return tuple(number for number, name in enumerate(self.names) if ":" not in name)
+
+    @property
     def _named(self) -> list[tuple[str, str]]:
         """Name and unit of each column."""
         total = [("sites", "sites"), ("adapter_bytes", "bytes"), ("flops" if self.cuts else "adapter_flops", "FLOP")]

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length, relative_features
+from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.cross_validation import ErrorCard
 from adaptare.predictor.fitting.training_rows import differences, training_rows
-from adaptare.predictor.intervals import SessionSpread, conformal_half_width, rows_needed
-from adaptare.predictor.regressor import LinearRegressor, Regressor
+from adaptare.predictor.intervals import NO_SPREAD, SessionSpread, conformal_half_width, rows_needed
+from adaptare.predictor.regressor import LinearRegressor
 from adaptare.profiler import Configuration, Measurement, Workload
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import LATENCY
@@ -33,8 +34,10 @@ INTERPOLATED = "interpolated"
 class Prediction:
     """Predicted values of n configurations and the ends of their intervals, in the predictor's unit. Shape (n,) each.
 
-    `upper` is the end that must meet a budget. `extrapolates` is true for a configuration outside the profiled range,
-    where the interval is not valid.
+    The intervals are of values in a new session, whose base differs from the calibrated one, or with
+    `FittedPredictor.relative` of ratios to the base, times its calibrated value. They are of the value itself; a
+    measurement has an error of its own beside it. `upper` is the end that must meet a budget. `extrapolates` is true
+    for a configuration outside the profiled range, where the interval is not valid.
     """
 
     mean: NDArray[np.float64]
@@ -60,9 +63,11 @@ class FittedPredictor:
         features: Features of a configuration, with the workload template at the longest fitted length.
         base: Latency of the reference (the workload in the denominator of the ratio) over the length.
         regressor: Regressor of the ratio to the reference; see `relative_features`.
-        residuals: Errors of held-out rows, relative to their prediction. Shape (n_residuals,).
+        residuals: Logarithms of measured over predicted of held-out rows, over the scale of their errors and without
+            measurement error; see `Anchored.change` and `without_noise`. Shape (n_residuals,).
         level: Coverage probability of the interval.
-        spread: Shift of a new session, which the residuals do not contain.
+        spread: Shift of the ratios of a new session, over that scale, which the residuals do not contain.
+        base_spread: Shift of the base's value in a new session.
         feature_range: Smallest and largest profiled value at the longest length. Shape (2, n_features).
         chosen: Name of the fit: `shrunken`, `transferred`, a simpler or better one, or the one that was asked for.
         error_card: Errors on held-out adapters.
@@ -78,10 +83,11 @@ class FittedPredictor:
     device: DeviceInfo
     features: FeatureSet
     base: BaseCurve
-    regressor: Regressor = field(repr=False)
+    regressor: Anchored = field(repr=False)
     residuals: Array = field(repr=False)
     level: float
     spread: SessionSpread
+    base_spread: SessionSpread
     feature_range: Array = field(repr=False)
     chosen: str
     error_card: ErrorCard
@@ -112,16 +118,16 @@ class FittedPredictor:
         """
         values = np.asarray(values)
         values = values if dimensions is None else self.features.spread(values, dimensions)
-        X = self.features.matrix(values)
-        here = X if self.length == self.features.template.length else self._at_length(values)
+        X, here = self.features.matrix(values), self._relative(values)
         mean = self._ratios(here) * self.base_value
+        half_width = self._half_widths(self.regressor.change(here))
         lowest, highest = self.feature_range
         slack = RANGE_SLACK * np.maximum(highest - lowest, 0.0) + ROUNDING * np.abs(highest)
         beyond = np.maximum(lowest - X, X - highest)
         return Prediction(
             mean=mean,
-            lower=mean * max(0.0, 1 - self.half_width),
-            upper=mean * (1 + self.half_width),
+            lower=mean * np.exp(-half_width),
+            upper=mean * np.exp(half_width),
             extrapolates=(beyond > slack).any(axis=1),
         )
 
@@ -130,13 +136,15 @@ class FittedPredictor:
         return self.predict(self.features.values([config.on(self.template.shape) for config in configs]))
 
     def probability_within(self, configs: Sequence[Configuration], limit: float) -> Array:
-        """Probability that each configuration's value is within a limit. Shape (n,).
+        """Probability that each configuration's value is within a limit; of a ratio, see `relative`. Shape (n,).
 
         Assumes a residual exchangeable with those of held-out rows, plus the shift of a new session: if k of n
         residuals are within the limit without a shift, the probability is at least k / (n + 1).
         """
-        slack = limit / self.predict_configs(configs).mean - 1
-        below = self._shift.probability_below(slack[:, None] - self.residuals).sum(axis=1)
+        values = self.features.values([config.on(self.template.shape) for config in configs])
+        change = self.regressor.change(self._relative(values))
+        slack = np.log(limit / self.predict(values).mean)
+        below = self._shift(change).probability_below(slack - self.residuals[:, None] * change).sum(axis=0)
         probability: Array = below / (len(self.residuals) + 1)
         return probability
 
@@ -167,10 +175,12 @@ class FittedPredictor:
         if len(rows.ratios) < least:
             raise InputError(f"an interval of level {self.level:g} needs {least} references, {len(rows.ratios)} came")
         values = self.features.spread(rows.values, rows.features.dimensions)
-        predicted = self._ratios(relative_features(self.features, values, rows.lengths, self.base))
+        X = relative_features(self.features, values, rows.lengths, self.base)
+        predicted = self._ratios(X)
         scale = float(np.median(rows.ratios / predicted))
-        residuals = rows.ratios / (scale * predicted) - 1
-        return replace(self, scale=scale * self.scale, residuals=residuals, spread=SessionSpread(0.0))
+        change = self.regressor.change(X)
+        residuals = np.log(rows.ratios / (scale * predicted))[change > 0] / change[change > 0]
+        return replace(self, scale=scale * self.scale, residuals=residuals, spread=NO_SPREAD)
 
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.
@@ -179,17 +189,18 @@ class FittedPredictor:
         are comparable across devices, runtimes and model sizes. Raises `InputError` if the regressor has no linear
         part.
         """
-        if not isinstance(self.regressor, LinearRegressor):
-            name = type(self.regressor).__name__
+        fitted = self.regressor.fitted
+        if not isinstance(fitted, LinearRegressor):
+            name = type(fitted).__name__
             raise InputError(f"a predictor with the regressor {name} has no coefficients to transfer; fit without it")
-        prices = self.scale * self.regressor.coef_ * self.base.at(self.features.template.length)
+        prices = self.scale * fitted.coef_ * self.base.at(self.features.template.length)
         seconds = dict(zip(self.features.names, prices, strict=True))
         return tuple(float(seconds.get(name, 0.0)) for name in names)
 
-    @cached_property
-    def half_width(self) -> float:
-        """Half-width of the interval for a row of a new session, relative to the predicted ratio."""
-        return self._shift.widened(conformal_half_width(self.residuals, level=self.level), self.level)
+    @property
+    def relative(self) -> "FittedPredictor":
+        """Predictor with intervals of the ratio to the base, in units of its calibrated value."""
+        return replace(self, base_spread=NO_SPREAD)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -236,24 +247,27 @@ class FittedPredictor:
             raise InputError("a loaded predictor does not have its rows; fit it again")
         return self.rows
 
-    @cached_property
-    def _shift(self) -> SessionSpread:
+    def _half_widths(self, change: Array) -> Array:
+        """Half-widths of the logarithms. Shape (n,)."""
+        return self._shift(change).widened(change * conformal_half_width(self.residuals, level=self.level), self.level)
+
+    def _shift(self, change: Array) -> SessionSpread:
         """Shift of a new session; between fitted lengths, with the largest error of the base at one left out."""
-        if self.length in self.lengths:
-            return self.spread
-        return self.spread.plus(max(map(abs, self.base.left_out.values()), default=0.0))
+        shift = self.spread.times(change)
+        if self.length not in self.lengths:
+            shift = shift.plus(SessionSpread(max(map(abs, self.base.left_out.values()), default=0.0)))
+        return shift.plus(self.base_spread)
 
     @cached_property
     def _features(self) -> FeatureSet:
         return replace(self.features, template=self.template)
 
-    def _at_length(self, values: NDArray[np.int64]) -> Array:
-        """Features relative to the base, at the length of the template."""
+    def _relative(self, values: NDArray[np.int64]) -> Array:
+        """Features relative to the base, at the length of the predictions."""
         return self._features.matrix(values) * (self.base.at(self.features.template.length) / self.base_value)
 
     def _ratios(self, X: Array) -> Array:
         """Predicted ratios to the reference, from relative features. Shape (n, n_features) -> (n,)."""
         if not len(X):  # regressors need not take that
             return np.empty(0)
-        ratios: Array = self.scale * self.regressor.predict(X)
-        return ratios
+        return self.scale * self.regressor.predict(X)

@@ -9,40 +9,60 @@ from scipy import special
 
 from adaptare.core import InputError
 
-# Standard deviation of that shift, and its degrees of freedom, if a store has one session: two sessions each of four
-# cells (ONNX Runtime int4 decode, fp32 decode and prefill, PyTorch fp32 decode; 79 adapters measured in both) shifted
-# by -0.46, 0.80, 0.20 and -0.11 %, of which noise explains 0.34, 0.19, 0.54 and 0.08; half of the remaining mean square
-# is the variance of one session (`session_prior` of `benchmarks/prediction_on_device.py --kept`).
-PRIOR_SD, PRIOR_DEGREES = 0.0034, 4
+Array = NDArray[np.float64]
+# Standard deviation of the shift of one session's ratios, and its degrees of freedom, if a store has one session, and
+# the same of the base's seconds (`ratio_prior` and `base_prior` of `benchmarks/decisions.py`).
+PRIOR_SD, PRIOR_DEGREES = 0.0040, 4
+BASE_PRIOR_SD, BASE_PRIOR_DEGREES = 0.074, 6
 # With fewer adapters, their individual errors exceed the shift of the session.
 FEWEST_ADAPTERS = 5
 
 
 @dataclass(frozen=True)
 class SessionSpread:
-    """Student's t distribution of a new session's shift beyond the residuals of a fit; relative to the ratio."""
+    """Student's t distribution of a new session's shift beyond the residuals of a fit, as a logarithm.
 
-    scale: float
-    degrees: float = PRIOR_DEGREES
+    Args:
+        scale: Scale of the distribution; of several rows, shape (n,).
+        degrees: Its degrees of freedom; infinite for a normal distribution. Shape as `scale`.
+    """
 
-    def half_width(self, level: float) -> float:
+    scale: float | Array
+    degrees: float | Array = math.inf
+
+    def half_width(self, level: float) -> float | Array:
         """Half-width of the interval around 0 that holds the shift with probability `level`."""
-        return self.scale * float(special.stdtrit(self.degrees, (1 + level) / 2))
+        found: float | Array = self.scale * special.stdtrit(self.degrees, (1 + level) / 2)
+        return found
 
-    def plus(self, error: float) -> "SessionSpread":
-        """The shift with another independent error of this standard deviation."""
-        return SessionSpread(math.hypot(self.scale, error), self.degrees)
+    def times(self, factor: Array) -> "SessionSpread":
+        """The shift of rows that have these shares of it. Shape (n,)."""
+        return SessionSpread(self.scale * factor, self.degrees)
 
-    def widened(self, half_width: float, level: float) -> float:
+    def plus(self, other: "SessionSpread") -> "SessionSpread":
+        """The sum with an independent shift: a t distribution of the same variance.
+
+        References:
+            Welch 1947, "The generalization of Student's problem when several different population variances are
+            involved", eq. 28.
+        """
+        total = np.square(self.scale) + np.square(other.scale)
+        spread = np.power(self.scale, 4) / self.degrees + np.power(other.scale, 4) / other.degrees
+        degrees = np.divide(np.square(total), spread, out=np.full(np.shape(total), math.inf), where=spread > 0)
+        return SessionSpread(np.sqrt(total), degrees)
+
+    def widened(self, half_width: float | Array, level: float) -> Array:
         """Half-width for a row of a new session: that for a known session plus the shift, in quadrature."""
-        return math.hypot(half_width, self.half_width(level))
+        return np.hypot(half_width, self.half_width(level))
 
-    def probability_below(self, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability that the shift is at most each of these; same shape as `shifts`."""
-        if self.scale == 0:
-            return (shifts >= 0).astype(np.float64)
-        below: NDArray[np.float64] = special.stdtr(self.degrees, shifts / self.scale)
-        return below
+    def probability_below(self, shifts: Array) -> Array:
+        """Probability that the shift is at most each of these. Shape (n_residuals, n), n as of the scale."""
+        known = np.asarray(self.scale) == 0
+        below = special.stdtr(self.degrees, shifts / np.where(known, 1.0, self.scale))
+        return np.where(known, shifts >= 0, below)
+
+
+NO_SPREAD = SessionSpread(0.0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,24 @@ class SessionVariance:
 
 
 PRIOR = SessionVariance(PRIOR_SD**2, PRIOR_DEGREES)
+BASE_PRIOR = SessionVariance(BASE_PRIOR_SD**2, BASE_PRIOR_DEGREES)
+
+
+def base_spread(shifts: Array, *, prior: SessionVariance = BASE_PRIOR) -> SessionSpread:
+    """Spread of the base's value in a new session around its calibration.
+
+    The session of the calibration tells nothing of that. Each other session counts as one degree of freedom beside
+    those of the prior, so the sessions of a store replace it as they become many.
+
+    Args:
+        shifts: Logarithm of the base's value over its calibration in each session of a store. Shape (n_sessions,).
+        prior: Knowledge from other devices, about one session.
+
+    References:
+        Gelman et al. 2013, "Bayesian Data Analysis", section 2.6 (normal distribution of known mean).
+    """
+    degrees = prior.degrees + len(shifts) - 1
+    return SessionSpread(math.sqrt((prior.degrees * 2 * prior.variance + float(shifts @ shifts)) / degrees), degrees)
 
 
 def session_spread(
@@ -98,6 +136,28 @@ def session_spread(
         between = np.var(means, ddof=1) - squares / (sizes - 1).sum() * np.mean(1 / sizes)
         prior = SessionVariance(max(prior.variance, float(between)), prior.degrees + len(samples) - 1)
     return prior.spread(counts / counts.sum())
+
+
+def without_noise(errors: Array, change: Array, noise: Array) -> Array:
+    """Errors of a fit over their scale, without the part that is measurement error of the left-out rows. Shape (n,).
+
+    The variance of an error is that of the fit, in proportion to `change` squared, plus `noise`. The variance of the
+    fit is what the noise does not explain, and at least the standard error of the variance of n errors, below which
+    they cannot tell it. Each error is reduced to its expected part in the fit.
+
+    Args:
+        errors: Log of measured over predicted, of rows that were left out. Shape (n,).
+        change: See `Anchored.change`. Shape (n,).
+        noise: Variance of the measurement error of each row; 0 where it is not known. Shape (n,).
+    """
+    if not change.any():
+        return errors
+    total = float(np.mean(errors**2))
+    known = float(noise.mean())
+    unknown = max(total - known, total * math.sqrt(2 / len(errors))) if known else total
+    scale = math.sqrt(unknown / float(np.mean(change**2)))
+    expected = np.sqrt(np.square(scale * change) + (noise * (total - unknown) / known if known else 0.0))
+    return scale * np.divide(errors, expected, out=np.zeros(len(errors)), where=expected > 0)
 
 
 def rows_needed(level: float) -> int:

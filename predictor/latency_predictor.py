@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adaptare.core import InputError
-from adaptare.predictor.base_curve import relative_features
+from adaptare.predictor.base_curve import at_length, relative_features
+from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.estimators.transferred import Transferred
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import FittedPredictor
@@ -19,7 +20,7 @@ from adaptare.predictor.fitting.candidates import (
 )
 from adaptare.predictor.fitting.cross_validation import FOLDS, cross_validate, left_out_ratios, make_error_card
 from adaptare.predictor.fitting.training_rows import ADAPTER, WORKLOAD, training_rows
-from adaptare.predictor.intervals import rows_needed
+from adaptare.predictor.intervals import NO_SPREAD, base_spread, rows_needed
 from adaptare.predictor.regressor import Regressor, check_regressor, name_of, registered_class, unfitted
 from adaptare.profiler import Measurement
 from adaptare.profiler.store import LATENCY
@@ -83,11 +84,17 @@ class LatencyPredictor:
             )
         features = rows.features
         X = relative_features(features, rows.values, rows.lengths, rows.base)
-        fits, compared = self._fits(features, source)
-        predicted, procedure = cross_validate(fits, X, rows.ratios, rows.groups, level=self._level)
+        # A graph that is open for adapters costs something even without them.
+        length = features.template.length
+        known = features.template.graph != "open" and at_length(rows.base.base, length) == features.template.base
+        fits, compared = (
+            {name: Anchored(each, features.totals if known else ()) for name, each in some.items()}
+            for some in self._fits(features, source)
+        )
+        predicted, procedure = cross_validate(fits, X, rows.ratios, rows.groups, rows.noise, level=self._level)
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
         regressor = unfitted(fits[chosen]).fit(X, rows.ratios)
-        residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups)
+        residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups, rows.noise)
         others = {**predicted, **left_out_ratios(compared, X, rows.ratios, rows.groups, folds=FOLDS)}
         errors = {name: np.abs(ratios - rows.ratios) for name, ratios in others.items() if name != chosen}
         profiled = features.matrix(rows.values)
@@ -101,9 +108,10 @@ class LatencyPredictor:
             spread=session_spread,
             feature_range=np.stack([profiled.min(axis=0), profiled.max(axis=0)]),
             chosen=chosen,
-            error_card=make_error_card(procedure, rows, errors),
+            base_spread=NO_SPREAD if rows.unit == "B" else base_spread(rows.base_shifts),
+            error_card=make_error_card(procedure, rows, errors, level=self._level),
             workloads=tuple(workloads),
-            length=rows.template.length,
+            length=length,
             quantity=self._quantity,
             unit=rows.unit,
             source=source.device if source and chosen == TRANSFERRED else None,

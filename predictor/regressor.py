@@ -15,13 +15,8 @@ Array = NDArray[np.float64]
 State = Mapping[str, NDArray[Any]]
 
 
-@runtime_checkable
-class Regressor(Protocol):
-    """Learns the ratio of latencies to the base's from physical features; see `FeatureSet` for their columns.
-
-    Handed to `LatencyPredictor(regressor=...)`, or named by an entry point in the group `adaptare.regressors`, which is
-    called without arguments. Every fit is made on a copy: scikit-learn's `clone`, or a deep copy of any other class.
-    """
+class Fit(Protocol):
+    """The part of a `Regressor` that fits and evaluates it."""
 
     def fit(self, X: Array, y: Array) -> Self:
         """Learns X of shape (n, n_features), y of shape (n,), above 0, and returns itself; forgets earlier rows."""
@@ -30,6 +25,15 @@ class Regressor(Protocol):
     def predict(self, X: Array) -> Array:
         """Shape (m, n_features) -> (m,); each row by itself."""
         ...
+
+
+@runtime_checkable
+class Regressor(Fit, Protocol):
+    """Learns the ratio of latencies to the base's from physical features; see `FeatureSet` for their columns.
+
+    Handed to `LatencyPredictor(regressor=...)`, or named by an entry point in the group `adaptare.regressors`, which is
+    called without arguments. Every fit is made on a copy: scikit-learn's `clone`, or a deep copy of any other class.
+    """
 
     def state(self) -> State:
         """Everything that `predict` needs, as named arrays of numbers or text; the content of a predictor file."""
@@ -52,7 +56,7 @@ class LinearRegressor(Regressor, Protocol):
 
 
 @runtime_checkable
-class LeftOutRegressor(Regressor, Protocol):
+class LeftOutRegressor(Fit, Protocol):
     """A regressor that knows the errors of left-out rows without being fitted again."""
 
     def left_out_residuals(self, apart: NDArray[np.bool_]) -> Array:
@@ -64,7 +68,7 @@ class LeftOutRegressor(Regressor, Protocol):
         ...
 
 
-Copied = TypeVar("Copied", bound=Regressor)
+Copied = TypeVar("Copied", bound=Fit)
 
 
 def unfitted(regressor: Copied) -> Copied:
@@ -72,7 +76,7 @@ def unfitted(regressor: Copied) -> Copied:
     return cast(Copied, clone(regressor, safe=False))
 
 
-def left_out_residuals(regressor: Regressor, X: Array, y: Array, apart: NDArray[np.bool_]) -> Array:
+def left_out_residuals(regressor: Fit, X: Array, y: Array, apart: NDArray[np.bool_]) -> Array:
     """Residual of each training row of a fit when it and others are left out, all else equal. Shape (n,).
 
     A row without which nothing is left is compared with the mean of all.

@@ -198,12 +198,9 @@ def demonstrate(request: DemoRequest, *, feedback: Feedback = SILENT) -> DemoRes
 
 
 def halfway(predictor: FittedPredictor, space: Space) -> Budget:
-    """Budget halfway between no adapter and the largest ranks, by the upper ends of their predictions.
-
-    However uncertain the predictions are, some adapter meets it.
-    """
+    """Budget halfway between no adapter and the largest ranks, by the middle of their predictions."""
     both = np.stack([space.base, space.at(space.highest)])
-    limit_s = float(predictor.predict(both, space.dimensions).upper.mean())
+    limit_s = float(predictor.predict(both, space.dimensions).mean.mean())
     return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
 
 

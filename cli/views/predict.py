@@ -12,8 +12,13 @@ def sections(result: PredictResult) -> Iterator[Section]:
         Column("adapter", lambda row: row.adapter),
         Column("sites", lambda row: str(row.sites), 3),
         Column(unit, lambda row: number(row.predicted.middle)),
-        Column(f"{result.level:.0%} interval", lambda row: between(row.predicted.lower, row.predicted.upper, number)),
-        Column("overhead", lambda row: percent(row.overhead)),
+        Column(
+            f"{result.level:.0%}, a new session", lambda row: between(row.predicted.lower, row.predicted.upper, number)
+        ),
+        Column("overhead", lambda row: percent(row.overhead.middle)),
+        Column(
+            f"{result.level:.0%}, of it alone", lambda row: between(row.overhead.lower, row.overhead.upper, percent)
+        ),
         Column("memory MB", lambda row: megabytes(row.memory_bytes), 2),
         Column("outside the profiled range", lambda row: "yes" if row.extrapolates else "no", 1),
     ]

@@ -30,7 +30,8 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
         Column[Choice]("ranks of how many linears", lambda row: row.configuration.describe(), 2, folds=True),
         Column[Choice](f"{result.origin} {unit}", lambda row: text(row.predicted.middle)),
         Column[Choice](
-            f"{result.level:.0%} interval", lambda row: between(row.predicted.lower, row.predicted.upper, text)
+            f"{result.level:.0%}, {'at this base' if result.budget.relative else 'a new session'}",
+            lambda row: between(row.predicted.lower, row.predicted.upper, text),
         ),
     ]
     if any(row.found_by for row in rows):

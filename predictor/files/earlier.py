@@ -8,23 +8,32 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.codec import to_json
-from adaptare.predictor.intervals import PRIOR
+from adaptare.predictor.intervals import PRIOR, base_spread
 from adaptare.profiler.store import LATENCY
 
 Arrays = Mapping[str, NDArray[Any]]
 # Prefix of the arrays of a regressor.
 STATE = "state."
+# Residual of a row that was measured to take nothing.
+LEAST = -0.999
 # Number of residuals that represent a half width.
 STANDING_FOR = 99
 
 
-def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
-    """Content and arrays of schema 1 to 3 as those of schema 4.
+def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[Mapping[str, Any], Arrays]:
+    """Content and arrays of schema 1 to 4 as those of schema 5.
 
-    Files of schema 1, of release 0.1.0, and 2 do not name their regressor; schema 1 has a half width in place of the
-    residuals, and may lack the spread of sessions, which then is the prior. Raises `InputError` if it was interpolated
-    between lengths.
+    In schema 4 the error does not depend on the configuration, residuals are shares of the prediction, and the spread
+    of the base is not known, which then is the prior. Files of schema 1, of release 0.1.0, and 2 do not name their
+    regressor; schema 1 has a half width in place of the residuals, and may lack the spread of sessions, which then is
+    the prior. Raises `InputError` if it was interpolated between lengths.
     """
+    if "largest" in arrays:
+        return content, arrays
+    if "reference" not in content:
+        logs = np.log1p(np.maximum(arrays["residuals"], LEAST))
+        spread = to_json(base_spread(np.zeros(1)))
+        return {**content, "base_spread": spread}, {**arrays, "residuals": logs, "largest": np.empty(0)}
     bare = {name: array for name, array in arrays.items() if name not in ("residuals", "feature_range", "half_width")}
     own = {"regressor": "curved" if "curve_rows_0" in bare else "shrunken", "package": "adaptare", "share": 1.0}
     parts = content.get("parts") or [own]
@@ -54,7 +63,7 @@ def upgraded(content: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any]
         "quantity": LATENCY,
         "unit": "s",
     }
-    return made, kept
+    return upgraded(made, kept)
 
 
 def _residuals_of(half_width: float, level: float) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from adaptare.core.versioned_json import read_versioned
 from adaptare.core.whole_file import write_together
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
+from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.files.earlier import STATE, Arrays, upgraded
 from adaptare.predictor.fitted_predictor import FittedPredictor
@@ -29,12 +30,15 @@ from adaptare.profiler import ModelShape, Workload
 
 T = TypeVar("T")
 # Incremented when the files change or a feature of the same name is computed differently.
-SCHEMA = 4
+SCHEMA = 5
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 NAME_IN_FOLDER = "predictor"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 # Fields of a predictor that the JSON file has as they are.
-SAME = ("device", "chosen", "source", "level", "scale", "spread", "error_card", "workloads", "quantity", "unit")
+SAME = (
+    *("device", "chosen", "source", "level", "scale", "spread", "base_spread", "error_card", "workloads", "quantity"),
+    "unit",
+)
 
 
 def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, Path]:
@@ -51,7 +55,7 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
     buffer = io.BytesIO()
     np.savez(buffer, **_arrays_of(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()
-    made, template, base = type(predictor.regressor), predictor.features.template, predictor.base
+    made, template, base = type(predictor.regressor.fitted), predictor.features.template, predictor.base
     content = {
         "schema": SCHEMA,
         "arrays_sha256": _digest(arrays),
@@ -105,10 +109,11 @@ def load_predictor(
 
 
 def _arrays_of(predictor: FittedPredictor) -> Arrays:
-    arrays = {f"{STATE}{name}": np.asarray(value) for name, value in predictor.regressor.state().items()}
+    arrays = {f"{STATE}{name}": np.asarray(value) for name, value in predictor.regressor.fitted.state().items()}
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise InputError(f"the state of a regressor is arrays of numbers or text, and {objects[0]!r} holds objects")
-    return {"residuals": predictor.residuals, "feature_range": predictor.feature_range, **arrays}
+    own = {name: getattr(predictor, name) for name in ("residuals", "feature_range")}
+    return {**own, "largest": predictor.regressor.largest, **arrays}
 
 
 def _predictor(
@@ -117,8 +122,7 @@ def _predictor(
     try:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
             kept: Arrays = dict(loaded)
-        if "reference" in content:  # a file of an earlier version
-            content, kept = upgraded(content, kept)
+        content, kept = upgraded(content, kept)
         named = regressor if regressor and name_of(regressor) == content["regressor"] else _registered(content)
         return _read(content, kept, named)
     except InputError as error:
@@ -150,8 +154,8 @@ def _read(content: Mapping[str, Any], arrays: Arrays, regressor: type[Regressor]
     features = FeatureSet.named(template, units)
     if list(units.items()) != list(zip(features.names, features.units, strict=True)):
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
-    feature_range, residuals = arrays["feature_range"], arrays["residuals"]
-    if feature_range.shape != (2, len(features.names)) or residuals.ndim != 1:
+    feature_range, residuals, largest = (arrays[name] for name in ("feature_range", "residuals", "largest"))
+    if feature_range.shape != (2, len(features.names)) or residuals.ndim != 1 or largest.size not in (0, len(units)):
         raise ValueError(f"the arrays are not of {len(features.names)} features")
     state = {name.removeprefix(STATE): array for name, array in arrays.items() if name.startswith(STATE)}
     fitted = regressor.from_state(state)
@@ -161,7 +165,7 @@ def _read(content: Mapping[str, Any], arrays: Arrays, regressor: type[Regressor]
     return FittedPredictor(
         features=features,
         base=BaseCurve(at_length(base, template.length), part("base_values", dict[int, float])),
-        regressor=fitted,
+        regressor=Anchored.of(fitted, largest),
         residuals=residuals,
         feature_range=feature_range,
         length=template.length,

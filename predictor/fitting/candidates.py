@@ -10,16 +10,19 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.features import FLOPS, SITES
 from adaptare.predictor.fitting.training_rows import ADAPTER, RUN, SESSION, WORKLOAD
-from adaptare.predictor.intervals import SessionSpread, session_spread
-from adaptare.predictor.regressor import Regressor, left_out_residuals
+from adaptare.predictor.intervals import SessionSpread, session_spread, without_noise
+from adaptare.predictor.regressor import Fit, Regressor, left_out_residuals
 
 SHRUNKEN = "shrunken"
 TRANSFERRED = "transferred"
+# Predictions below this share of the measured ratio, even negative ones, count as this share.
+SMALLEST_RATIO = 1e-3
 ONLY_PRIOR = (float("inf"),)
 SIMPLER = ("sites-affine", "FLOPs-affine")
 
@@ -44,9 +47,13 @@ BASELINES: Mapping[str, Any] = {
 
 
 def candidate_interval(
-    regressor: Regressor, X: NDArray[np.float64], ratios: NDArray[np.float64], groups: NDArray[np.str_]
+    regressor: Fit,
+    X: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    noise: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], SessionSpread]:
-    """Held-out error of each workload, relative to its prediction, and the spread of a new session.
+    """Held-out log error of each workload over its scale, see `without_noise`, and the spread of a new session over it.
 
     Rows of one adapter are left out together, at all lengths, and of one workload the last counts, so that repeated
     measurement narrows no interval. So are rows of the same run, which share the random effects of its openings (fresh
@@ -58,17 +65,26 @@ def candidate_interval(
         X: Features. Shape (n, n_features).
         ratios: Shape (n,).
         groups: See `TrainingRows`. Shape (n, 4).
+        noise: See `TrainingRows`. Shape (n,).
     """
+    change = change_of(regressor, X)
     shared = groups[:, None, :] == groups
     same_adapter, same_run = shared[:, :, ADAPTER], shared[:, :, RUN]
 
     def relative(apart: NDArray[np.bool_]) -> NDArray[np.float64]:
         residuals = left_out_residuals(regressor, X, ratios, apart)
-        return residuals / np.maximum(np.abs(ratios - residuals), np.finfo(np.float64).tiny)
+        logs: NDArray[np.float64] = np.log(ratios / np.maximum(ratios - residuals, SMALLEST_RATIO * ratios))
+        return logs
 
-    spread = session_spread(relative(same_adapter), groups[:, SESSION], groups[:, ADAPTER])
-    errors = relative(same_adapter | (same_run & _spared(groups)[:, None]))
-    return errors[_last_rows(groups)], spread
+    shifts = relative(same_adapter) / (change.mean() or 1.0)
+    spread = session_spread(shifts, groups[:, SESSION], groups[:, ADAPTER])
+    errors, last = relative(same_adapter | (same_run & _spared(groups)[:, None])), _last_rows(groups)
+    return without_noise(errors[last], change[last], noise[last]), spread
+
+
+def change_of(regressor: Fit, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale of the error of each row; see `Anchored.change`. Shape (n,)."""
+    return regressor.change(X) if isinstance(regressor, Anchored) else np.ones(len(X))
 
 
 def _spared(groups: NDArray[np.str_]) -> NDArray[np.bool_]:

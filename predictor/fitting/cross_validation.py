@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
-from adaptare.predictor.fitting.candidates import candidate_interval, choose_candidate, of_adapters
+from adaptare.predictor.fitting.candidates import candidate_interval, change_of, choose_candidate, of_adapters
 from adaptare.predictor.fitting.training_rows import ADAPTER, TrainingRows
 from adaptare.predictor.intervals import conformal_half_width
-from adaptare.predictor.regressor import Regressor, unfitted
+from adaptare.predictor.regressor import Fit, unfitted
 
 FOLDS = 10
 # Inner folds, over the rows outside one outer fold, for the choice evaluated there; with as many as FOLDS a fit would
@@ -28,10 +28,11 @@ class LeftOut:
 
 
 def cross_validate(
-    candidates: Mapping[str, Regressor],
+    candidates: Mapping[str, Fit],
     X: NDArray[np.float64],
     ratios: NDArray[np.float64],
     groups: NDArray[np.str_],
+    noise: NDArray[np.float64],
     *,
     level: float,
 ) -> tuple[Mapping[str, NDArray[np.float64]], LeftOut]:
@@ -57,16 +58,17 @@ def cross_validate(
         if len(candidates) > 1:
             inner = left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
             chosen = choose_candidate(inner, ratios[seen], groups[seen])
-        residuals, spread = candidate_interval(fitted[chosen], X[seen], ratios[seen], groups[seen])
+        residuals, spread = candidate_interval(fitted[chosen], X[seen], ratios[seen], groups[seen], noise[seen])
         reached = min(level, len(residuals) / (len(residuals) + 1))
-        half_width = spread.widened(conformal_half_width(residuals, level=reached), level)
+        half_width = float(spread.widened(conformal_half_width(residuals, level=reached), level))
         procedure.ratios[unseen] = predicted[chosen][unseen]
-        procedure.half_widths[unseen] = half_width * predicted[chosen][unseen]
+        change = change_of(fitted[chosen], X[unseen])
+        procedure.half_widths[unseen] = np.expm1(half_width * change) * predicted[chosen][unseen]
     return predicted, procedure
 
 
 def left_out_ratios(
-    candidates: Mapping[str, Regressor],
+    candidates: Mapping[str, Fit],
     X: NDArray[np.float64],
     ratios: NDArray[np.float64],
     groups: NDArray[np.str_],
@@ -100,7 +102,8 @@ class ErrorCard:
     One overhead point is a hundredth of the reference's latency. The choice between fits is repeated without each fold.
     Rows of one session do not show the shift of a new session, nor rows of one opening (one fresh load of all programs)
     that of another: read the errors with both counts. The interval allows for a new session, so its coverage of rows
-    of known sessions is higher.
+    of known sessions is higher. The interval is of the latency itself, so coverage allows for the measurement error of
+    a row where that is known.
 
     Args:
         rows: Number of training measurements.
@@ -109,7 +112,7 @@ class ErrorCard:
         mae_overhead_points: Mean absolute error of the predicted ratio, overhead points.
         mape: Mean absolute error in per cent of the measured latency.
         kendall_tau: Rank correlation of predicted and measured latency; `None` where either never differs.
-        coverage: Share of the rows inside the interval computed from the others.
+        coverage: Share of the rows inside the interval computed from the others, within their measurement error.
         half_width_points: Median half width of that interval, overhead points.
         baselines: Mean absolute error of the other candidates, a nearest neighbour and a random forest, overhead
             points.
@@ -130,7 +133,9 @@ class ErrorCard:
     mape_upper: float | None = None
 
 
-def make_error_card(left_out: LeftOut, rows: TrainingRows, others: Mapping[str, NDArray[np.float64]]) -> ErrorCard:
+def make_error_card(
+    left_out: LeftOut, rows: TrainingRows, others: Mapping[str, NDArray[np.float64]], *, level: float
+) -> ErrorCard:
     """Error card of predictions of held-out rows, with the errors of other regressors on the same rows.
 
     An adapter that was measured several times counts once.
@@ -140,6 +145,7 @@ def make_error_card(left_out: LeftOut, rows: TrainingRows, others: Mapping[str, 
     errors = np.abs(left_out.ratios - rows.ratios)
     relative = 100 * of_adapters(errors / rows.ratios, rows.groups)
     allowed = stdtrit(len(relative) - 1, CONFIDENCE) * relative.std(ddof=1) / math.sqrt(len(relative))
+    measurement = ndtri((1 + level) / 2) * rows.ratios * np.sqrt(rows.noise)
     tau = float(kendalltau(left_out.ratios, rows.ratios).statistic)
 
     def points(errors: NDArray[np.float64]) -> float:
@@ -152,7 +158,7 @@ def make_error_card(left_out: LeftOut, rows: TrainingRows, others: Mapping[str, 
         mae_overhead_points=points(errors),
         mape=float(relative.mean()),
         kendall_tau=None if math.isnan(tau) else tau,
-        coverage=points((errors <= left_out.half_widths).astype(np.float64)) / 100,
+        coverage=points((errors <= np.hypot(left_out.half_widths, measurement)).astype(np.float64)) / 100,
         half_width_points=float(100 * np.median(left_out.half_widths)),
         baselines={name: points(errors) for name, errors in others.items()},
         composed=rows.composed,

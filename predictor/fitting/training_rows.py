@@ -1,5 +1,6 @@
 """Conversion of measurements to the rows of one regression, with checks that they are comparable."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,8 @@ class TrainingRows:
         groups: Groups of each row: its adapter, at any length; its run, the openings (fresh loads of all programs)
             that measured it, identified by session and first opening; its session; hash of its workload, which is its
             adapter at its length. Shape (n, 4).
+        noise: Variance of the measurement error of each row's log ratio; see `row_noise`. Shape (n,).
+        base_shifts: Logarithm of the base's value over that of `base`, by session. Shape (n_sessions,).
         openings: Number of openings over all sessions.
         composed: Number of rows composed from stubs (models with few layers).
     """
@@ -46,6 +49,8 @@ class TrainingRows:
     lengths: NDArray[np.int64]
     ratios: NDArray[np.float64]
     groups: NDArray[np.str_]
+    noise: NDArray[np.float64]
+    base_shifts: NDArray[np.float64]
     openings: int
     composed: int
 
@@ -77,19 +82,58 @@ def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) 
     features = FeatureSet.of(template, configurations)
     # The newest calibration of a length, measured before composed, replaces the others.
     calibrations = sorted(rows, key=lambda row: (row.origin == "measured", row.taken_at))
+    base = BaseCurve(first.reference, {row.workload.length: row.reference_value(quantity) for row in calibrations})
+    groups = np.array([_groups(row, longest) for row in rows])
     return TrainingRows(
         template=template,
-        base=BaseCurve(first.reference, {row.workload.length: row.reference_value(quantity) for row in calibrations}),
+        base=base,
         unit="s" if quantity == LATENCY else first.quantities[quantity].unit,
         device=first.device,
         features=features,
         values=features.values(configurations),
         lengths=np.array([row.workload.length for row in rows], dtype=np.int64),
         ratios=np.array([row.ratio_to_reference(quantity).middle for row in rows]),
-        groups=np.array([_groups(row, longest) for row in rows]),
+        groups=groups,
+        noise=row_noise(rows, groups[:, RUN]) if quantity == LATENCY else np.zeros(len(rows)),
+        base_shifts=_base_shifts(rows, base, quantity),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
         composed=sum(row.origin == "composed" for row in rows),
     )
+
+
+def row_noise(rows: Sequence[Measurement], runs: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Variance of the measurement error of each row's log ratio, in comparison with the other rows. Shape (n,).
+
+    In one opening, all rows of a run share the reference, and its error shifts all of them; what remains of the log
+    ratios after the means of rows and openings is the error of one row in one opening. The shift is an error in
+    comparison with rows of other runs. 0 where it is not known: in runs of a single row or opening.
+
+    References:
+        Scheffé 1959, "The Analysis of Variance", section 4.2 (two-way layout).
+    """
+    noise = np.zeros(len(rows))
+    logs = [{each: float(np.median(np.log(row.ratios[row.openings == each]))) for each in row.openings} for row in rows]
+    for label in np.unique(runs):
+        own = np.flatnonzero(runs == label)
+        shared = sorted(set.intersection(*(set(logs[row]) for row in own)))
+        table = np.array([[logs[row][opening] for opening in shared] for row in own])
+        if min(table.shape) < 2:
+            continue
+        shifts = table.mean(axis=0) - table.mean()
+        rest = table - table.mean(axis=1, keepdims=True) - shifts
+        variance = np.sum(rest**2) / (len(own) - 1) + np.sum(shifts**2) * (1 - len(own) / len(rows))
+        noise[own] = variance / (len(shared) - 1) / len(shared)
+    return noise
+
+
+def _base_shifts(rows: Sequence[Measurement], base: BaseCurve, quantity: str) -> NDArray[np.float64]:
+    """Mean over the rows of each session."""
+    logs: dict[str, list[float]] = {}
+    for row in rows:
+        value = row.reference_raw_s if quantity == LATENCY else row.reference_value(quantity)
+        if value > 0:
+            logs.setdefault(row.session, []).append(math.log(value / base.at(row.workload.length)))
+    return np.array([np.mean(each) for each in logs.values()])
 
 
 def _groups(row: Measurement, longest: int) -> tuple[str, str, str, str]:

@@ -132,7 +132,10 @@ def _refused(spelling: str, rule: str) -> InputError:
 
 
 def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
-    """The predictor at the length of the budget. Raises `InputError` if it does not cover the budget."""
+    """The predictor at the length of the budget, of ratios if the budget is one.
+
+    Raises `InputError` if the predictor does not cover the budget.
+    """
     phase = predictor.template.phase
     if budget.quantity != predictor.quantity:
         raise InputError(
@@ -142,6 +145,7 @@ def covering(budget: Budget, predictor: FittedPredictor) -> FittedPredictor:
     if budget.name in PHASES and budget.name != phase:
         raise InputError(f"budget {budget}: the predictor is of {phase}; profile and fit {budget.name}")
     try:
+        predictor = predictor.relative if budget.relative else predictor
         return predictor if budget.length is None else predictor.at(budget.length)
     except InputError as error:
         raise InputError(f"budget {budget}: {error}; or write the budget without a length") from error

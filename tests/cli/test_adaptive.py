@@ -22,8 +22,8 @@ def card_of(relative: np.ndarray) -> ErrorCard:
     n = len(relative)
     groups = np.array([[str(row), "0", "0", str(row)] for row in range(n)])
     left_out = LeftOut(1 + relative, np.ones(n))
-    rows: Any = SimpleNamespace(ratios=np.ones(n), groups=groups, sessions=1, openings=1, composed=0)
-    return make_error_card(left_out, rows, {})
+    rows: Any = SimpleNamespace(ratios=np.ones(n), noise=np.zeros(n), groups=groups, sessions=1, openings=1, composed=0)
+    return make_error_card(left_out, rows, {}, level=0.9)
 
 
 def measured(workloads: Sequence[Workload]) -> list[Measurement]:

@@ -1,16 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-from adaptare.profiler import named_space, open_model
-from adaptare.search.algorithms import smallest_that_fits
-from adaptare.search.budget import predicted_limit
-from adaptare.workflows.demonstration import halfway
 
 QUICK = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 
@@ -89,23 +81,3 @@ def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
     assert answer.code == 2
     assert "2 of 6" not in answer.err
     assert not Path("adaptare-demo/adaptare.db").exists()
-
-
-class Wide:
-    """Predictions with intervals of half their size."""
-
-    quantity, unit, base_value = "latency", "s", 0.01
-    template = SimpleNamespace(phase="decode", length=64)
-
-    def predict(self, codes: NDArray[np.int64], columns: object) -> SimpleNamespace:
-        mean = self.base_value * (1 + codes.sum(axis=1) / 1000)
-        return SimpleNamespace(mean=mean, upper=1.5 * mean)
-
-
-def test_some_adapter_meets_the_budget_however_uncertain_its_latency_is(model_cache: Path) -> None:
-    space = named_space("blocks", open_model("tiny-random", cache=model_cache).shape)
-    predictor: Any = Wide()
-    budget = halfway(predictor, space)
-    smallest_that_fits(space, [predicted_limit(budget, predictor, space.dimensions)])
-    largest = 0.01 * (1 + 16 * len(space.dimensions) / 1000)
-    assert budget.limit == pytest.approx(1.5 * (0.01 + largest) / 2 / 0.01 - 1)

@@ -20,8 +20,8 @@ def left_out(ratios: np.ndarray, errors: dict[str, float]) -> dict[str, np.ndarr
 
 
 def residuals_of(name: str, X: np.ndarray, ratios: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Relative errors of the workloads, each left out."""
-    return candidate_interval(clone(CANDIDATES[name]).fit(X, ratios), X, ratios, groups)[0]
+    """Log errors of the workloads, each left out."""
+    return candidate_interval(clone(CANDIDATES[name]).fit(X, ratios), X, ratios, groups, np.zeros(len(X)))[0]
 
 
 def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.ndarray:
@@ -93,7 +93,8 @@ def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: 
     ratios = np.ones(12)
     ratios[3] = 9.0
     groups = groups_of(range(12))
-    twice, _ = cross_validate(CANDIDATES, np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1)), level=0.9)
+    again = np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1))
+    twice, _ = cross_validate(CANDIDATES, *again, np.zeros(24), level=0.9)
     assert twice["constant"][[3, 15]] == pytest.approx([1.0, 1.0])
 
 
@@ -128,7 +129,7 @@ def test_repeats_in_sessions_of_their_own_leave_the_session_with_most_adapters_i
     groups[20:, 2] = [f"own {row}" for row in range(30)]
     off = residuals_of("constant", X[rows], ratios[rows], groups)
     assert len(off) == 20
-    predicted = ratios[[*range(1, 20), 0]] / (1 + off)  # in the order of the last row of each
+    predicted = ratios[[*range(1, 20), 0]] / np.exp(off)  # in the order of the last row of each
     assert predicted[:-1].max() < 2.9, "of all others but the repeated adapter nothing was left"
 
 
@@ -146,7 +147,7 @@ def test_the_same_rows_are_judged_the_same(template: Workload) -> None:
     X = random_rows(15, template)
     ratios = 1 + np.random.default_rng(1).random(15)
     groups = groups_of(range(15))
-    first, second = (cross_validate(CANDIDATES, X, ratios, groups, level=0.9) for _ in range(2))
+    first, second = (cross_validate(CANDIDATES, X, ratios, groups, np.zeros(15), level=0.9) for _ in range(2))
     assert all((first[0][name] == second[0][name]).all() for name in CANDIDATES)
     assert (first[1].ratios == second[1].ratios).all()
 

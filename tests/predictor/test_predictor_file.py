@@ -59,6 +59,7 @@ def test_a_loaded_predictor_knows_where_it_comes_from(predictor: FittedPredictor
         "features",
         "level",
         "spread",
+        "base_spread",
         "chosen",
         "reference",
         "base",
@@ -98,7 +99,7 @@ def test_files_do_not_keep_rows(predictor: FittedPredictor, saved: Path) -> None
 
 def test_the_json_file_can_be_read_by_people(predictor: FittedPredictor, saved: Path, device: SimulatedDevice) -> None:
     content = json.loads(saved.with_suffix(".json").read_text())
-    assert content["schema"] == 4
+    assert content["schema"] == 5
     assert set(content["versions"]) == {"adaptare", "numpy", "scikit-learn"}
     assert content["device"]["options"] == list(device.info().options)
     assert list(content["features"].items())[2] == ("adapter_flops", "FLOP")
@@ -156,8 +157,8 @@ def test_another_device_is_refused(saved: Path, device: SimulatedDevice) -> None
 
 
 def test_a_newer_schema_is_refused(saved: Path) -> None:
-    change(saved, schema=5)
-    with pytest.raises(InputError, match="has schema 5, this version reads up to 4; update adaptare"):
+    change(saved, schema=6)
+    with pytest.raises(InputError, match="has schema 6, this version reads up to 5; update adaptare"):
         load_predictor(saved)
 
 
@@ -257,11 +258,11 @@ def test_a_write_that_fails_leaves_the_old_files_whole(
 
 def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
     loaded = load_predictor(KEPT / "release-0-1-0")
-    said = loaded.predict_configs([Configuration.uniform(shape, rank) for rank in (1, 8, 32)])
+    said = loaded.relative.predict_configs([Configuration.uniform(shape, rank) for rank in (1, 8, 32)])
     np.testing.assert_allclose(said.mean, [6.31542189e-4, 6.65754753e-4, 7.83054973e-4], rtol=1e-8)
     # Its own interval, and that of the shift of a session, of which the file says nothing.
-    wider = np.hypot([6.36077972e-4, 6.70536254e-4, 7.88678933e-4] / said.mean - 1, ONE_SESSION.half_width(0.9))
-    np.testing.assert_allclose(said.upper / said.mean - 1, wider, rtol=1e-5)
+    own = np.log([6.36077972e-4, 6.70536254e-4, 7.88678933e-4] / said.mean)
+    np.testing.assert_allclose(np.log(said.upper / said.mean), ONE_SESSION.widened(own, 0.9), rtol=1e-2)
     # Half of what lies between both ends of the interval is slower than predicted.
     (probability,) = loaded.probability_within([Configuration.uniform(shape, 8)], 6.65754753e-4)
     assert probability == pytest.approx(0.5, abs=0.02)

@@ -45,18 +45,20 @@ class PredictedRow:
 
     Args:
         sites: Number of linears with an adapter.
-        predicted: Predicted value in the unit of the quantity, with its interval.
-        overhead: Relative to the base, minus one.
+        predicted: Predicted value in the unit of the quantity, with its interval for a new session, in which the base
+            differs too.
+        overhead: Predicted ratio to the base minus one, with its interval, which the base does not widen.
         memory_bytes: Weights, adapter and cache.
         adapter_bytes: Memory of the adapter alone.
         extrapolates: True if it lies outside the range of the training rows.
-        within: Probability of meeting the budget; `None` without one.
+        within: Probability of meeting the budget, from the interval of the overhead if the budget is relative; `None`
+            without one.
     """
 
     adapter: str
     sites: int
     predicted: Interval
-    overhead: float
+    overhead: Interval
     memory_bytes: int
     adapter_bytes: int
     extrapolates: bool
@@ -101,8 +103,9 @@ def predict_adapters(request: PredictRequest) -> PredictResult:
     budget, fitted = request.budget, load_predictor(request.predictor)
     if budget and request.length is not None and budget.length not in (None, request.length):
         raise InputError(f"budget {budget} is of another length than {request.length}; give one of them")
-    fitted = fitted if budget is None else covering(budget, fitted)
-    fitted = fitted if request.length is None else fitted.at(request.length)
+    length = budget.length if budget and request.length is None else request.length
+    limited = fitted if budget is None else covering(budget, fitted)
+    fitted, limited = (each if length is None else each.at(length) for each in (fitted, limited))
     if request.device:
         target = named_target(request.device, fitted.device, fitted.template)
         load_predictor(request.predictor, device=target.device.info())
@@ -116,7 +119,7 @@ def predict_adapters(request: PredictRequest) -> PredictResult:
         level=fitted.level,
         origin=fitted.origin,
         budget=str(budget) if budget else "",
-        rows=_rows(fitted, _adapters(request, fitted), None if budget is None else budget.bound(fitted.base_value)),
+        rows=_rows(fitted, limited, _adapters(request, fitted), budget),
     )
 
 
@@ -129,17 +132,20 @@ def _adapters(request: PredictRequest, fitted: FittedPredictor) -> list[tuple[st
 
 
 def _rows(
-    fitted: FittedPredictor, adapters: list[tuple[str, Configuration]], limit: float | None
+    fitted: FittedPredictor,
+    limited: FittedPredictor,
+    adapters: list[tuple[str, Configuration]],
+    budget: Budget | None,
 ) -> tuple[PredictedRow, ...]:
-    template, configs = fitted.template, [config for _, config in adapters]
-    predicted = fitted.predict_configs(configs)
-    within = None if limit is None else fitted.probability_within(configs, limit)
+    template, base, configs = fitted.template, fitted.base_value, [config for _, config in adapters]
+    predicted, ratios = fitted.predict_configs(configs), fitted.relative.predict_configs(configs)
+    within = None if budget is None else limited.probability_within(configs, budget.bound(base))
     return tuple(
         PredictedRow(
             adapter=adapter,
             sites=len(config.ranks),
             predicted=predicted.interval(row),
-            overhead=float(predicted.mean[row] / fitted.base_value - 1),
+            overhead=Interval(*(float(end[row]) / base for end in (ratios.lower, ratios.mean, ratios.upper))).over_one,
             memory_bytes=memory_bytes(template.with_configuration(config)),
             adapter_bytes=BYTES[template.dtype] * config.adapter_parameters(template.shape),
             extrapolates=bool(predicted.extrapolates[row]),
