@@ -62,7 +62,7 @@ class SessionSpread:
         return np.where(known, shifts >= 0, below)
 
 
-NO_SPREAD = SessionSpread(0.0)
+NO_SPREAD = SessionSpread(0.0, 1.0)
 
 
 @dataclass(frozen=True)

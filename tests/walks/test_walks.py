@@ -186,7 +186,7 @@ def test_the_regressor_is_fitted_saved_loaded_and_predicts(rows: list[Measuremen
 def test_the_algorithm_finds_a_front_under_a_budget(rows: list[Measurement]) -> None:
     predictor = LatencyPredictor().fit(rows)
     latency, small = PredictedLatency(predictor, SPACE.dimensions), Download(SPACE, SHAPE)
-    limit = Limit(PredictedUpperEnd(predictor, SPACE.dimensions), 1.05 * predictor.base_value)
+    limit = Limit(PredictedUpperEnd(predictor.relative, SPACE.dimensions), 1.05 * predictor.base_value)
     front = search(Climber(SPACE, seed=0), SPACE, [latency, small], [limit], evaluations=40, seed=0)
     assert len(front.history) == 40
     assert all(member.upper[0] <= limit.bound for member in front.members)
