@@ -9,7 +9,9 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
   shared   as `sum`, and linears of one input multiply by one matrix of all their A, whose product is split
   rows     B below the rows of the weight: (x, x A) times (W; B), where linears of one input share the product with all
            their A; only in fp32 as constants, and the weights are no longer those of the base
-  adaptare what `adaptare export` writes: `gemm` where it saves more than changing dimensions takes, otherwise `sum`
+
+`written` names the way that `adaptare export` and the devices take: `gemm` where it saves more than changing dimensions
+takes, otherwise `sum`.
 
 Every block starts one plain process for each file, in random order; only what was measured within a block is compared,
 as in `graphs.py`.
@@ -122,7 +124,7 @@ def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, reshaping: fl
 
 def written(adapted: SubAdapter[OnnxBase], mode: str, rounded: bool, name: str) -> dict[str, Path]:
     """Graphs of every way, in the folder of the base, whose weights they share."""
-    ways = {"sum": math.inf, "gemm": 0.0, "adaptare": adapters.RESHAPING}
+    ways = {"sum": math.inf, "gemm": 0.0}
     files = {way: adapted.base.folder / f"benchmark-{name}-{way}.onnx" for way in (*ways, "shared", "rows")}
     for way, reshaping in ways.items():
         write_as(adapted, files[way], mode, reshaping)
@@ -194,16 +196,20 @@ def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: in
                 check(ways, given)
             fed = ("--adapter", str(file)) if given else ()
             runs |= {f"{mode} {way}": (str(graph), *fed, *CALL) for way, graph in ways.items()}
+        own = Path(place) / "own.onnx"
+        write_graph(adapted, own, application="swappable")
+        joined = any(node.op_type == "Gemm" for node in onnx.load(own, load_external_data=False).graph.node)
         try:
-            return compared(runs, "base", blocks)
+            return {"written": "gemm" if joined else "sum", "ways": compared(runs, "base", blocks)}
         finally:
             for graph in files:
                 graph.unlink()
                 data_of(graph).unlink(missing_ok=True)
 
 
-def shown(cell: str, rows: Mapping[str, Any]) -> None:
-    for way, row in rows.items():
+def shown(cell: str, found: Mapping[str, Any]) -> None:
+    print(f"{cell:20} written as {found['written']}")
+    for way, row in found["ways"].items():
         lower, middle, upper = (100 * (value - 1) for value in row["ratio"])
         print(
             f"{cell:20} {way:20} {1e3 * row['median_s']:7.2f} ms {middle:6.1f} % [{lower:5.1f}, {upper:5.1f}]",

@@ -100,7 +100,7 @@ def test_the_demo_runs_on_a_quantised_base(
         *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),
         *("--cache", model_cache, "--budget", "overhead=90%", "--json"),
     )
-    assert answer.code in (0, 1), answer.err
+    assert answer.code in (0, 1, 4), answer.err
     found = answer.json
     verified, (*adapters, onnx) = found["verification"], found["exports"]
     assert (verified["place"]["device"], verified["place"]["quantisation"]) == ("ort-cpu:threads=1", "int4")
