@@ -15,7 +15,7 @@ from adaptare.devices.contracts import (
 )
 from adaptare.devices.machine_facts import this_machine
 from adaptare.devices.onnx_runtime import SHARED, ort_cpu
-from adaptare.devices.program import Feed, Program, ProgramFile, Work, program_file
+from adaptare.devices.program import Feed, Program, ProgramFile, Work, hashed, program_file
 from adaptare.devices.registry import connect, split_options
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_device import TorchCpu
@@ -44,6 +44,7 @@ __all__ = [
     "Worker",
     "WorkerInfo",
     "connect",
+    "hashed",
     "ort_cpu",
     "program_file",
     "split_options",

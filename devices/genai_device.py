@@ -6,7 +6,7 @@ from typing import Unpack
 from adaptare.core import InputError
 from adaptare.core.content_hash import content_hash
 from adaptare.devices.agent_device import AgentDevice, AgentOptions
-from adaptare.devices.program import program_file
+from adaptare.devices.program import hashed
 
 RUNTIME = "adaptare.devices.agent.genai_runtime:GenaiRuntime"
 CONFIG = "genai_config.json"
@@ -25,8 +25,8 @@ def ort_genai(*, folder: str = "", **options: Unpack[AgentOptions]) -> AgentDevi
         )
     if not (Path(folder) / CONFIG).is_file():
         raise InputError(f"{folder!r} is no folder of onnxruntime-genai: it has no {CONFIG}")
-    graphs = [[file.name, program_file(file).digest] for file in sorted(Path(folder).glob("*.onnx"))]
-    identity = content_hash([program_file(Path(folder) / CONFIG).digest, *graphs])
+    graphs = [[file.name, hashed(file)] for file in sorted(Path(folder).glob("*.onnx"))]
+    identity = content_hash([hashed(Path(folder) / CONFIG), *graphs])
     return AgentDevice(
         name="ort-genai",
         runtime=RUNTIME,

@@ -126,19 +126,20 @@ def program_file(path: Path) -> ProgramFile:
 def _digest(path: Path) -> str:
     state = path.stat()
     if state.st_size < LARGE_BYTES:
-        return _hashed(path)
+        return hashed(path)
     kept, identity = path.with_name(path.name + SUFFIX), [state.st_size, state.st_mtime_ns, state.st_ino]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(kept.read_text(encoding="utf-8"))
         if content["of"] == identity:
             os.utime(kept)  # caches evict the least recently used files first
             return str(content["sha256"])
-    digest = _hashed(path)
+    digest = hashed(path)
     with contextlib.suppress(OSError):  # a read-only cache stores nothing
         write_whole(kept, json.dumps({"of": identity, "sha256": digest}))
     return digest
 
 
-def _hashed(path: Path) -> str:
+def hashed(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits. Raises `OSError`."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -50,12 +50,7 @@ HEAVY = {
             "models/stored_model.py",
             "models/model_cache.py",
         },
-        "onnxruntime": {
-            "programs/genai_folder.py",
-            "programs/onnx/session.py",
-            "programs/onnx/quantise.py",
-            "programs/onnx/adapter_file.py",
-        },
+        "onnxruntime": {"programs/onnx/session.py", "programs/onnx/quantise.py", "programs/onnx/adapter_file.py"},
         "peft": {"programs/torch/programs.py"},
         "sklearn": set(),
     },

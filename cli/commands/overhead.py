@@ -16,7 +16,9 @@ def overhead(
     adapters: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="ADAPTER...", help="PEFT folders; the first is compared with the others.", show_default="--rank"
+            metavar="ADAPTER...",
+            help="PEFT folders, or .onnx_adapter files; the first is compared with the others.",
+            show_default="--rank",
         ),
     ] = None,
     ranks: Annotated[

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json
-from adaptare.devices import DeviceInfo, Feed, Program, program_file
+from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, hashed
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import Need, name_of
 from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
@@ -15,7 +15,7 @@ from adaptare.profiler.workloads.workload import Mode, Workload
 
 FOLDER = "folder="
 # Adapters in the folder; the agent makes those that are timed.
-LEFT_OUT = (".onnx_adapter", ".sha256", ".md")
+LEFT_OUT = (".onnx_adapter", ".md")
 
 
 class GenaiPrograms:
@@ -35,7 +35,7 @@ class GenaiPrograms:
     ) -> None:
         (self._folder,) = (Path(option.removeprefix(FOLDER)) for option in device.options if option.startswith(FOLDER))
         files = (file for file in self._folder.iterdir() if file.is_file() and file.suffix not in LEFT_OUT)
-        self._files = tuple(program_file(file) for file in sorted(files))
+        self._files = tuple(ProgramFile(file.name, hashed(file), file) for file in sorted(files))
 
     @cached_property
     def _inputs(self) -> dict[str, AdapterInputs]:
@@ -47,7 +47,8 @@ class GenaiPrograms:
     def check(self, workload: Workload) -> None:
         workload.shape.check_positions(workload.positions)
         if workload.quantisation != "none" or workload.dtype != "float32":
-            raise InputError(f"a folder has the weights that it has; leave {workload.describe().split()[-2]} out")
+            word = workload.dtype if workload.quantisation == "none" else workload.quantisation
+            raise InputError(f"a folder has the weights that it has; leave {word} out")
         if workload.scope != "model" or workload.batch != 1:
             raise InputError("a folder of onnxruntime-genai is timed as a whole model, one sequence at a time")
         config = workload.configuration

@@ -1,5 +1,6 @@
 """Folders of onnxruntime-genai whose graph takes adapters as inputs: names and shapes of those inputs, by site."""
 
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.core import InputError
+from adaptare.core import InputError, MissingPackageError
 from adaptare.core.strict_json import parse_json
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape
@@ -76,8 +77,7 @@ def rounds(folder: Path) -> bool:
 
 
 def _graph(folder: Path) -> Any:
-    import onnx
-
+    onnx = _package("onnx")
     file = folder / str(decoder_of(folder)["filename"])
     try:
         return onnx.load(file, load_external_data=False).graph
@@ -164,8 +164,7 @@ def check_site(path: str, sizes: tuple[int, int, int], inputs: Mapping[str, Adap
 
 def read_adapter_file(file: Path, shape: ModelShape) -> Configuration:
     """Sites and ranks of an adapter file of ONNX Runtime. Raises `InputError`."""
-    import onnxruntime
-
+    onnxruntime = _package("onnxruntime")
     try:
         tensors = onnxruntime.AdapterFormat.read_adapter(str(file)).get_parameters()
     except Exception as error:  # the library's own exceptions, whose types are not public
@@ -179,3 +178,12 @@ def read_adapter_file(file: Path, shape: ModelShape) -> Configuration:
 
 def _path(name: re.Match[str]) -> str:
     return f"model.{name[1]}.{'self_attn' if name[2] == 'attn' else 'mlp'}.{name[3]}"
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"folders of onnxruntime-genai need {name}; install with: pip install 'adaptare[torch,onnx]'"
+        ) from error

@@ -24,8 +24,10 @@ def overhead(run: Run, model_cache: Path, *words: object, device: str = "ort-gen
 def test_an_adapter_is_measured_against_the_same_folder_without_it(
     run: Run, folder: Path, saved: Callable[..., Path], model_cache: Path
 ) -> None:
+    before = {file.name for file in folder.iterdir()}
     written = overhead(run, model_cache, "theirs/adapter.onnx_adapter")
     assert written.code == 0, written.err
+    assert {file.name for file in folder.iterdir()} == before  # the folder is somebody's
     rows = {(row["phase"], row["mode"]): row for row in written.json["rows"]}
     assert set(rows) == {("prefill", "swappable"), ("decode", "swappable")}
     assert all(row["rank"] == 4 and row["base_s"] > 0 for row in rows.values()), rows

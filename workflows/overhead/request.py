@@ -17,7 +17,7 @@ class OverheadRequest:
 
     Args:
         model: A folder, a hub id, a `config.json`, a GGUF file, `smollm2-135m` or `tiny-random`.
-        adapters: PEFT folders; the first is compared with the others.
+        adapters: PEFT folders, or adapter files of ONNX Runtime; the first is compared with the others.
         device: A `Device`, or its spelling, such as `ort-cpu:int4,threads=1`.
         programs: Builder of the device's programs; by default the one that is registered for its runtime.
         ranks: Without adapters: the same rank on every linear of each placement.
