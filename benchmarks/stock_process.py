@@ -34,6 +34,7 @@ import importlib.metadata
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -180,7 +181,8 @@ def main() -> None:
                 found = [failed(cell, str(error)) for cell in of_group]
             rows += found
             say("\n".join(map(shown, found)))
-    result = {**conditions(options.threads), **summary(rows)}
+    command = shlex.join(["python", "benchmarks/stock_process.py", *sys.argv[1:]])
+    result = {"command": command, **conditions(options.threads), **summary(rows)}
     print(json.dumps(result) if options.json else "\n".join([*map(shown, rows), *verdicts(result)]))
 
 

@@ -50,7 +50,7 @@ def test_the_digest_of_a_large_file_is_kept_and_not_computed_again(
     large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert program_file(large).digest == DIGEST
-    monkeypatch.setattr(program, "_hashed", never)
+    monkeypatch.setattr(program, "hashed", never)
     assert program_file(large).digest == DIGEST
 
 
