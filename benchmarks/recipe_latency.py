@@ -105,7 +105,7 @@ def row_of(measurement: Measurement) -> dict[str, Any]:
         "base_s": measurement.reference_s,
         "latency_s": [measurement.latency_s, measurement.lower_s, measurement.upper_s],
         "overhead": ends(measurement.overhead),
-        "within_one_opening": measurement.within_one_opening,
+        "too_few_openings": measurement.too_few_openings,
     }
 
 

@@ -52,6 +52,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def between(lower: float, upper: float, text: Callable[[float], str], *, within_one_opening: bool = False) -> str:
-    """Interval, with a caveat if it does not generalise to the next load of the program."""
-    return f"[{text(lower)}, {text(upper)}]{' within one opening' * within_one_opening}"
+def between(lower: float, upper: float, text: Callable[[float], str], *, too_few_openings: int = 0) -> str:
+    """Interval, or the number of openings (fresh loads of the program) if these are too few for one."""
+    return f"too few openings: {too_few_openings}" if too_few_openings else f"[{text(lower)}, {text(upper)}]"

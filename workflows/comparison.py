@@ -34,7 +34,7 @@ class Compared:
         other_s: Latency in the second set, seconds.
         difference: Overhead or latency in the second set relative to the first, minus one.
         origin: `measured`, `composed`, or both, if one of the two was composed from stubs.
-        within_one_opening: True if one of the two has a single opening (one fresh load of all programs).
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
     """
 
     workload: str
@@ -46,7 +46,7 @@ class Compared:
     difference: Interval
     verdict: Verdict
     origin: str
-    within_one_opening: bool
+    too_few_openings: int
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
         difference=difference,
         verdict=verdict(difference, band=band),
         origin=" and ".join(dict.fromkeys((one.origin, other.origin))),
-        within_one_opening=one.within_one_opening or other.within_one_opening,
+        too_few_openings=one.too_few_openings or other.too_few_openings,
     )
 
 

@@ -10,7 +10,7 @@ from adaptare.core.progress import Feedback
 from adaptare.core.units import displayed
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Programs, Store, Workload, programs_for
-from adaptare.profiler.analysis import look_errors
+from adaptare.profiler.analysis import look_errors, too_few
 from adaptare.profiler.measuring import Latency, PreciseWithin, probe_of
 from adaptare.profiler.store import LATENCY, Samples, pooled
 from adaptare.workflows.profiling.campaign import Campaign
@@ -142,8 +142,8 @@ def _with_verdicts(
 def judged(row: Measurement, result: SearchResult, *, error: float = ERROR) -> Measured:
     """Measurement of a choice with its verdict on the budget of the result.
 
-    A relative budget is compared with the interleaved base, another one with the value in this session. An interval
-    within one opening (one fresh load of all programs) meets no budget.
+    A relative budget is compared with the interleaved base, another one with the value in this session. Fewer
+    than four openings (fresh loads of all programs) are ambiguous.
 
     Args:
         error: Probability of `met` with the true value on the budget, and of `missed`.
@@ -157,16 +157,16 @@ def judged(row: Measurement, result: SearchResult, *, error: float = ERROR) -> M
     ratio, openings, confidence = row.ratio_to_reference(quantity), row.opening_count(quantity), 1 - 2 * error
     tested = (ratio if budget.relative else value).at(confidence, openings=openings)
     interval, limit = (tested.over_one, budget.limit) if budget.relative else (tested, result.limit)
-    within_one = openings < 2
+    few = too_few(openings)
     verdict: Verdict = "ambiguous"
-    if interval.lower > limit:
+    if not few and interval.lower > limit:
         verdict = "missed"
-    elif interval.upper <= limit and not within_one:
+    elif not few and interval.upper <= limit:
         verdict = "met"
     guessed = {"composed", "interpolated"} & set(result.origin.split(", "))
     now = row.reference_raw_s if latency else row.reference_value(quantity)
     slowdown = None if guessed else now / result.base - 1
-    return Measured(value, ratio.over_one, slowdown, within_one, verdict, confidence=confidence)
+    return Measured(value, ratio.over_one, slowdown, few, verdict, confidence=confidence)
 
 
 def _verdict(choice: Choice) -> Verdict | None:

@@ -14,7 +14,7 @@ COLUMNS: Final[tuple[Column[Compared], ...]] = (
     Column("ms", lambda row: milliseconds(row.one_s), 2),
     Column("ms there", lambda row: milliseconds(row.other_s), 2),
     Column("difference", lambda row: percent(row.difference.middle)),
-    Column("95 % interval", lambda row: ends(row.difference, percent, within_one_opening=row.within_one_opening)),
+    Column("95 % interval", lambda row: ends(row.difference, percent, too_few_openings=row.too_few_openings)),
     Column("verdict", lambda row: row.verdict),
 )
 

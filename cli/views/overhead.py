@@ -19,7 +19,7 @@ A_DAY_S: Final = 24 * 60 * 60
 
 def interval(row: Row | ComposedRequest) -> str:
     """Formatted interval of an overhead."""
-    return ends(row.over_base, percent, within_one_opening=row.within_one_opening)
+    return ends(row.over_base, percent, too_few_openings=row.too_few_openings)
 
 
 ROWS: Final[tuple[Column[Row], ...]] = (
@@ -117,7 +117,7 @@ def exit_code(report: OverheadReport) -> ExitCode:
 
 def _slope(slope: Slope) -> str:
     cause = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
-    interval = ends(slope.seconds, _microseconds, within_one_opening=slope.within_one_opening)
+    interval = ends(slope.seconds, _microseconds, too_few_openings=slope.too_few_openings)
     where = f"{slope.phase} {slope.length}, {slope.placement}"
     return f"{where}: {cause} adds {_microseconds(slope.seconds.middle)} us {interval}"
 

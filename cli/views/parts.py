@@ -48,8 +48,8 @@ def sections(result: PartsResult) -> Iterator[Section]:
     title = f"{result.model} on {device}, {result.phase} {result.length}: {what}"
     yield Table(title, COLUMNS, [*lines, Line("the whole", 0, result.whole_s)])
     for caches, parts in result.parts.items():
-        ratio, one = parts.over_whole, parts.together.within_one_opening
-        ends = between(ratio.lower - 1, ratio.upper - 1, percent, within_one_opening=one)
+        ratio, one = parts.over_whole, parts.together.too_few_openings
+        ends = between(ratio.lower - 1, ratio.upper - 1, percent, too_few_openings=one)
         yield f"the sum of the {caches} parts differs from the whole by {percent(ratio.middle - 1)} {ends}"
 
 

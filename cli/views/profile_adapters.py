@@ -15,7 +15,7 @@ COLUMNS: Final[tuple[Column[SpaceRow], ...]] = (
     Column("sites", lambda row: str(row.sites)),
     Column("adapter weights", lambda row: f"{row.parameters:,}", 1),
     Column("latency ms", lambda row: milliseconds(row.latency.middle)),
-    Column("95 % interval", lambda row: ends(row.latency, milliseconds, within_one_opening=row.within_one_opening)),
+    Column("95 % interval", lambda row: ends(row.latency, milliseconds, too_few_openings=row.too_few_openings)),
     Column("overhead", lambda row: percent(row.over_base.middle)),
 )
 

@@ -56,8 +56,8 @@ def measured_table(result: SearchResult) -> Table[Choice]:
         return lambda row: show(_of(row))
 
     def ends(interval: Interval | None, text: Callable[[float], str], row: Measured) -> str:
-        within = row.within_one_opening
-        return between(interval.lower, interval.upper, text, within_one_opening=within) if interval else ""
+        few = row.too_few_openings
+        return between(interval.lower, interval.upper, text, too_few_openings=few) if interval else ""
 
     columns = (
         Column[Choice]("", lambda row: row.name),

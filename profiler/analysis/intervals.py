@@ -12,6 +12,8 @@ from scipy import special
 from adaptare.profiler.analysis.levels import levels_of
 
 RESAMPLES = 1000
+# An interval over fewer openings depends on luck more than on the program.
+LEAST_OPENINGS = 4
 LEVEL = 0.95
 # Share of the openings trimmed at each end: the interquartile mean. If one of ten openings is an outlier, its squared
 # error for six openings is half that of the mean. Without outliers, its standard error is 9 % larger. If openings have
@@ -111,6 +113,11 @@ def contributing(openings: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     rows = [np.flatnonzero(openings == label) for label in np.unique(openings)]
     longest = max(len(own) for own in rows)
     return [own for own in rows if 2 * len(own) >= longest]
+
+
+def too_few(openings: int) -> int:
+    """The number of openings if it is too small for an interval to be a result; else 0."""
+    return openings if openings < LEAST_OPENINGS else 0
 
 
 def openings_needed(half_width: float, openings: int, wanted: float) -> int:

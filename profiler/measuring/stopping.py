@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adaptare.core import InputError
+from adaptare.profiler.analysis import LEAST_OPENINGS
 
 PRECISE = "precise"
 # Rounds of one opening. They cannot reduce the spread between openings, but loading takes as long as about ten of
@@ -86,7 +87,7 @@ class PreciseWithin:
 
     Args:
         half_width: Target for the widest interval; see `Progress`.
-        seconds: Time limit of a group, including loading. Two openings are always run.
+        seconds: Time limit of a group, including loading. Four openings are always run.
         openings: Maximum number of openings; default: limited by time only.
     """
 
@@ -113,7 +114,7 @@ class PreciseWithin:
             return PRECISE
         # The next opening is expected to take as long as the mean of the previous ones.
         late = progress.elapsed_s * (openings + 1) / openings > self.seconds
-        return "budget" if late and openings >= 2 else ""
+        return "budget" if late and openings >= LEAST_OPENINGS else ""
 
 
 precise_within = PreciseWithin

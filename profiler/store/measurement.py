@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.profiler.analysis.alarms import Endurance, endurance_of, stable_rounds
-from adaptare.profiler.analysis.intervals import Interval, contributing, opening_logs, ratio_interval
+from adaptare.profiler.analysis.intervals import Interval, contributing, opening_logs, ratio_interval, too_few
 from adaptare.profiler.analysis.levels import Levels, levels_of
 from adaptare.profiler.analysis.warmup import Trend, steadiness
 from adaptare.profiler.store.samples import Samples
@@ -144,9 +144,9 @@ class Measurement:
         return len(contributing(self.openings[settled(self.visits, self.reference_visits)]))
 
     @cached_property
-    def within_one_opening(self) -> bool:
-        """True if the interval of latency does not generalise to the next load."""
-        return self.opening_count() < 2
+    def too_few_openings(self) -> int:
+        """Number of openings that the interval of latency is over, if they are too few for one; 0 if they suffice."""
+        return too_few(self.opening_count())
 
     @cached_property
     def trends(self) -> tuple[Trend, ...]:

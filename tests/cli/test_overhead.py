@@ -104,16 +104,16 @@ def test_simulated_bases_may_be_quantised(overhead: Callable[..., Any]) -> None:
     assert answer.json["quantisation"] == "int4"
 
 
-@pytest.mark.parametrize("openings", [1, 2])
-def test_what_rests_on_one_opening_says_so(overhead: Callable[..., Any], openings: int) -> None:
+@pytest.mark.parametrize("openings", [1, 3, 4])
+def test_what_rests_on_too_few_openings_says_so(overhead: Callable[..., Any], openings: int) -> None:
     # So much time that no pause of this machine cuts an opening short, which would then not count.
     words = ("--device", "simulated", "--rank", "1,8", "-p", 2, "-n", 2, "--openings", openings, "--seconds", 600)
     answer = overhead(*words, "--json")
     assert answer.code == 0, answer.err
     parts = [*answer.json["rows"], *answer.json["slopes"], *answer.json["requests"]]
-    assert {each["within_one_opening"] for each in parts} == {openings == 1}
+    assert {each["too_few_openings"] for each in parts} == {openings if openings < 4 else 0}
     merged = sum(row["mode"] == "merged" for row in answer.json["rows"])
-    assert overhead(*words).out.count("within") == (0 if openings > 1 else len(parts) + merged)
+    assert overhead(*words).out.count(f"too few openings: {openings}") == (0 if openings > 3 else len(parts) + merged)
 
 
 def test_the_table_is_shown_from_the_first_opening_on(

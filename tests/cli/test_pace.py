@@ -82,5 +82,5 @@ def test_the_default_interval_of_a_command_holds_the_truth(
 ) -> None:
     monkeypatch.setattr(Program, "hash", property(cache(Program.hash.fget)))  # type: ignore[attr-defined]
     found = [session(rule, seed, monkeypatch) for seed in range(SESSIONS)]
-    assert not any(each.within_one_opening for each in found)
+    assert not any(each.too_few_openings for each in found)
     assert np.mean([each.overhead.contains(0.0) for each in found]) >= 0.92

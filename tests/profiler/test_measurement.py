@@ -77,13 +77,13 @@ def test_the_interval_knows_the_openings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("openings", "within_one"),
-    [([0] * 8, True), ([0] * 4 + [1] * 4, False), ([0] * 6 + [1] * 2, True), ([0] * 4 + [1] * 2, False)],
-    ids=["one", "two", "one and a rest", "two, the second shorter"],
+    ("openings", "few"),
+    [([0] * 8, 1), ([0] * 4 + [1] * 4, 2), ([0] * 6 + [1] * 2, 1), ([0] * 4 + [1] * 2, 2), ([0, 1, 2, 3], 0)],
+    ids=["one", "two", "one and a rest", "two, the second shorter", "four"],
 )
-def test_an_interval_is_within_one_opening_unless_a_second_contributes(openings: list[int], within_one: bool) -> None:
+def test_openings_that_contribute_are_counted_below_four(openings: list[int], few: int) -> None:
     found = measured(noisy(1, center=3.0, rounds=8)[: len(openings)], [2.0] * len(openings), openings=openings)
-    assert found.within_one_opening is within_one
+    assert found.too_few_openings == few
 
 
 def test_raw_seconds_are_the_medians_of_the_rounds() -> None:
@@ -294,5 +294,4 @@ def test_tokens_of_a_second() -> None:
 
 
 def test_an_interval_of_one_opening_says_so() -> None:
-    assert measured([3.0, 3.0], [2.0, 2.0]).within_one_opening
-    assert not measured([3.0, 3.0], [2.0, 2.0], openings=[0, 1]).within_one_opening
+    assert measured([3.0, 3.0], [2.0, 2.0]).too_few_openings == 1

@@ -293,7 +293,7 @@ def test_the_measurements_are_seen_after_every_opening(llama: ModelShape) -> Non
     (found,) = session.groups(workloads(llama), reference=Workload(llama).base, seen=seen.append)
     assert [len(partial[0].visits) for partial in seen] == [8, 16, 24]
     assert [partial[0].stopped_by for partial in seen] == ["", "", "openings"]
-    assert [partial[0].within_one_opening for partial in seen] == [True, False, False]
+    assert [partial[0].too_few_openings for partial in seen] == [1, 2, 3]
     assert seen[-1] == found
 
 

@@ -30,7 +30,7 @@ def test_the_first_opening_has_half_as_many_rounds_and_counts(llama: ModelShape)
     rule = PreciseWithin(0.01, 60)
     assert [rule.opening_reason(at(rounds=rounds)) for rounds in (5, 6)] == ["", "rounds"]
     found = measured(llama, Jitter(0.001), precise_within(0.001, 1000, 2))
-    assert (len(found.visits), found.within_one_opening) == (18, False)
+    assert (len(found.visits), found.too_few_openings) == (18, 2)
 
 
 def test_a_narrow_interval_counts_from_the_sixth_opening_on() -> None:
@@ -39,10 +39,10 @@ def test_a_narrow_interval_counts_from_the_sixth_opening_on() -> None:
     assert rule.reason(at(opening=5, half_width=0.0101)) == ""
 
 
-def test_no_opening_begins_that_would_end_too_late_but_the_second() -> None:
+def test_no_opening_begins_that_would_end_too_late_but_the_first_four() -> None:
     rule = PreciseWithin(0.01, 60)
-    assert rule.reason(at(opening=0, elapsed_s=999)) == ""
-    assert [rule.reason(at(opening=1, elapsed_s=elapsed_s)) for elapsed_s in (40, 40.1)] == ["", "budget"]
+    assert [rule.reason(at(opening=opening, elapsed_s=999)) for opening in range(4)] == ["", "", "", "budget"]
+    assert [rule.reason(at(opening=3, elapsed_s=elapsed_s)) for elapsed_s in (48, 48.1)] == ["", "budget"]
     assert [rule.reason(at(opening=8, elapsed_s=elapsed_s)) for elapsed_s in (54, 54.1)] == ["", "budget"]
 
 

@@ -128,7 +128,7 @@ def rows_to_fit(
 
 def noise_of(rows: Sequence[Measurement], quantity: str = LATENCY) -> str:
     """Warning about rows whose intervals are wider than the usual cost of adapters; empty if there are none."""
-    widths = {id(row): row.ratio_to_reference(quantity).half_width for row in rows if not row.within_one_opening}
+    widths = {id(row): row.ratio_to_reference(quantity).half_width for row in rows if not row.too_few_openings}
     noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
     if not noisy:
         return ""

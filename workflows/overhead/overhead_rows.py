@@ -27,7 +27,7 @@ class Row:
     Args:
         latency: Seconds of a call.
         over_base: Ratio of the latency to that of the base, minus one.
-        within_one_opening: True if the intervals do not generalise to the next load of the programs.
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
         levels: Two levels of the ratio to the base among openings; `None` if one was seen.
     """
 
@@ -51,7 +51,7 @@ class Row:
     verdict: str
     rounds: int
     openings: int
-    within_one_opening: bool
+    too_few_openings: int
     levels: Levels | None
     trends: tuple[str, ...]
     stopped_by: str
@@ -91,7 +91,7 @@ class Slope:
     Args:
         per: `rank`: one more rank on every site of the placement; `site`: one more adapted linear, at the lowest rank.
         seconds: Added seconds.
-        within_one_opening: True if the interval does not generalise to the next load of the programs.
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
     """
 
     phase: str
@@ -99,7 +99,7 @@ class Slope:
     placement: str
     per: Literal["rank", "site"]
     seconds: Interval
-    within_one_opening: bool
+    too_few_openings: int
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         "low_s",
         "raw_s",
         "tokens_per_s",
-        "within_one_opening",
+        "too_few_openings",
         "levels",
         "trends",
         "stopped_by",
@@ -188,7 +188,7 @@ def _slope(
 ) -> Slope:
     placement, phase, length = at
     seconds = Interval(scale_s * share.lower, scale_s * share.middle, scale_s * share.upper)
-    return Slope(phase, length, placement, per, seconds, any(row.within_one_opening for row in measured))
+    return Slope(phase, length, placement, per, seconds, max(row.too_few_openings for row in measured))
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class ComposedRequest:
         total: Seconds in all; `base_s` without adapter.
         tokens_per_s: Throughput: generated tokens of all sequences per second of the total.
         over_base: Ratio of the total to that of the base, minus one.
-        within_one_opening: True if the interval of a part does not generalise to the next load of its program.
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
     """
 
     placement: str
@@ -220,7 +220,7 @@ class ComposedRequest:
     tokens_per_s: float
     over_base: Interval
     verdict: str
-    within_one_opening: bool
+    too_few_openings: int
     phase: str = "request"
     origin: str = "composed"
 
@@ -257,7 +257,7 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
             tokens_per_s=parts[0].batch * generated / total.middle,
             over_base=share,
             verdict=verdict(share, band=band),
-            within_one_opening=any(part.within_one_opening for part in parts),
+            too_few_openings=max(part.too_few_openings for part in parts),
         )
         composed.append(request)
     return composed
@@ -283,7 +283,7 @@ def _together(one: Measurement, other: Measurement) -> bool:
 
 def price_of_precision(measured: Sequence[Measurement], half_width: float) -> PriceOfPrecision | None:
     """Estimated time for the wanted width or, once reached, for the next half of it; `None` if unknown."""
-    known = [row for row in measured if not row.within_one_opening and 0 < row.ratio.half_width < math.inf]
+    known = [row for row in measured if not row.too_few_openings and 0 < row.ratio.half_width < math.inf]
     if not known or len(known) < len(measured):
         return None
     wanted = half_width

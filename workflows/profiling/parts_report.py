@@ -17,13 +17,13 @@ class PartRow:
 
     Args:
         latency: Seconds of one of its layers.
-        within_one_opening: True if the interval does not generalise to the next load of the programs.
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
         layers: Decoder layers of this kind; 0 if not applicable.
         ranks: Ranks of its adapters by path in the first layer.
     """
 
     latency: Interval
-    within_one_opening: bool
+    too_few_openings: int
     layers: int = 0
     ranks: Mapping[str, int] | None = None
 
@@ -103,4 +103,4 @@ def _at(parts: Parts) -> PartsAt:
 
 
 def _row(measured: Measurement, layers: int = 0, ranks: Mapping[str, int] | None = None) -> PartRow:
-    return PartRow(measured.value(), measured.within_one_opening, layers, ranks)
+    return PartRow(measured.value(), measured.too_few_openings, layers, ranks)

@@ -40,7 +40,7 @@ class SpaceRow:
         kept: Key of each kind of dimension that cuts the base -> share of the base's values that stays.
         latency: Seconds of a call.
         over_base: Ratio of the latency to that of the base, minus one.
-        within_one_opening: True if the intervals do not generalise to the next load of the program.
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
         levels: Two levels of the ratio to the base among openings; `None` if one was seen.
     """
 
@@ -51,7 +51,7 @@ class SpaceRow:
     kept: Mapping[str, float]
     latency: Interval
     over_base: Interval
-    within_one_opening: bool
+    too_few_openings: int
     rounds: int
     openings: int
     levels: Levels | None
@@ -235,7 +235,7 @@ def _row(measurement: Measurement) -> SpaceRow:
         kept={kind.key: configuration.share_kept(kind, shape) for kind in all_kinds() if kind.cuts},
         latency=Interval(measurement.lower_s, measurement.latency_s, measurement.upper_s),
         over_base=measurement.overhead,
-        within_one_opening=measurement.within_one_opening,
+        too_few_openings=measurement.too_few_openings,
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
         levels=measurement.levels,

@@ -27,7 +27,7 @@ class Measured:
         value: The quantity in this session; `None` if it could not be measured.
         overhead: Relative to the interleaved base.
         slowdown: Relative slowdown of the base since the predictor was calibrated; `None` if unknown.
-        within_one_opening: True if the interval does not generalise to the next load of the program.
+        too_few_openings: Number of openings, if these are too few for an interval; else 0.
         verdict: Position of an interval of the given confidence: within the budget, above it, or neither; `None` if not
             measured.
         failure: Reason if it could not be measured.
@@ -38,7 +38,7 @@ class Measured:
     value: Interval | None = None
     overhead: Interval | None = None
     slowdown: float | None = None
-    within_one_opening: bool = False
+    too_few_openings: int = 0
     verdict: Verdict | None = None
     failure: str = ""
     confidence: float = LEVEL
