@@ -3,6 +3,7 @@
 import typer
 
 from adaptare import VERSION
+from adaptare.commands.check import check
 from adaptare.commands.compare import compare
 from adaptare.commands.demo import demo
 from adaptare.commands.devices import devices
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 MEASURING = (overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, predict)
-SEARCHING = (recipes, train, search, shrink, verify, export, demo)
+SEARCHING = (recipes, train, search, shrink, verify, export, check, demo)
 app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command(cls=ExportCommand if command is export else None)(command)

@@ -1,5 +1,6 @@
 """Classes and functions that installed packages register as entry points."""
 
+import difflib
 import importlib.metadata
 from typing import Any
 
@@ -26,5 +27,6 @@ def extension(group: str, name: str, *, kind: str) -> Any:
     entries = extensions(group)
     if name not in entries:
         known = ", ".join(sorted(entries)) or "none"
-        raise InputError(f"unknown {kind} {name!r}; installed packages register {known}")
+        near = "".join(f"; did you mean {other!r}?" for other in difflib.get_close_matches(name, entries, 1))
+        raise InputError(f"unknown {kind} {name!r}; installed packages register {known}{near}")
     return entries[name].load()

@@ -27,8 +27,8 @@ DOORS = {
         "profiler.store",
         "profiler.workloads",
     ),
-    *("search.algorithms", "search.budget", "search.export", "search.recipes", "search.super_adapter"),
-    "search.training",
+    *("search.algorithms", "search.budget", "search.checking", "search.export", "search.recipes"),
+    *("search.super_adapter", "search.training"),
 }
 # Sub-packages and modules that are imported by their full path, also from above: what only our own packages need.
 OPEN = {"devices.agent"}

@@ -55,7 +55,7 @@ with torch.inference_mode():
 """
 
 
-def _read(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+def read(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits of the last token, in a process that has transformers."""
     from adaptare.search.export.check import computed_elsewhere
 
@@ -67,7 +67,7 @@ def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[
     from adaptare.search.export.check import Expectation
     from adaptare.search.super_adapter.merging import dense
 
-    return [Expectation("transformers", _read, dense(_before_rounding(adapted)))]
+    return [Expectation("transformers", read, dense(_before_rounding(adapted)))]
 
 
 _SNIPPET: Final = """

@@ -1,0 +1,49 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptare.arguments import CacheOption, JsonOption, Quantisation
+from adaptare.console import Console, command, requested
+
+
+@command
+def check(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT folder.", show_default=False)],
+    runtime: Annotated[
+        str,
+        typer.Option("--runtime", help="peft, merged, onnx or genai are run; vllm and olive are judged by their rule."),
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="What the runtime loads: a folder, or a file in it.", show_default="ADAPTER"),
+    ] = None,
+    adapter_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapter-file",
+            help="Adapter that a model for ONNX Runtime is given.",
+            show_default="adapter.onnx_adapter beside the model",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="The base model.", show_default="the one that ADAPTER names")
+    ] = None,
+    quantisation: Annotated[
+        Quantisation | None,
+        typer.Option(
+            "--quantise",
+            help="Quantisation of the runtime's weights.",
+            show_default="as an export of adaptare says, else none",
+        ),
+    ] = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Is an adapter applied in a runtime, on every site and at the right scale? Compares its logits with PEFT's."""
+    from adaptare.search.checking import adapter_runtime
+    from adaptare.views import check as view
+    from adaptare.workflows.checking import CheckRequest, check_adapter
+
+    chosen = adapter_runtime(runtime)
+    return Console(as_json=as_json).show(check_adapter(requested(CheckRequest, runtime=chosen)), view)

@@ -1,0 +1,262 @@
+"""Finds the way of applying an adapter that reproduces a runtime's logits."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from math import nan
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from adaptare.core import DeviceError
+from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.profiler.workloads import SubAdapter
+from adaptare.search.checking.finding import Finding, Verdict, sites_of
+from adaptare.search.checking.hypotheses import (
+    Hypothesis,
+    Updates,
+    by_rules,
+    omissions,
+    scaled,
+    with_other_rows,
+    without,
+)
+from adaptare.search.checking.runtimes import ROUNDED, AdapterRuntime, Files, faults
+from adaptare.search.super_adapter.base_model import Base
+from adaptare.search.super_adapter.merging import dense
+from adaptare.search.super_adapter.quantised_base import original, round_base
+
+TOKENS: Final = 25
+# Share of the adapter's effect: below the first one nothing else is tried, above the second one rounding hides it.
+CLEAN, HIDDEN = 1e-3, 0.5
+# Below this share, rounding and factors of single sites cannot be told apart.
+ROUNDING: Final = 0.2
+# Another explanation must leave less than this share of what the right one leaves.
+BETTER: Final = 1 / 3
+UNIFORM: Final = tuple(2.0**exponent for exponent in range(-5, 6) if exponent)
+STEPS, MOST_SITES, ZERO = 6, 6, 0.02
+Logits = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Logits by torch of a base with any updates.
+
+    Args:
+        model: The base.
+        prompts: Token ids, all of one length.
+        last: Number of last tokens whose logits are computed.
+    """
+
+    model: PreTrainedModel
+    prompts: Sequence[Sequence[int]]
+    last: int
+
+    def logits(self, halves: Updates) -> Logits:
+        """Shape (prompts * last, vocabulary)."""
+        handles = [self.model.get_submodule(path).register_forward_hook(_adding(own)) for path, own in halves.items()]
+        try:
+            with torch.inference_mode():
+                found = self.model(torch.tensor(self.prompts)).logits[:, -self.last :].double().numpy()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return np.asarray(found.reshape(-1, found.shape[-1]), dtype=np.float64)
+
+
+def _adding(own: Any) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
+    A, B = (torch.from_numpy(half) for half in own.of_rows)
+    return lambda module, arguments, output: output + arguments[0] @ A @ B
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Logits of a runtime, and those that torch computes with and without the adapter.
+
+    Args:
+        found: Of the runtime.
+        halves: The adapter.
+        reference: Computes others.
+        right: With the adapter.
+        nothing: Without it.
+        tolerance: Largest difference over the largest logit.
+    """
+
+    found: Logits
+    halves: Updates
+    reference: Reference
+    right: Logits
+    nothing: Logits
+    tolerance: float
+
+    def misfit(self, logits: Logits) -> float:
+        """Difference from the runtime over the effect of the adapter, root mean square."""
+        return float(np.linalg.norm(self.found - logits) / np.linalg.norm(self.right - self.nothing))
+
+    def difference(self, logits: Logits) -> float:
+        """Largest difference from the runtime over the largest logit of the adapter if that exceeds 1."""
+        return float(np.abs(self.found - logits).max() / max(1.0, np.abs(self.right).max()))
+
+    @property
+    def scale(self) -> float:
+        """Regression of the runtime's change on that of the adapter."""
+        effect = self.right - self.nothing
+        return float(((self.found - self.nothing) * effect).sum() / (effect * effect).sum())
+
+    def explained(self, hypotheses: Iterable[Hypothesis]) -> tuple[Hypothesis, Logits] | None:
+        """The best of some hypotheses if it reproduces the logits better than the right application."""
+        tried = [(each, self.reference.logits(each.halves)) for each in hypotheses]
+        best = min(tried, key=lambda each: round(self.misfit(each[1]), 4), default=None)  # the first one of equal ones
+        if best is None or self.difference(best[1]) > self.tolerance:
+            return None
+        return best if self.misfit(best[1]) < BETTER * self.misfit(self.right) else None
+
+    def refined(self, groups: Sequence[Sequence[str]], start: Sequence[float]) -> list[float]:
+        """Factors of groups of sites by the method of Gauss and Newton."""
+        factors = np.array(start)
+        tried = []
+        for _ in range(STEPS):
+            here = self._at(groups, factors)
+            tried.append((float(np.linalg.norm(self.found - here)), factors))
+            steps = 1e-2 * np.eye(len(groups))
+            columns = [((self._at(groups, factors + step) - here) / 1e-2).ravel() for step in steps]
+            change = np.linalg.lstsq(np.stack(columns, axis=1), (self.found - here).ravel(), rcond=None)[0]
+            factors = factors + change
+        return [float(factor) for factor in min(tried, key=lambda each: each[0])[1]]
+
+    def _at(self, groups: Sequence[Sequence[str]], factors: NDArray[np.float64]) -> Logits:
+        by_path = {path: float(factor) for group, factor in zip(groups, factors, strict=True) for path in group}
+        return self.reference.logits(scaled(self.halves, by_path))
+
+    def uniform(self) -> Iterator[Hypothesis]:
+        """One factor on all sites, from the best of some powers of two."""
+        paths = list(self.halves)
+        start = min(UNIFORM, key=lambda factor: self.misfit(self._at([paths], np.array([factor]))))
+        (factor,) = self.refined([paths], [start])
+        yield Hypothesis(
+            "the scale is another one",
+            scaled(self.halves, dict.fromkeys(paths, factor)),
+            dict.fromkeys(paths, factor),
+        )
+
+    def by_sites(self) -> Iterator[Hypothesis]:
+        """Factors on few sites, each added where it explains most of what remains."""
+        off = ((path, without(self.halves, [path], "").halves) for path in self.halves)
+        effects = {path: self.right - self.reference.logits(halves) for path, halves in off}
+        effects = {path: effect for path, effect in effects.items() if effect.any()}
+        chosen: list[str] = []
+        rest, factors = self.found - self.right, [1.0]
+        while effects and len(chosen) < MOST_SITES:
+            path = max(effects, key=lambda path: abs((rest * effects[path]).sum()) / np.linalg.norm(effects[path]))
+            effect = effects.pop(path)
+            guess = 1 + float((rest * effect).sum() / (effect * effect).sum())
+            factors = self.refined([[each] for each in [*chosen, path]], [*factors[: len(chosen)], guess])
+            chosen.append(path)
+            changed = {each: 0.0 if abs(one) < ZERO else one for each, one in zip(chosen, factors, strict=True)}
+            halves = scaled(self.halves, changed)
+            rest = self.found - self.reference.logits(halves)
+            yield Hypothesis("", halves, {**dict.fromkeys(self.halves, 1.0), **changed})
+            if np.linalg.norm(rest) <= CLEAN * np.linalg.norm(self.right - self.nothing):
+                return
+
+
+def finding_of_logits(
+    runtime: AdapterRuntime, files: Files, adapted: SubAdapter[Base], settings: Mapping[str, Any]
+) -> Finding:
+    """Compares a runtime with PEFT's computation in torch, and finds which other one reproduces it.
+
+    Args:
+        runtime: Has `read`.
+        files: Given to the runtime.
+        adapted: The adapter on its base, rounded as that of the runtime.
+        settings: Content of its `adapter_config.json`.
+    """
+    halves = adapted.halves
+    notes = faults(runtime.tensors(files), halves) if runtime.tensors and (files.adapter or not runtime.swaps) else {}
+    told = "; ".join(f"{path}: {words}" for path, words in list(notes.items())[:1])
+    vocabulary = adapted.base.model.config.vocab_size
+    prompts = [np.random.default_rng(seed).integers(0, vocabulary, TOKENS).tolist() for seed in range(runtime.prompts)]
+
+    def answer(verdict: Verdict, reason: str, factors: Mapping[str, float] | float = nan, **numbers: float) -> Finding:
+        return Finding(verdict, reason, sites_of(halves, factors, notes), **numbers)
+
+    if not any(own.A.any() and own.B.any() and own.scale for own in halves.values()):
+        return answer("not applied", "A, B or the scale of the adapter itself is zero on every site", 0.0)
+    try:
+        found = _read(runtime, files, prompts)
+        alone = _read(runtime, replace(files, adapter=None), prompts) if files.adapter else None
+    except DeviceError as error:
+        return answer("not loaded", f"{told}: {error}" if told else str(error))
+    if found.shape[-1] != vocabulary:
+        return answer("another base", f"it has {found.shape[-1]} logits, and the base {vocabulary}")
+    if not np.isfinite(found).all():
+        return answer("applied wrongly", told or "the logits are NaN or infinite")
+    reference = Reference(adapted.base.model, prompts, len(found) // len(prompts))
+    nothing, right = reference.logits({}), reference.logits(halves)
+    quantisation = adapted.base.origin.quantisation
+    tolerance = runtime.tolerance if quantisation == "none" else ROUNDED
+    if files.exported.get("kind") == "onnx" and quantisation != "none":
+        # Hypotheses round the base alone; the difference of the two ways to round is a constant, to first order.
+        found = found - (replace(reference, model=_requantised(adapted)).logits({}) - right)
+    if alone is not None:
+        own = Comparison(alone, halves, reference, right, nothing, tolerance)
+        if own.difference(nothing) > tolerance:
+            return answer("another base", _other_base(own, adapted, {}), difference=own.difference(nothing))
+        found = found - alone + nothing
+    compared = Comparison(found, halves, reference, right, nothing, tolerance)
+    numbers = {"scale": compared.scale, "difference": compared.difference(right), "resolution": compared.misfit(right)}
+    if compared.misfit(right) > CLEAN and (best := _explanation(compared, adapted, settings)):
+        all_off = not any(best.factors.values())
+        missing = "no adapter file was given to the model" if all_off and runtime.swaps and not files.adapter else ""
+        reason = told or "; ".join(filter(None, (best.reason, missing)))
+        return answer("not applied" if all_off else "applied wrongly", reason, best.factors, **numbers)
+    if compared.difference(right) > tolerance:
+        return answer("another base", _other_base(compared, adapted, halves), **numbers)
+    hidden = compared.misfit(right) > HIDDEN
+    reason = "rounding of the runtime changes the logits more than half as much as the adapter does" if hidden else ""
+    return answer("uncertain" if hidden else "applied", reason, nan if hidden else 1.0, **numbers)
+
+
+def _read(runtime: AdapterRuntime, files: Files, prompts: Sequence[Sequence[int]]) -> Logits:
+    if runtime.read is None:
+        raise ValueError(f"{runtime.name} is known by its rule only and cannot be run; pass a runtime with `read`")
+    return np.concatenate([runtime.read(files, tokens) for tokens in prompts]).astype(np.float64)
+
+
+def _explanation(compared: Comparison, adapted: SubAdapter[Base], settings: Mapping[str, Any]) -> Hypothesis | None:
+    halves = compared.halves
+    known = chain(
+        omissions(halves), by_rules(settings, halves), with_other_rows(halves, adapted.base.shape), compared.uniform()
+    )
+    best = compared.explained(known)
+    if best is None and compared.misfit(compared.right) > (ROUNDING if compared.tolerance == ROUNDED else CLEAN):
+        best = compared.explained(compared.by_sites())
+    return best and best[0]
+
+
+def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates) -> str:
+    """Words for the base whose logits with some updates are nearest: one of other rounding, or an unknown one."""
+    quantisation = adapted.base.origin.quantisation
+    misfits = {}
+    for name in QUANTISATIONS if adapted.base.origin.folder else ():
+        logits = replace(compared.reference, model=original(adapted.base, name).model).logits(halves)
+        if compared.difference(logits) <= (compared.tolerance if name == "none" else ROUNDED):
+            misfits[name] = compared.misfit(logits)
+    best = min(misfits, key=lambda name: misfits[name], default=quantisation)
+    if best != quantisation:
+        words = {"none": "weights that are not quantised"}
+        return f"it has {words.get(best, f'{best} weights')}, and {words.get(quantisation, quantisation)} are expected"
+    return (
+        f"the logits differ by {compared.difference(compared.nothing):.2g} of the largest from those of the base, and "
+        "no application of this adapter explains that"
+    )
+
+
+def _requantised(adapted: SubAdapter[Base]) -> PreTrainedModel:
+    """Model with the adapter merged in floating point and then rounded."""
+    model = dense(replace(adapted, base=original(adapted.base, "none")))
+    round_base(model, adapted.base.origin.quantisation)
+    return model

@@ -1,0 +1,235 @@
+"""Runtimes that apply an adapter: how their files are read, or the rule that they follow."""
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.core import InputError, MissingPackageError
+from adaptare.core.extensions import extension
+from adaptare.core.lazy_names import advice_to_install
+from adaptare.core.strict_json import parse_json
+from adaptare.profiler.programs import GENAI
+from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
+from adaptare.search.export.folder import MARK
+from adaptare.search.export.onnx import ADAPTER_FILE, MODEL_FILE, read, read_by_genai
+from adaptare.search.export.peft import Rule, scale_of_one_rank
+
+# Entry points are named after their runtime; each is an `AdapterRuntime`.
+RUNTIMES: Final = "adaptare.checks"
+NAME: Final = re.compile(r"(layers\.\d+)[./](?:self_)?(attn|mlp)[./](\w+)[./]lora_([AB])\b")
+# Largest differences of logits over the largest, without and with rounding.
+EXACT, CLOSE, ROUNDED = 1e-4, 1e-3, 0.1
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that a runtime loads.
+
+    Args:
+        folder: Model or adapter.
+        adapter: Adapter that is given to the model at run time; `None` for the model alone.
+        base: Folder of the base model.
+        exported: Contents of an export of adaptare; empty for other folders.
+    """
+
+    folder: Path
+    adapter: Path | None
+    base: Path
+    exported: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Facts of one half of an adapter in a file: width of its linear, and whether values are non-zero and finite."""
+
+    width: int
+    nonzero: bool
+    finite: bool
+
+
+# Module path -> facts of A and of B.
+Tensors = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class AdapterRuntime:
+    """Runtime in which an adapter is checked; registered as an entry point in the group `adaptare.checks`.
+
+    Args:
+        name: Name of the entry point.
+        summary: One line: the runtime, and the files that it is given.
+        holds: File that its folder must have; empty if only a rule is known.
+        packages: Packages that reading needs.
+        read: Logits of the last n >= 1 tokens, shape (n, vocabulary).
+        tensors: Facts of the adapter's tensors, if the files have some apart from the weights.
+        rule: Factor on B A x by the adapter's config, for a runtime that is not run.
+        tolerance: Largest difference from torch over the largest logit, without rounding.
+        swaps: True if the model also runs without its adapter file.
+        prompts: Number of prompts; each is one reading, and more of them average the rounding.
+    """
+
+    name: str
+    summary: str
+    holds: str = ""
+    packages: tuple[str, ...] = ()
+    read: Callable[[Files, Sequence[int]], NDArray[np.float32]] | None = None
+    tensors: Callable[[Files], Tensors] | None = None
+    rule: Rule | None = None
+    tolerance: float = EXACT
+    swaps: bool = False
+    prompts: int = 1
+
+    def to_json(self) -> str:
+        """The name."""
+        return self.name
+
+    def files(self, file: Path, adapter: Path | None, base: Path) -> Files:
+        """Files in a folder, or beside a file of it. Raises `InputError`, and `MissingPackageError`."""
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                raise MissingPackageError(f"{package} is not installed; {advice_to_install(package)}")
+        for path in (file, *([adapter] if adapter else [])):
+            if not path.exists():
+                raise InputError(f"there is no {str(path)!r}; name what the runtime loads")
+        if adapter and not self.swaps:
+            raise InputError(f"{self.name} takes no adapter file beside its folder; leave it out")
+        folder = file.parent if file.is_file() else file
+        if not (folder / self.holds).is_file():
+            raise InputError(f"{str(folder)!r} is no folder for {self.name}: it has no {self.holds}")
+        beside = folder / ADAPTER_FILE
+        given = adapter or (beside if self.swaps and beside.is_file() else None)
+        return Files(folder, given and given.absolute(), base, exported=_exported(folder))
+
+
+def _exported(folder: Path) -> Mapping[str, Any]:
+    try:
+        mark = parse_json((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def adapter_runtime(name: str) -> AdapterRuntime:
+    """The registered runtime of this name. Raises `InputError`."""
+    found = extension(RUNTIMES, name, kind="runtime")
+    if not isinstance(found, AdapterRuntime) or found.name != name:
+        raise InputError(f"the entry point {name!r} in the group {RUNTIMES} must be an AdapterRuntime of that name")
+    return found
+
+
+def faults(tensors: Tensors, halves: Mapping[str, Halves]) -> dict[str, str]:
+    """Module path -> fault of the tensors in a file, for the sites of an adapter that have one."""
+    found = {path: _fault(tensors.get(path, {}), own) for path, own in halves.items()}
+    return {path: words for path, words in found.items() if words}
+
+
+def _fault(pair: Mapping[str, Tensor], own: Halves) -> str:
+    if set(pair) != {"A", "B"}:
+        return "the file has no A and B of this site"
+    if not all(half.finite for half in pair.values()):
+        return "the file has NaN or infinite values"
+    widths, right = (pair["A"].width, pair["B"].width), (own.A.shape[1], own.B.shape[0])
+    if widths != right:
+        return f"the file has a linear of {widths[0]} x {widths[1]}, the adapter one of {right[0]} x {right[1]}"
+    zero = [name for name, half in pair.items() if not half.nonzero]
+    return f"{zero[0]} is zero in the file" if zero and own.A.any() and own.B.any() else ""
+
+
+def _read_peft(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
+    from adaptare.search.export.check import read_by_peft
+
+    return read_by_peft(files.base, files.folder, tokens)
+
+
+def _read_merged(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
+    from adaptare.search.export.merged import read as read_merged
+
+    return read_merged(files.folder, tokens)
+
+
+def _read_onnx(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
+    return read(files.folder, tokens, adapter=str(files.adapter or ""))
+
+
+def _read_genai(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
+    return read_by_genai(files.folder, tokens, adapter=str(files.adapter or ""))
+
+
+def _by_site(facts: Mapping[str, tuple[int, bool, bool]]) -> Tensors:
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, each in facts.items():
+        if match := NAME.search(name):
+            path = f"model.{match[1]}.{'self_attn' if match[2] == 'attn' else 'mlp'}.{match[3]}"
+            found.setdefault(path, {})[match[4]] = Tensor(*each)
+    return found
+
+
+def _peft_tensors(files: Files) -> Tensors:
+    import safetensors.torch
+
+    if not (files.folder / WEIGHTS).is_file():
+        return {}
+    loaded = safetensors.torch.load((files.folder / WEIGHTS).read_bytes())
+    arrays = {name: tensor.float().numpy() for name, tensor in loaded.items()}
+    return _by_site({name: (each.shape["lora_A." in name], *_values(each)) for name, each in arrays.items()})
+
+
+def _values(array: NDArray[np.float32]) -> tuple[bool, bool]:
+    return bool(array.any()), bool(np.isfinite(array).all())
+
+
+_ADAPTER_READER = """
+import json, sys
+import numpy, onnxruntime
+
+file = json.load(sys.stdin)["adapter"]
+facts = {}
+for name, value in onnxruntime.AdapterFormat.read_adapter(file).get_parameters().items():
+    half = value.numpy()
+    facts[name] = half.shape["lora_B" in name], bool(half.any()), bool(numpy.isfinite(half).all())
+print(json.dumps(facts))
+"""
+
+
+def _onnx_tensors(files: Files) -> Tensors:
+    from adaptare.search.export.check import computed_elsewhere
+
+    if files.adapter is None:
+        return {}
+    facts: dict[str, Any] = computed_elsewhere(_ADAPTER_READER, {"adapter": str(files.adapter)}, library="ONNX Runtime")
+    return _by_site(facts)
+
+
+PEFT: Final = AdapterRuntime(
+    "peft", "PEFT, with an adapter folder", CONFIG, ("torch", "peft"), _read_peft, _peft_tensors
+)
+MERGED: Final = AdapterRuntime(
+    "merged", "transformers, with the folder of a merged model", "config.json", ("torch",), _read_merged
+)
+ONNX: Final = AdapterRuntime(
+    "onnx",
+    "ONNX Runtime, with a folder that adaptare exported",
+    MODEL_FILE,
+    ("torch", "onnxruntime"),
+    _read_onnx,
+    _onnx_tensors,
+    tolerance=CLOSE,
+    swaps=True,
+    prompts=2,
+)
+GENAI_FOLDER: Final = replace(
+    ONNX,
+    name="genai",
+    summary="onnxruntime-genai, with its folder",
+    holds=GENAI,
+    packages=("torch", "onnxruntime", "onnxruntime_genai"),
+    read=_read_genai,
+)
+VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)
+OLIVE: Final = replace(VLLM, name="olive", summary="Olive's convert-adapters, by its rule: nothing is run")

@@ -1,0 +1,98 @@
+"""Check of an adapter in a runtime: is it applied, on every site and at the right scale?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptare.core import InputError
+from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.core.strict_json import parse_json
+from adaptare.profiler import Quantisation, open_model, read_peft
+from adaptare.profiler.workloads import CONFIG, WEIGHTS
+from adaptare.search import Origin
+from adaptare.search.checking import AdapterRuntime, Finding, finding_by_rule, finding_of_logits
+from adaptare.search.export import import_peft
+from adaptare.search.super_adapter import load_rounded
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """Adapter, and the runtime that applies it.
+
+    Args:
+        adapter: PEFT folder.
+        runtime: See `adapter_runtime`.
+        base: Base model; default: the one that the adapter names.
+        file: Files of the runtime, a folder or a file in it; default: the adapter.
+        adapter_file: Adapter that the model of the runtime is given; default: the one in its folder, if there is one.
+        quantisation: Quantisation of the runtime's weights; default: as its export says, else none.
+        cache: Folder for converted models; default: the user's cache folder.
+    """
+
+    adapter: Path
+    runtime: AdapterRuntime
+    base: str | None = None
+    file: Path | None = None
+    adapter_file: Path | None = None
+    quantisation: Quantisation | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Answer of a check.
+
+    Args:
+        adapter: PEFT folder.
+        runtime: Runtime that was asked.
+        file: Files that it loaded.
+        quantisation: Expected quantisation of its weights.
+        finding: The answer.
+    """
+
+    adapter: Path
+    runtime: AdapterRuntime
+    file: Path
+    quantisation: Quantisation
+    finding: Finding
+
+
+def check_adapter(request: CheckRequest) -> CheckResult:
+    """Compares a runtime with PEFT on a few prompts, or its rule with that of PEFT.
+
+    Raises:
+        InputError: The adapter, its base or the files of the runtime cannot be read.
+        MissingPackageError: A package is not installed.
+    """
+    runtime, adapter = request.runtime, request.adapter
+    settings = _settings(adapter)
+    name = request.base or settings.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{adapter} names no base model; give the one that it was trained on")
+    source = open_model(name, cache=request.cache)
+    if runtime.read is None:
+        ranks = read_peft(adapter if (adapter / WEIGHTS).exists() else adapter / CONFIG, source.shape).by_path
+        return CheckResult(adapter, runtime, adapter, "none", finding_by_rule(runtime, settings, ranks))
+    if request.file is None and runtime.holds != CONFIG:
+        raise InputError(f"name the files that {runtime.name} loads, a folder with {runtime.holds}")
+    folder = source.weights_folder().resolve()
+    files = runtime.files(request.file or adapter, request.adapter_file, folder)
+    quantisation = request.quantisation or str(files.exported.get("quantisation", "none"))
+    if quantisation not in QUANTISATIONS:
+        raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {quantisation!r}")
+    model, tokenizer = load_rounded(folder, quantisation)
+    adapted = import_peft(adapter, model, Origin(folder, tokenizer=tokenizer, quantisation=quantisation))
+    finding = finding_of_logits(runtime, files, adapted, settings)
+    return CheckResult(adapter, runtime, files.folder, quantisation, finding)
+
+
+def _settings(adapter: Path) -> dict[str, object]:
+    """Content of `adapter_config.json`. Raises `InputError`."""
+    try:
+        settings = parse_json((adapter / CONFIG).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{adapter} is no PEFT folder: {CONFIG} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{adapter / CONFIG} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{adapter / CONFIG} must be one JSON object; save the adapter again with PEFT")
+    return settings
