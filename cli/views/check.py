@@ -25,10 +25,8 @@ def sections(result: CheckResult) -> Iterator[Section]:
         yield Table("Sites that are applied wrongly", SITES, wrong)
     if isnan(finding.scale):
         return
-    yield (
-        f"scale by regression {round(finding.scale, 2) + 0.0:.2f}; logits differ by at most {finding.difference:.1e} of the largest "
-        f"from PEFT's in torch"
-    )
+    scale = f"{round(finding.scale, 2) + 0.0:.2f}"  # no minus sign before zero
+    yield f"scale by regression {scale}; logits differ by at most {finding.difference:.1e} of the largest from PEFT's"
     if finding.verdict == "applied":
         yield Note(f"a site with less than {finding.resolution:.1%} of the adapter's effect would not be seen")
 

@@ -25,6 +25,7 @@ from adaptare.search.checking.hypotheses import (
     without,
 )
 from adaptare.search.checking.runtimes import ROUNDED, AdapterRuntime, Files, faults
+from adaptare.search.export.onnx import OTHER_BASE
 from adaptare.search.super_adapter.base_model import Base
 from adaptare.search.super_adapter.merging import dense
 from adaptare.search.super_adapter.quantised_base import original, round_base
@@ -198,6 +199,8 @@ def finding_of_logits(
     nothing, right = reference.logits({}), reference.logits(halves)
     quantisation = adapted.base.origin.quantisation
     tolerance = runtime.tolerance if quantisation == "none" else ROUNDED
+    if quantisation == "none" and runtime.rounds(files.folder):
+        tolerance = OTHER_BASE
     if files.exported.get("kind") == "onnx" and quantisation != "none":
         # Hypotheses round the base alone; the difference of the two ways to round is a constant, to first order.
         found = found - (replace(reference, model=_requantised(adapted)).logits({}) - right)
@@ -232,7 +235,7 @@ def _explanation(compared: Comparison, adapted: SubAdapter[Base], settings: Mapp
         omissions(halves), by_rules(settings, halves), with_other_rows(halves, adapted.base.shape), compared.uniform()
     )
     best = compared.explained(known)
-    if best is None and compared.misfit(compared.right) > (ROUNDING if compared.tolerance == ROUNDED else CLEAN):
+    if best is None and compared.misfit(compared.right) > (ROUNDING if compared.tolerance >= ROUNDED else CLEAN):
         best = compared.explained(compared.by_sites())
     return best and best[0]
 

@@ -14,7 +14,7 @@ from adaptare.core import InputError, MissingPackageError
 from adaptare.core.extensions import extension
 from adaptare.core.lazy_names import advice_to_install
 from adaptare.core.strict_json import parse_json
-from adaptare.profiler.programs import GENAI
+from adaptare.profiler.programs import GENAI, rounds
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
 from adaptare.search.export.folder import MARK
 from adaptare.search.export.onnx import ADAPTER_FILE, MODEL_FILE, read, read_by_genai
@@ -70,6 +70,7 @@ class AdapterRuntime:
         tensors: Facts of the adapter's tensors, if the files have some apart from the weights.
         rule: Factor on B A x by the adapter's config, for a runtime that is not run.
         tolerance: Largest difference from torch over the largest logit, without rounding.
+        rounds: True for a folder whose weights may be rounded in a way that nothing tells.
         swaps: True if the model also runs without its adapter file.
         prompts: Number of prompts; each is one reading, and more of them average the rounding.
     """
@@ -82,6 +83,7 @@ class AdapterRuntime:
     tensors: Callable[[Files], Tensors] | None = None
     rule: Rule | None = None
     tolerance: float = EXACT
+    rounds: Callable[[Path], bool] = lambda folder: False
     swaps: bool = False
     prompts: int = 1
 
@@ -230,6 +232,7 @@ GENAI_FOLDER: Final = replace(
     holds=GENAI,
     packages=("torch", "onnxruntime", "onnxruntime_genai"),
     read=_read_genai,
+    rounds=rounds,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)
 OLIVE: Final = replace(VLLM, name="olive", summary="Olive's convert-adapters, by its rule: nothing is run")

@@ -164,6 +164,19 @@ def rooted_ignored(folder: Path) -> None:
     change_config(folder, lambda content: content.update(use_rslora=False))
 
 
+def four_times(folder: Path) -> None:
+    change_weights(folder, lambda tensors: [B.mul_(4) for name, B in tensors.items() if "lora_B" in name])
+
+
+def kind_missing(folder: Path) -> None:
+    change_weights(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if "k_proj" in name])
+
+
+def two_sites(folder: Path) -> None:
+    doubled(folder)
+    change_weights(folder, lambda tensors: tensors[half(Q, "B")].mul_(0.5))
+
+
 WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "alpha ignored": ("mine", alpha_ignored, "onnx-static", "sites: alpha_pattern is ignored"),
     "padded": ("mine", padded, "onnx-static", "applied at 0.50 x on 2 of 6 sites: rank_pattern is ignored"),
@@ -172,6 +185,9 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "zero B": ("mine", zero_b, "onnx-swappable", f"not applied on 1 of 6 sites ({Q}): {Q}: B is zero in the file"),
     "doubled": ("mine", doubled, "onnx-static", f"applied at 2.00 x on 1 of 6 sites ({K})"),
     "rslora ignored": ("rooted", rooted_ignored, "onnx-static", "on 6 of 6 sites: use_rslora is ignored"),
+    "four times": ("mine", four_times, "onnx-static", "applied at 4.00 x on 6 of 6 sites: the scale is another one"),
+    "kind missing": ("mine", kind_missing, "onnx-static", "not applied on 2 of 6 sites: no k_proj is adapted"),
+    "two sites": ("mine", two_sites, "onnx-static", "applied at 0.50 to 2.00 x on 2 of 6 sites"),
     "site missing, merged": ("mine", site_missing, "merged", f"not applied on 1 of 6 sites ({Q})"),
 }
 
@@ -185,6 +201,21 @@ def test_a_fault_is_named(check: Run, export: Callable[..., Path], name: str) ->
     answer = check(adapter, runtime, "--file", export(name, kind))
     assert answer.code == 1, answer.out + answer.err
     assert words in answer.out
+
+
+@pytest.mark.parametrize("spoil", [None, four_times])
+def test_a_folder_of_unknown_rounding_is_judged_by_what_the_adapter_changes(
+    check: Run, export: Callable[..., Path], spoil: Callable[[Path], None] | None
+) -> None:
+    shutil.copytree("mine", "other")
+    if spoil:
+        spoil(Path("other"))
+    out = export("other" if spoil else "mine", "genai", "--quantise", "int4")
+    (out / "adaptare.json").unlink()
+    answer = check("mine", "genai", "--file", out, "--json")
+    assert answer.code == (1 if spoil else 0), answer.out
+    factors = [site["factor"] for site in answer.json["finding"]["sites"]]
+    assert factors == pytest.approx([4.0 if spoil else 1.0] * 6, rel=0.1)
 
 
 def in_file(change: Callable[[dict[str, np.ndarray]], object]) -> None:
