@@ -189,7 +189,7 @@ def judge(task: Task, predictor: FittedPredictor) -> list[dict[str, Any]]:
 def chosen(task: Task, predictor: FittedPredictor) -> Iterator[dict[str, Any]]:
     """The adapter that the predictor chooses under each budget, as the judged session measured it."""
     configs = [row.workload.configuration for row in task.judged]
-    seconds, ratios, base = predictor.predict_configs(configs), predictor.relative.predict_configs(configs)
+    seconds, ratios = predictor.predict_configs(configs), predictor.relative.predict_configs(configs)
     base, error = predictor.base_value, error_of(task.judged)
     for kind, predicted, shares in (("relative", ratios, RELATIVE), ("absolute", seconds, ABSOLUTE)):
         for share in shares:
