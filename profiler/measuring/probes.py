@@ -84,7 +84,7 @@ class Operators:
     """
 
     calls: int = 20
-    openings: int = 3
+    openings: int = 4
 
     units: ClassVar[Mapping[str, str]] = {OPERATORS: "s", OPERATOR_CALLS: "1", PLAIN: "s"}
     alone: ClassVar[bool] = False
