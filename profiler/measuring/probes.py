@@ -84,7 +84,7 @@ class Operators:
     """
 
     calls: int = 20
-    openings: int = 4
+    openings: int = 3
 
     units: ClassVar[Mapping[str, str]] = {OPERATORS: "s", OPERATOR_CALLS: "1", PLAIN: "s"}
     alone: ClassVar[bool] = False
@@ -113,7 +113,7 @@ class Memory:
     The peak includes libraries, and is not measured where the device does not report it.
     """
 
-    openings: int = 3
+    openings: int = 4
 
     units: ClassVar[Mapping[str, str]] = {"memory": "B", "peak_memory": "B"}
     alone: ClassVar[bool] = True
