@@ -223,9 +223,9 @@ class SimulatedPrograms:
 
     def program(self, workload: Workload) -> Program:
         arguments = canonical_json(workload.to_json())
-        size = own_bytes(workload)
+        held = memory_bytes(workload) - workload.cache_bytes
         return Program(
-            name_of(workload), "simulated", arguments, (_feed(workload),), (), size, *cache_traffic(workload)
+            name_of(workload), "simulated", arguments, (_feed(workload),), (), held, *cache_traffic(workload)
         )
 
     def merged_reference(self, workload: Workload) -> Program:
