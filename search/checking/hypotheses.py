@@ -33,23 +33,16 @@ class Hypothesis:
     factors: Mapping[str, float]
 
 
-def _without(*names: str) -> Rule:
-    return lambda settings, path, rank: scale_of_patterns({**settings, **dict.fromkeys(names)}, path, rank)
-
-
-def _plain(settings: Mapping[str, Any], path: str, rank: int) -> float:
-    return scale_of_patterns({**settings, "use_rslora": False}, path, rank)
-
-
-def _rooted(settings: Mapping[str, Any], path: str, rank: int) -> float:
-    return scale_of_patterns({**settings, "use_rslora": True}, path, rank)
+def _with(**changes: Any) -> Rule:
+    """Rule of PEFT for a config with other settings."""
+    return lambda settings, path, rank: scale_of_patterns({**settings, **changes}, path, rank)
 
 
 # Wrong rules that runtimes are known to follow, the most common ones first.
 RULES: Final[Mapping[str, Rule]] = {
-    "alpha_pattern is ignored": _without("alpha_pattern"),
-    "use_rslora is ignored": _plain,
-    "alpha is divided by the square root of the rank, though use_rslora is not set": _rooted,
+    "alpha_pattern is ignored": _with(alpha_pattern=None),
+    "use_rslora is ignored": _with(use_rslora=False),
+    "alpha is divided by the square root of the rank, though use_rslora is not set": _with(use_rslora=True),
     "rank_pattern is ignored: alpha is divided by r on every site": lambda settings, path, rank: (
         scale_of_patterns(settings, path, rank) * _divisor(settings, rank) / _divisor(settings, settings["r"])
     ),

@@ -176,8 +176,7 @@ def finding_of_logits(
         settings: Content of its `adapter_config.json`.
     """
     halves = adapted.halves
-    notes = faults(runtime.tensors(files), halves) if runtime.tensors and (files.adapter or not runtime.swaps) else {}
-    told = "; ".join(f"{path}: {words}" for path, words in list(notes.items())[:1])
+    notes: dict[str, str] = {}
     vocabulary = adapted.base.model.config.vocab_size
     prompts = [np.random.default_rng(seed).integers(0, vocabulary, TOKENS).tolist() for seed in range(runtime.prompts)]
 
@@ -187,10 +186,13 @@ def finding_of_logits(
     if not any(own.A.any() and own.B.any() and own.scale for own in halves.values()):
         return answer("not applied", "A, B or the scale of the adapter itself is zero on every site", 0.0)
     try:
+        if runtime.tensors and (files.adapter or not runtime.swaps):
+            notes = faults(runtime.tensors(files), halves)
         found = _read(runtime, files, prompts)
         alone = _read(runtime, replace(files, adapter=None), prompts) if files.adapter else None
     except DeviceError as error:
-        return answer("not loaded", f"{told}: {error}" if told else str(error))
+        return answer("not loaded", ": ".join([*_first(notes), str(error)]))
+    told = "".join(_first(notes))
     if found.shape[-1] != vocabulary:
         return answer("another base", f"it has {found.shape[-1]} logits, and the base {vocabulary}")
     if not np.isfinite(found).all():
@@ -221,6 +223,10 @@ def finding_of_logits(
     hidden = compared.misfit(right) > HIDDEN
     reason = "rounding of the runtime changes the logits more than half as much as the adapter does" if hidden else ""
     return answer("uncertain" if hidden else "applied", reason, nan if hidden else 1.0, **numbers)
+
+
+def _first(notes: Mapping[str, str]) -> list[str]:
+    return [f"{path}: {words}" for path, words in notes.items()][:1]
 
 
 def _read(runtime: AdapterRuntime, files: Files, prompts: Sequence[Sequence[int]]) -> Logits:

@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.core.extensions import extension
 from adaptare.core.lazy_names import advice_to_install
 from adaptare.core.strict_json import parse_json
 from adaptare.profiler.programs import GENAI, rounds
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
 from adaptare.search.export.folder import MARK
+from adaptare.search.export.merged import read as read_merged
 from adaptare.search.export.onnx import ADAPTER_FILE, MODEL_FILE, read, read_by_genai
 from adaptare.search.export.peft import Rule, scale_of_one_rank
 
@@ -149,20 +150,6 @@ def _read_peft(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
     return read_by_peft(files.base, files.folder, tokens)
 
 
-def _read_merged(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
-    from adaptare.search.export.merged import read as read_merged
-
-    return read_merged(files.folder, tokens)
-
-
-def _read_onnx(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
-    return read(files.folder, tokens, adapter=str(files.adapter or ""))
-
-
-def _read_genai(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
-    return read_by_genai(files.folder, tokens, adapter=str(files.adapter or ""))
-
-
 def _by_site(facts: Mapping[str, tuple[int, bool, bool]]) -> Tensors:
     found: dict[str, dict[str, Tensor]] = {}
     for name, each in facts.items():
@@ -177,7 +164,10 @@ def _peft_tensors(files: Files) -> Tensors:
 
     if not (files.folder / WEIGHTS).is_file():
         return {}
-    loaded = safetensors.torch.load((files.folder / WEIGHTS).read_bytes())
+    try:
+        loaded = safetensors.torch.load((files.folder / WEIGHTS).read_bytes())
+    except safetensors.SafetensorError as error:
+        raise DeviceError(f"{WEIGHTS} cannot be read, it may be incomplete: {error}") from error
     arrays = {name: tensor.float().numpy() for name, tensor in loaded.items()}
     return _by_site({name: (each.shape["lora_A." in name], *_values(each)) for name, each in arrays.items()})
 
@@ -212,14 +202,18 @@ PEFT: Final = AdapterRuntime(
     "peft", "PEFT, with an adapter folder", CONFIG, ("torch", "peft"), _read_peft, _peft_tensors
 )
 MERGED: Final = AdapterRuntime(
-    "merged", "transformers, with the folder of a merged model", "config.json", ("torch",), _read_merged
+    "merged",
+    "transformers, with the folder of a merged model",
+    "config.json",
+    ("torch",),
+    lambda files, tokens: read_merged(files.folder, tokens),
 )
 ONNX: Final = AdapterRuntime(
     "onnx",
     "ONNX Runtime, with a folder that adaptare exported",
     MODEL_FILE,
     ("torch", "onnxruntime"),
-    _read_onnx,
+    lambda files, tokens: read(files.folder, tokens, adapter=str(files.adapter or "")),
     _onnx_tensors,
     tolerance=CLOSE,
     swaps=True,
@@ -231,7 +225,7 @@ GENAI_FOLDER: Final = replace(
     summary="onnxruntime-genai, with its folder",
     holds=GENAI,
     packages=("torch", "onnxruntime", "onnxruntime_genai"),
-    read=_read_genai,
+    read=lambda files, tokens: read_by_genai(files.folder, tokens, adapter=str(files.adapter or "")),
     rounds=rounds,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)

@@ -251,6 +251,17 @@ def test_an_adapter_file_of_other_shapes_is_named(check: Run, export: Callable[.
     assert "ONNX Runtime could not run the export" in answer.out
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "peft"])
+def test_a_file_that_is_no_adapter_is_not_loaded(check: Run, export: Callable[..., Path], runtime: str) -> None:
+    Path("other.onnx_adapter").write_bytes(b"not an adapter")
+    shutil.copytree("mine", "other")
+    Path("other/adapter_model.safetensors").write_bytes(b"not tensors")
+    onnx = ("--file", export("mine", "onnx-swappable"), "--adapter-file", "other.onnx_adapter")
+    answer = check("mine", runtime, *(onnx if runtime == "onnx" else ("--file", "other")))
+    assert answer.code == 1
+    assert answer.out.startswith("not loaded: ")
+
+
 def test_an_adapter_file_that_is_not_activated_is_named(check: Run, export: Callable[..., Path]) -> None:
     out = export("mine", "onnx-swappable")
     (out / "adapter.onnx_adapter").unlink()
