@@ -1,5 +1,6 @@
 """Check of an adapter in a runtime: is it applied, on every site and at the right scale?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,12 @@ class CheckResult:
     finding: Finding
 
 
-def check_adapter(request: CheckRequest) -> CheckResult:
+def check_adapter(request: CheckRequest, note: Callable[[str], None]) -> CheckResult:
     """Compares a runtime with PEFT on a few prompts, or its rule with that of PEFT.
+
+    Args:
+        request: Adapter and runtime.
+        note: Called with a message before each long step.
 
     Raises:
         InputError: The adapter, its base or the files of the runtime cannot be read.
@@ -81,7 +86,7 @@ def check_adapter(request: CheckRequest) -> CheckResult:
         raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {quantisation!r}")
     model, tokenizer = load_rounded(folder, quantisation)
     adapted = import_peft(adapter, model, Origin(folder, tokenizer=tokenizer, quantisation=quantisation))
-    finding = finding_of_logits(runtime, files, adapted, settings)
+    finding = finding_of_logits(runtime, files, adapted, settings, note=note)
     return CheckResult(adapter, runtime, files.folder, quantisation, finding)
 
 

@@ -46,4 +46,5 @@ def check(
     from adaptare.workflows.checking import CheckRequest, check_adapter
 
     chosen = adapter_runtime(runtime)
-    return Console(as_json=as_json).show(check_adapter(requested(CheckRequest, runtime=chosen)), view)
+    console = Console(as_json=as_json)
+    return console.show(check_adapter(requested(CheckRequest, runtime=chosen), console.note), view)

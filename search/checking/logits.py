@@ -165,7 +165,12 @@ class Comparison:
 
 
 def finding_of_logits(
-    runtime: AdapterRuntime, files: Files, adapted: SubAdapter[Base], settings: Mapping[str, Any]
+    runtime: AdapterRuntime,
+    files: Files,
+    adapted: SubAdapter[Base],
+    settings: Mapping[str, Any],
+    *,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Finding:
     """Compares a runtime with PEFT's computation in torch, and finds which other one reproduces it.
 
@@ -174,6 +179,7 @@ def finding_of_logits(
         files: Given to the runtime.
         adapted: The adapter on its base, rounded as that of the runtime.
         settings: Content of its `adapter_config.json`.
+        note: Called with a message before each long step.
     """
     halves = adapted.halves
     notes: dict[str, str] = {}
@@ -213,6 +219,8 @@ def finding_of_logits(
         found = found - alone + nothing
     compared = Comparison(found, halves, reference, right, nothing, tolerance)
     numbers = {"scale": compared.scale, "difference": compared.difference(right), "resolution": compared.misfit(right)}
+    if compared.misfit(right) > CLEAN:
+        note("the logits are not exactly those of PEFT; searching for the reason, which takes minutes for many sites")
     if compared.misfit(right) > CLEAN and (best := _explanation(compared, adapted, settings)):
         all_off = not any(best.factors.values())
         missing = "no adapter file was given to the model" if all_off and runtime.swaps and not files.adapter else ""

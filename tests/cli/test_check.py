@@ -201,6 +201,7 @@ def test_a_fault_is_named(check: Run, export: Callable[..., Path], name: str) ->
     answer = check(adapter, runtime, "--file", export(name, kind))
     assert answer.code == 1, answer.out + answer.err
     assert words in answer.out
+    assert "searching for the reason" in answer.err
 
 
 @pytest.mark.parametrize("spoil", [None, four_times])
@@ -358,3 +359,20 @@ def test_a_missing_package_is_named_with_its_extra(check: Run, monkeypatch: pyte
     answer = check("mine", "genai", "--file", "mine")
     assert answer.code == 2
     assert "onnxruntime_genai is not installed; install it with: pip install 'adaptare[onnx]'" in answer.err
+
+
+def test_a_runtime_of_another_package_is_one_object(
+    check: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = """from adaptare.search.checking import AdapterRuntime
+HALF = AdapterRuntime("half", "applies half of every adapter", rule=lambda settings, path, rank: 1.0)
+"""
+    metadata = tmp_path / "packages" / "halves-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (tmp_path / "packages" / "half_runtime.py").write_text(module, encoding="utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: halves\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text("[adaptare.checks]\nhalf = half_runtime:HALF\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    answer = check("mine", "half")
+    assert answer.code == 1
+    assert "no alpha is read: the scale is 1" in answer.out
