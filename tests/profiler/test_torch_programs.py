@@ -145,8 +145,8 @@ def test_embeddings_beside_the_head_take_memory(configs: Configs) -> None:
     )
 
 
-@pytest.mark.parametrize(("quantisation", "embeddings"), [("none", 0), ("int4", 1)])
-def test_a_quantised_head_is_a_copy_beside_the_embeddings(configs: Configs, quantisation: Any, embeddings: int) -> None:
+@pytest.mark.parametrize(("quantisation", "embeddings"), [("none", 0), ("int4", 0), ("int8", 1)])
+def test_a_head_of_8_bits_is_a_copy_beside_the_embeddings(configs: Configs, quantisation: Any, embeddings: int) -> None:
     shape = ModelShape.from_mapping({**configs["llama"]().to_dict(), "tie_word_embeddings": True})
     base = Workload(shape, quantisation=quantisation).base
     own = embeddings * 4 * shape.vocabulary * shape.hidden
