@@ -14,15 +14,14 @@ from adaptare.devices.contracts import (
     WorkerInfo,
 )
 from adaptare.devices.machine_facts import this_machine
-from adaptare.devices.onnx_runtime import SHARED, ort_cpu
-from adaptare.devices.program import Feed, Program, ProgramFile, Work, hashed, program_file
+from adaptare.devices.onnx_runtime import ort_cpu
+from adaptare.devices.program import Feed, Program, ProgramFile, Work, program_file
 from adaptare.devices.registry import connect, split_options
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_device import TorchCpu
 from adaptare.devices.transport import Link, Transport
 
 __all__ = [
-    "SHARED",
     "AgentDevice",
     "AttributingWorker",
     "Device",
@@ -44,7 +43,6 @@ __all__ = [
     "Worker",
     "WorkerInfo",
     "connect",
-    "hashed",
     "ort_cpu",
     "program_file",
     "split_options",

@@ -16,8 +16,6 @@ SHAPES = ("free", "fixed", "flat")
 STYLES = ("fixed", "runtime")
 # Attention and norms in one operator each; graphs of earlier versions were slower, and are not compared with these.
 GRAPH = "fused-gemm"
-# Option of devices that write new keys and values into the buffer of the cache.
-SHARED = "past_present_share_buffer"
 
 
 def ort(
@@ -53,7 +51,7 @@ def ort(
     """
     sessions, spelled, described = session_options(provider, spinning, flush_denormals, ep=ep, library=library)
     form = file_form(format, shapes, style)
-    form |= {SHARED: "yes"} if past_present_share_buffer else {}
+    form |= {"past_present_share_buffer": "yes"} if past_present_share_buffer else {}
     return AgentDevice(
         name="ort-mobile" if format == "ort" else "ort-cpu" if provider == CPU else "ort",
         runtime=RUNTIME,

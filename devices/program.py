@@ -118,9 +118,9 @@ class Program:
         return content_hash([self.source, self.arguments, feeds, *([files] if files else []), *cold])
 
 
-def program_file(path: Path) -> ProgramFile:
-    """A file with its content hash, cached next to large files until they change. Raises `OSError`."""
-    return ProgramFile(path.name, _digest(path), path)
+def program_file(path: Path, *, keep: bool = True) -> ProgramFile:
+    """A file with its content hash, which `keep` caches next to large files until they change. Raises `OSError`."""
+    return ProgramFile(path.name, _digest(path) if keep else hashed(path), path)
 
 
 def _digest(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json
-from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, hashed
+from adaptare.devices import DeviceInfo, Feed, Program, program_file
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import Need, name_of
 from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
@@ -35,7 +35,7 @@ class GenaiPrograms:
     ) -> None:
         (self._folder,) = (Path(option.removeprefix(FOLDER)) for option in device.options if option.startswith(FOLDER))
         files = (file for file in self._folder.iterdir() if file.is_file() and file.suffix not in LEFT_OUT)
-        self._files = tuple(ProgramFile(file.name, hashed(file), file) for file in sorted(files))
+        self._files = tuple(program_file(file, keep=False) for file in sorted(files))
 
     @cached_property
     def _inputs(self) -> dict[str, AdapterInputs]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
-from adaptare.devices import SHARED, DeviceInfo, Feed, Program, ProgramFile, program_file
+from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,
@@ -31,6 +31,8 @@ from adaptare.profiler.workloads.workload import FED, Mode, Workload
 # Load arguments of programs whose outputs are compared: they run once, so preparation is not worth its time.
 ONCE = canonical_json({"prepared": False})
 
+# Option of devices that write new keys and values into the buffer of the cache.
+SHARED = "past_present_share_buffer=yes"
 # First version of ONNX Runtime whose embeddings read the weights of a quantised head.
 TIES_FROM = (1, 23)
 
@@ -53,7 +55,7 @@ class OnnxPrograms:
         self._bases = OnnxBases(cache, weights=weights, tied=_version(device.runtime) >= TIES_FROM)
         self._cache_bytes = device.cache_bytes
         self._form = Form.asked_by(device)
-        self._shares_buffer = f"{SHARED}=yes" in device.options
+        self._shares_buffer = SHARED in device.options
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """Application modes, without padding if all ranks are equal anyway."""
