@@ -43,7 +43,7 @@ def ort_programs(folder: Path) -> Programs:
         form, graph = Form(True, "free", "Fixed", "amd64"), program.files[0].path
         file = form.file(graph, {})
         if not file.exists():
-            form.write(graph, {}, file, batch=1)
+            form.write(graph, {}, file)
         return replace(program, source=file.name, files=(program_file(file),))
 
     plain = onnx_programs(folder)
