@@ -33,16 +33,16 @@ def search(
 ) -> Front:
     """Minimises the objectives under the limits.
 
-    Limits are cheap: proposals of the algorithm are first repaired to meet them (`BudgetRepair`). Objectives are
-    expensive: they are evaluated only on configurations that are feasible, carry an adapter and are new, and only
-    these count.
+    Limits are cheap: proposals of the algorithm are first lowered to meet them, and those that were lowered are filled
+    (`BudgetRepair`); with one objective all proposals are. Objectives are expensive: they are evaluated only on
+    configurations that are feasible, carry an adapter and are new, and only these count.
 
     Args:
         algorithm: Algorithm on the same space.
         space: Space that is searched.
         objectives: Objectives to minimise, at least one.
         limits: Limits to meet; may be empty.
-        evaluations: Configurations to evaluate. Fewer where the feasible part of the space has no more.
+        evaluations: Configurations to evaluate. Fewer where the feasible (and filled) part of the space has no more.
         seed: Seed of the repair.
         batch: Configurations proposed at once.
         screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
@@ -64,8 +64,12 @@ def search(
     idle, stopped = 0, False
     while len(history) < evaluations and idle < PATIENCE and not stopped:
         n = min(batch, evaluations - len(history))
-        asked = waiting[:n] if len(waiting) else algorithm.ask(screen.proposals(n, len(history)) if screen else n)
-        waiting, points = waiting[n:], repair(asked)
+        given, waiting = waiting[:n], waiting[n:]
+        asked = given if len(given) else algorithm.ask(screen.proposals(n, len(history)) if screen else n)
+        points = repair(asked)
+        # Of several objectives one may be the limited cost, of which all smaller values are wanted too.
+        wasteful = np.any(points < asked, axis=1) | (len(objectives) == 1 and not len(given))
+        points[wasteful] = repair.fill(points[wasteful])
         points = points[new_rows(space.at(points), history)]
         if screen:
             known = np.array([candidate.values for candidate in history.values()]).reshape(-1, len(objectives))

@@ -1,6 +1,7 @@
 """Repair of infeasible configurations before their expensive evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class InfeasibleBudgetError(NoSolutionError):
 
 
 class BudgetRepair:
-    """Lowers the choices of infeasible points in random order, by the fewest steps that order allows.
+    """Lowers the choices of infeasible points in random order, by the fewest steps that order allows; or fills points.
 
     Half of the points lose whole axes, half single steps on random axes: the first is better where the number of
     adapters dominates the cost, the second where ranks do. Points of the base itself, without any adapter, are changed
@@ -63,9 +64,6 @@ class BudgetRepair:
             repaired[row, axis] = (repaired[row, axis] + self._rng.integers(1, n_choices[axis])) % n_choices[axis]
         broken = np.flatnonzero(~self._fits(repaired))
         paths = [self._way_down(repaired[row]) for row in broken]
-        # Bisection: the start of a path is infeasible and its end is feasible, as is every `high` in between.
-        low = np.zeros(len(paths), dtype=np.int64)
-        high = np.array([len(path) for path in paths], dtype=np.int64)
 
         def after(stops: NDArray[np.int64]) -> NDArray[np.int64]:
             rows = zip(repaired[broken], paths, stops, strict=True)
@@ -75,12 +73,48 @@ class BudgetRepair:
             ]
             return np.array(lowered, dtype=np.int64).reshape(-1, self._space.n_axes)
 
-        while np.any(high - low > 1):
-            middle = (low + high) // 2
-            fits = self._fits(after(middle)) | (high - low <= 1)
-            low, high = np.where(fits, low, middle), np.where(fits & (high - low > 1), middle, high)
-        repaired[broken] = after(high)
+        repaired[broken] = after(self._last_fitting(after, [len(path) for path in paths], [0] * len(paths)))
         return repaired
+
+    def fill(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Raises choices in random order until no single step fits, so that none of the budget is left over.
+
+        Points stay as they are if the largest choices meet the limits, which do not bind then.
+
+        Args:
+            points: Feasible points, shape (n, n_axes).
+
+        Returns:
+            Shape (n, n_axes).
+        """
+        filled = points.copy()
+        rows = np.arange(0 if self._fits(self._space.highest[None])[0] else len(points))
+        while len(rows):
+            steps = [self._fitting_steps(filled[row]) for row in rows]
+            rows, steps = rows[[len(axes) > 0 for axes in steps]], [axes for axes in steps if len(axes)]
+            left = self._space.highest - filled[rows]
+            paths = [self._rng.permutation(np.repeat(axes, own[axes])) for axes, own in zip(steps, left, strict=True)]
+            after = partial(_raised, filled[rows], paths)
+            filled[rows] = after(self._last_fitting(after, [0] * len(paths), [len(path) + 1 for path in paths]))
+        return filled
+
+    def _fitting_steps(self, point: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Axes of which one step up fits. Shape (n,)."""
+        axes = np.flatnonzero(point < self._space.highest)
+        raised = np.repeat(point[None], len(axes), axis=0)
+        raised[np.arange(len(axes)), axes] += 1
+        return axes[self._fits(raised)]
+
+    def _last_fitting(
+        self, after: Callable[[NDArray[np.int64]], NDArray[np.int64]], good: Sequence[int], bad: Sequence[int]
+    ) -> NDArray[np.int64]:
+        """Stops that fit next to others that do not, by bisection of paths between these ends. Shape (n_paths,)."""
+        fitting, exceeding = np.array(good, dtype=np.int64), np.array(bad, dtype=np.int64)
+        while np.any(apart := np.abs(fitting - exceeding) > 1):
+            middle = np.where(apart, (fitting + exceeding) // 2, fitting)
+            fits = self._fits(after(middle))
+            fitting, exceeding = np.where(fits, middle, fitting), np.where(fits, exceeding, middle)
+        return fitting
 
     def _fits(self, points: NDArray[np.int64]) -> NDArray[np.bool_]:
         codes = self._space.at(points)
@@ -92,6 +126,14 @@ class BudgetRepair:
             return self._rng.permutation(np.repeat(np.arange(len(points)), points))
         order = self._rng.permutation(len(points))
         return np.repeat(order, points[order])
+
+
+def _raised(
+    points: NDArray[np.int64], paths: Sequence[NDArray[np.int64]], stops: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Points after the first steps of their paths, each of one choice up. Shapes (n, n_axes), n paths, (n,)."""
+    steps = [np.bincount(path[:stop], minlength=points.shape[1]) for path, stop in zip(paths, stops, strict=True)]
+    return points + np.array(steps, dtype=np.int64).reshape(points.shape)
 
 
 def smallest_that_fits(space: Space, limits: Sequence[Limit]) -> NDArray[np.int64]:

@@ -173,3 +173,30 @@ def test_the_base_among_the_points_becomes_narrower_or_adapted(tmp_path: Path) -
     base = np.repeat([[0, 2]], 40, axis=0)
     found = np.unique(repaired(Limit(total, 1000.0), base, space=space), axis=0)
     assert found.tolist() == [[0, 0], [0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("cost", "bound"), [(total, 9.0), (total, 100.0), (sites, 9.0), (sites, 20.0), (uneven, 9.0), (uneven, 30.0)]
+)
+def test_filled_points_fit_and_leave_no_step_that_fits(cost: Cost, bound: float) -> None:
+    limit = Limit(cost, bound)
+    repair = BudgetRepair(SPACE, [limit], seed=0)
+    before = repair(points(16))
+    filled = repair.fill(before)
+    assert np.all(cost(SPACE.at(filled)) <= bound)
+    assert np.all(filled >= before)
+    for point in filled:
+        steps = point + np.eye(SPACE.n_axes, dtype=np.int64)
+        steps = steps[np.all(steps < SPACE.n_choices, axis=1)]
+        assert np.all(cost(SPACE.at(steps)) > bound)
+
+
+def test_nothing_is_filled_where_the_limit_does_not_bind() -> None:
+    wild = points()
+    assert np.array_equal(BudgetRepair(SPACE, [Limit(total, 1e6)], seed=0).fill(wild), wild)
+
+
+def test_points_are_filled_in_different_ways() -> None:
+    repair = BudgetRepair(SPACE, [Limit(total, 60.0)], seed=0)
+    filled = repair.fill(repair(np.zeros((20, SPACE.n_axes), dtype=np.int64)))
+    assert len(np.unique(filled, axis=0)) > 15

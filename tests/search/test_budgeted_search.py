@@ -156,6 +156,16 @@ def test_all_that_was_evaluated_meets_the_limit(make: Make, share: float) -> Non
 
 
 @both
+def test_of_one_objective_only_configurations_that_use_the_whole_budget_are_evaluated(make: Make) -> None:
+    knapsack = Knapsack(seed=2)
+    objectives, limit = [knapsack.loss], knapsack.limit
+    front = search(make(knapsack.space, 0), knapsack.space, objectives, [limit], evaluations=20, seed=0)
+    cheapest = 1e-6 * np.diff(knapsack.costs_us, axis=1).max()
+    assert len(front.history) == 20
+    assert all(limit.bound - cheapest < candidate.upper[0] <= limit.bound for candidate in front.history)
+
+
+@both
 def test_a_configuration_without_adapter_is_never_evaluated(make: Make) -> None:
     knapsack = Knapsack(seed=2, share=0.05)
     knapsack.front(make(knapsack.space, 0), evaluations=60)
