@@ -13,6 +13,7 @@ EXTRAS: Final = {
     **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
     **dict.fromkeys(("aiohttp", "segno"), "browser"),
     "matplotlib": "figures",
+    "xllamacpp": "llama",
     "pytest": "testing",
 }
 

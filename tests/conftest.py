@@ -48,8 +48,18 @@ def missing_for_qemu() -> str:
     return missing_for_native() or ("" if shutil.which("qemu-aarch64") else "qemu-aarch64 is not installed (qemu-user)")
 
 
-# Marks of tests that need something of the system -> what is missing.
-NEEDS = {"native": missing_for_native, "adb": missing_for_adb, "qemu": missing_for_qemu}
+def missing_for_llama() -> str:
+    """What the device of llama.cpp cannot run without."""
+    return "" if importlib.util.find_spec("xllamacpp") else "xllamacpp is not installed"
+
+
+# Marks of tests that need something of the system, or a large package -> what is missing.
+NEEDS = {
+    "native": missing_for_native,
+    "adb": missing_for_adb,
+    "qemu": missing_for_qemu,
+    "llama": missing_for_llama,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -178,7 +178,7 @@ def test_the_agent_imports_the_standard_library_numpy_its_runtime_and_itself(fil
     others = [module for module in found if module.split(".")[0] not in sys.stdlib_module_names]
     ours = [module for module in others if module.split(".")[0] == "adaptare"]
     assert [module for module in ours if not f"{module}.".startswith("adaptare.devices.agent.")] == []
-    assert set(others) - set(ours) <= {"numpy", "onnxruntime", "onnxruntime_genai", "torch"}
+    assert set(others) - set(ours) <= {"gguf", "numpy", "onnxruntime", "onnxruntime_genai", "torch"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from genai_folder import genai_folder
 
 from adaptare.devices import Device, SimulatedDevice, TorchCpu, ort_cpu
 from adaptare.devices.genai_device import ort_genai
+from adaptare.devices.llama_device import llama_cpu
 from adaptare.profiler import Programs, programs_for
 from adaptare.testing import ProgramBuilderSuite
 from adaptare.testing.program_builder import SHAPE
@@ -34,9 +35,12 @@ BUILDERS = [
     Case("onnxruntime", lambda folder: ort_cpu(threads=1, timeout_s=60)),
     Case("onnxruntime-genai", genai),
 ]
+LLAMA = Case("llama_cpp", lambda folder: llama_cpu(timeout_s=60))
 
 
-@pytest.fixture(scope="module", params=BUILDERS, ids=lambda case: case.name)
+@pytest.fixture(
+    scope="module", params=[*BUILDERS, pytest.param(LLAMA, marks=pytest.mark.llama)], ids=lambda case: case.name
+)
 def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Device:
     return request.param.make(tmp_path_factory.getbasetemp() / "genai")
 

@@ -10,8 +10,10 @@ from genai_folder import genai_folder
 
 from adaptare.devices import Runtime
 from adaptare.devices.agent.genai_runtime import GenaiRuntime
+from adaptare.devices.agent.llama_runtime import LlamaRuntime
 from adaptare.devices.agent.ort_runtime import CPU, OrtRuntime
 from adaptare.devices.agent.torch_runtime import TorchRuntime
+from adaptare.profiler.programs.gguf_base import base_file
 from adaptare.testing import RuntimeProgram, RuntimeSuite, onnx_programs
 from adaptare.testing.program_builder import SHAPE
 
@@ -41,14 +43,23 @@ def genai_program(folder: Path) -> RuntimeProgram:
     return RuntimeProgram(str(genai_folder(SHAPE, folder)), "genai_config.json", {}, feed)
 
 
+def gguf_program(folder: Path) -> RuntimeProgram:
+    file = base_file(SHAPE, "Q8_0", cache=folder)
+    ids = {"dtype": "int32", "shape": [9], "integers": 72, "seed": 1}
+    return RuntimeProgram(str(file.parent), file.name, {}, {"ids": ids, "before": 8, "adapter": {}})
+
+
 RUNTIMES = [
     Case("ort", OrtRuntime, onnx_file, {"provider": CPU, "spinning": True, "flush_denormals": False}),
     Case("torch", TorchRuntime, torch_module, {}),
     Case("genai", GenaiRuntime, genai_program, {}),
 ]
+LLAMA = Case("llama", LlamaRuntime, gguf_program, {})
 
 
-@pytest.fixture(scope="module", params=RUNTIMES, ids=lambda case: case.name)
+@pytest.fixture(
+    scope="module", params=[*RUNTIMES, pytest.param(LLAMA, marks=pytest.mark.llama)], ids=lambda case: case.name
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 

@@ -1,0 +1,164 @@
+"""Base models as GGUF files, without a tokenizer: enough for timing and for comparing logits."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.core import InputError
+from adaptare.core.content_hash import content_hash
+from adaptare.profiler.models.disk_cache import cache_folder, cache_limit_bytes, cached_folder, make_room, mark_used
+from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.models.stored_model import stored_model, weights_identity
+from adaptare.profiler.programs.gguf_names import architecture_of, as_rotated, check_rotation
+from adaptare.profiler.workloads.shape import ModelShape
+
+LAYOUT: Final = 1
+FILE: Final = "model.gguf"
+# Families that are written; files of others are timed as they are.
+WRITTEN: Final = ("llama", "qwen2", "qwen3")
+# Base of a workload -> type of its tensors in GGUF. Head and embedding of 4-bit files have 8 bits, as is usual.
+TYPES: Final = {"int4": "Q4_0", "int8": "Q8_0", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+ENDS: Final = ("token_embd.weight", "output.weight")
+HALF_SIZE: Final = "F16"
+
+
+def check_writable(shape: ModelShape) -> None:
+    """Raises `InputError` for a model that is not written as GGUF."""
+    if shape.family not in WRITTEN:
+        raise InputError(
+            f"models of the family {shape.family} are not written as GGUF, only those of {', '.join(WRITTEN)}; convert "
+            "it with llama.cpp's convert_hf_to_gguf.py, and name the file: llama-cpu:file=FILE.gguf"
+        )
+    check_rotation(shape)
+
+
+def base_file(shape: ModelShape, kind: str, *, cache: str | Path | None, weights: ModelSource | None = None) -> Path:
+    """GGUF file of a model in the cache, written if necessary.
+
+    Args:
+        shape: The model.
+        kind: A value of `TYPES`. Rows that do not have whole blocks of 32 weights are in 16 bits.
+        cache: Parent folder; default: the user's cache folder.
+        weights: A model whose weights a file of its shape has; others have random ones.
+
+    Raises:
+        InputError: The model is not written as GGUF.
+    """
+    check_writable(shape)
+    stored = weights.folder if weights and weights.shape.hash == shape.hash else None
+    key = content_hash([LAYOUT, shape.config, kind, weights_identity(stored) if stored else None])
+    root = cache_folder(cache) / "gguf"
+    file = root / key / FILE
+
+    def write(folder: Path) -> None:
+        from adaptare.profiler.models.random_model import random_model
+
+        model = stored_model(stored) if stored else random_model(json.loads(shape.config))
+        write_base(folder / FILE, shape, {name: value.numpy() for name, value in model.state_dict().items()}, kind)
+
+    cached_folder(file.parent, write)
+    make_room(root, limit_bytes=cache_limit_bytes(), keep=[file])
+    mark_used(file)
+    return file
+
+
+def write_base(file: Path, shape: ModelShape, tensors: Mapping[str, NDArray[np.float32]], kind: str) -> None:
+    """Writes a model.
+
+    Args:
+        file: The new file.
+        shape: Sizes and settings.
+        tensors: Weights by their names in transformers, in fp32.
+        kind: See `base_file`.
+    """
+    import gguf
+
+    config, architecture = json.loads(shape.config), architecture_of(shape)
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_type("model")
+    writer.add_file_type(gguf.LlamaFileType[("ALL_" if kind == "F32" else "MOSTLY_") + kind])
+    writer.add_context_length(config.get("max_position_embeddings") or 2048)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.intermediate)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base((config.get("rope_parameters") or {}).get("rope_theta", 10000.0))
+    writer.add_vocab_size(shape.vocabulary)
+    writer.add_tokenizer_model("no_vocab")
+    names = gguf.get_tensor_name_map(_architecture(architecture), shape.layers)
+    for name, value in tensors.items():
+        if name == "lm_head.weight" and shape.tied:
+            continue
+        path, end = name.rsplit(".", 1)
+        renamed = f"{names.get_name(path)}.{end}"
+        packed, quantised = _packed(renamed, as_rotated(path, value, shape), kind)
+        writer.add_tensor(renamed, packed, raw_dtype=quantised)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _packed(name: str, values: NDArray[np.float32], kind: str) -> tuple[NDArray[Any], Any]:
+    """Data of a tensor, and its type unless the array tells it."""
+    import gguf
+
+    if values.ndim == 1 or kind == "F32":
+        return values.astype(np.float32), None
+    chosen = "Q8_0" if kind == "Q4_0" and name in ENDS else kind
+    form = gguf.GGMLQuantizationType[chosen]
+    if values.shape[1] % gguf.GGML_QUANT_SIZES[form][0]:
+        form = gguf.GGMLQuantizationType[HALF_SIZE]
+    return gguf.quants.quantize(values, form), form
+
+
+def _architecture(name: str) -> Any:
+    import gguf
+
+    return next(kind for kind, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
+
+
+def check_file(file: Path, shape: ModelShape) -> None:
+    """Raises `InputError` if a GGUF file holds another model than one of this shape."""
+    facts = file_facts(str(file), file.stat().st_mtime_ns)
+    architecture = architecture_of(shape)
+    if facts.get("general.architecture") != architecture:
+        raise InputError(
+            f"{str(file)!r} is of the architecture {facts.get('general.architecture')}, and this base is of "
+            f"{architecture}; name the file of that base"
+        )
+    sizes = {"embedding_length": shape.hidden, "block_count": shape.layers, "feed_forward_length": shape.intermediate}
+    sizes |= {"attention.head_count": shape.heads, "attention.head_count_kv": shape.kv_heads}
+    for name, size in sizes.items():
+        found = facts.get(f"{architecture}.{name}", size)
+        if found != size:
+            raise InputError(
+                f"{str(file)!r} is of another base: its {name} is {found}, and that of this base is {size}; name the "
+                "file of that base"
+            )
+
+
+_FACTS: dict[tuple[str, int], dict[str, Any]] = {}
+
+
+def file_facts(file: str, changed_ns: int) -> Mapping[str, Any]:
+    """Numbers and texts in the head of a GGUF file. Raises `InputError` if it cannot be read."""
+    import gguf
+
+    if (file, changed_ns) not in _FACTS:
+        try:
+            fields = gguf.GGUFReader(file).fields.values()
+        except Exception as error:  # invalid files raise many types of errors
+            raise InputError(f"{file!r} cannot be read as GGUF: {error}; convert or fetch it again") from error
+        single = (field for field in fields if field.types and field.types[0] != gguf.GGUFValueType.ARRAY)
+        _FACTS[file, changed_ns] = {field.name: field.contents() for field in single}
+    return _FACTS[file, changed_ns]

@@ -1,0 +1,125 @@
+"""Programs of llama.cpp: one GGUF file for each base, and adapters that are set at run time."""
+
+import importlib.util
+import zlib
+from functools import cached_property
+from pathlib import Path
+
+from adaptare.core import InputError, MissingPackageError
+from adaptare.core.content_hash import Json, canonical_json
+from adaptare.devices import DeviceInfo, Feed, Program, program_file
+from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of
+from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
+from adaptare.profiler.programs.gguf_names import adapter_names, architecture_of
+from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.workload import BYTES, Mode, Workload
+
+NEEDED = ("gguf", "torch")
+# Tokens that llama.cpp computes at once, for each of which its buffer has room for logits in 32 bits.
+AT_ONCE = 512
+
+
+class LlamaPrograms:
+    """The GGUF file that the device names, or else one of the base of a workload; adapters differ in their feeds.
+
+    There is no merged reference, which would be one more file for each adapter: outputs with an adapter must differ
+    from those without.
+
+    Args:
+        device: Device that runs them.
+        cache: Folder for written files; default: the user's cache folder.
+        weights: A model whose weights files of its shape have; others have random ones.
+    """
+
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+            raise MissingPackageError(f"writing GGUF files needs {missing[0]}; install: pip install 'adaptare[llama]'")
+        options = dict(option.split("=", 1) for option in device.options)
+        self._given = Path(options["file"]) if "file" in options else None
+        self._dtype = options.get("adapter_dtype", "float32")
+        self._cache, self._weights = cache, weights
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        return ("swappable",)
+
+    def check(self, workload: Workload) -> None:
+        workload.shape.check_positions(workload.positions)
+        config = workload.configuration
+        if workload.scope != "model" or workload.batch != 1:
+            raise InputError("llama.cpp is timed with a whole model, one sequence at a time")
+        if config.cuts_base or config.kind != "lora" or workload.graph == "open":
+            raise InputError("llama.cpp is timed with complete models, and LoRA of rank 1 or more")
+        if config.ranks and workload.mode != "swappable":
+            raise InputError(
+                f"llama.cpp sets adapters at run time: mode swappable, not {workload.mode}; a merged model is another "
+                "GGUF file, as fast as the base"
+            )
+        architecture_of(workload.shape)
+        if self._given is None:
+            check_writable(workload.shape)
+            return
+        if workload.quantisation != "none" or workload.dtype != "float32":
+            word = workload.dtype if workload.quantisation == "none" else workload.quantisation
+            raise InputError(f"a GGUF file has the weights that it has; leave {word} out")
+        check_file(self._given, workload.shape)
+
+    def need(self, workload: Workload) -> Need:
+        self.check(workload)
+        buffer = 4 * AT_ONCE * workload.shape.vocabulary
+        # The cache has 16 bits, and a copy of it is kept.
+        cache = 4 * workload.cache_bytes // BYTES[workload.dtype]
+        adapter = workload.adapter_bytes * BYTES[self._dtype] // BYTES[workload.dtype]
+        return Need(self._name(workload), self._base_bytes(workload) + buffer, cache + adapter + 8)
+
+    def disk_bytes(self, base: Workload) -> int:
+        return self._base_bytes(base)
+
+    def program(self, workload: Workload) -> Program:
+        self.check(workload)
+        file = self._given or base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights)
+        decode = workload.phase == "decode"
+        before, new = (workload.past, 1) if decode else (0, workload.tokens)
+        ids: Json = {
+            "dtype": "int32",
+            "shape": [before + new],
+            "integers": workload.shape.vocabulary,
+            "seed": zlib.crc32(b"ids"),
+        }
+        arguments: dict[str, Json] = {"ids": ids, "before": before, "adapter": self._adapter(workload)}
+        arguments["architecture"] = architecture_of(workload.shape)
+        feed = Feed(workload.hash, canonical_json(arguments), workload.work())
+        brought = program_file(file, keep=self._given is None)
+        return Program(name_of(workload), file.name, "{}", (feed,), (brought,), self._base_bytes(workload))
+
+    def merged_reference(self, workload: Workload) -> Program:
+        return self.program(workload)
+
+    def unrounded(self, workload: Workload) -> Program:
+        return self.program(workload)
+
+    def _type(self, workload: Workload) -> str:
+        return TYPES[workload.dtype if workload.quantisation == "none" else workload.quantisation]
+
+    def _name(self, workload: Workload) -> str:
+        return str(self._given or f"{workload.shape.hash} {self._type(workload)}")
+
+    def _base_bytes(self, workload: Workload) -> int:
+        return self._given_bytes or workload.base_bytes + embedding_bytes(workload)
+
+    @cached_property
+    def _given_bytes(self) -> int:
+        return self._given.stat().st_size if self._given else 0
+
+    def _adapter(self, workload: Workload) -> dict[str, Json]:
+        """Specifications of random tensors by name. The order of their rows does not matter."""
+        made = dict[str, Json]()
+        for path, rank in workload.configuration.ranks:
+            site = workload.shape.site_by_path[path]
+            halves = random_adapter(path, rank, site.in_features, site.out_features)
+            for name, half in zip(adapter_names(path), halves, strict=True):
+                shape: list[Json] = list(half.shape[::-1])
+                made[name] = {"dtype": self._dtype, "shape": shape, "uniform": half.limit, "seed": half.seed}
+        return made

@@ -1,0 +1,86 @@
+"""llama.cpp as a device of the commands."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.devices.agent.llama_library import CARRIERS
+from adaptare.profiler import open_model
+from adaptare.profiler.programs.gguf_base import base_file
+
+pytestmark = pytest.mark.llama
+Run = Callable[..., Any]
+SHORT = ("--seconds", 2, "--openings", 2, "-p", 8, "-d", 8, "--json")
+
+
+def overhead(run: Run, model_cache: Path, device: str, *words: object) -> Any:
+    return run("overhead", "tiny-random", *(words or ("--rank", 4)), "--device", device, *SHORT, "--cache", model_cache)
+
+
+def test_an_adapter_is_measured_against_its_base(run: Run, saved: Callable[..., Path], model_cache: Path) -> None:
+    written = overhead(run, model_cache, "llama-cpu:int4,flash_attention=no,adapter_dtype=float16", saved())
+    assert written.code == 0, written.err
+    assert {(row["phase"], row["mode"]) for row in written.json["rows"]} == {
+        ("prefill", "swappable"),
+        ("decode", "swappable"),
+    }
+    assert written.json["device"] == "llama-cpu:threads=1,flash_attention=no,adapter_dtype=float16"
+
+
+def test_a_file_is_measured_as_it_is(run: Run, model_cache: Path) -> None:
+    file = base_file(open_model("tiny-random", cache=model_cache).shape, "Q8_0", cache=model_cache)
+    written = overhead(run, model_cache, f"llama-cpu:file={file}")
+    assert written.code == 0, written.err
+    assert not list(file.parent.glob("*.sha256"))
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("llama-cpu:file=gone.gguf", "'gone.gguf' cannot be read: No such file"),
+        (f"llama-cpu:file={__file__}", "is no GGUF file; convert the model"),
+        ("llama-cpu:flash_attention=on", "flash_attention must be one of auto, yes, no, not 'on'"),
+        ("llama-cpu:library=gone.so", "there is no library 'gone.so'"),
+        (f"llama-cpu:library={__file__}", "cannot be loaded as a library"),
+    ],
+)
+def test_what_cannot_be_used_is_named(run: Run, model_cache: Path, device: str, message: str) -> None:
+    answer = overhead(run, model_cache, device)
+    assert answer.code == 2
+    assert message in " ".join(answer.err.split())
+
+
+def test_a_missing_package_comes_with_its_extra(
+    run: Run, model_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = ", ".join(f"{module}=None" for _, module, _ in CARRIERS)
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update({modules})\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+    answer = overhead(run, model_cache, "llama-cpu")
+    assert answer.code == 2
+    assert "xllamacpp is not installed; install it with: pip install 'adaptare[llama]'" in " ".join(answer.err.split())
+
+
+def test_a_predictor_is_fitted_to_measurements(run: Run, model_cache: Path, without_card: None) -> None:
+    device = ("--device", "llama-cpu:int8", "--cache", model_cache)
+    profiled = run(
+        "profile",
+        "tiny-random",
+        *device,
+        "-d",
+        8,
+        "--count",
+        12,
+        "--seconds",
+        10,
+        "--openings",
+        2,
+        "--store",
+        "s.sqlite",
+    )
+    assert profiled.code == 0, profiled.err
+    fitted = run("fit", "--store", "s.sqlite", "-o", "p.json")
+    assert fitted.code == 0, fitted.err

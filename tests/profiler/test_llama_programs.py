@@ -1,0 +1,149 @@
+"""GGUF files of bases and adapters: llama.cpp computes with them what torch does."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adaptare.core import InputError
+from adaptare.devices import DeviceInfo
+from adaptare.devices.agent.llama_library import Library
+from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
+from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.models.random_model import random_model
+from adaptare.profiler.programs.gguf_base import TYPES, base_file
+from adaptare.profiler.programs.gguf_names import adapter_tensors, architecture_of
+from adaptare.profiler.programs.llama import LlamaPrograms
+from adaptare.profiler.workloads import Halves
+from adaptare.testing.program_builder import ADAPTER, SHAPE
+
+pytestmark = pytest.mark.llama
+TOKENS = [3, 14, 15, 9, 26, 5]
+# The cache of llama.cpp has 16 bits.
+CLOSE = 5e-3
+
+
+def of_family(family: str, **changes: object) -> ModelShape:
+    return ModelShape.from_mapping({**json.loads(SHAPE.config), "model_type": family, **changes})
+
+
+def adapter(shape: ModelShape) -> dict[str, Halves]:
+    """Another rank and scale on each site."""
+    made = {}
+    for number, site in enumerate(shape.sites):
+        halves = Halves.random(site.path, 1 + number % 5, site.in_features, site.out_features)
+        made[site.path] = replace(halves, scale=0.5 + number)
+    return made
+
+
+def torch_logits(shape: ModelShape, halves: dict[str, Halves]) -> "np.typing.NDArray[np.float32]":
+    model = random_model(json.loads(shape.config))
+    for path, own in halves.items():
+        A, B = own.of_rows
+        model.get_submodule(path).weight += torch.from_numpy((A @ B).T)
+    logits: np.typing.NDArray[np.float32] = model(torch.tensor([TOKENS])).logits[0, -1].numpy()
+    return logits
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_does(
+    family: str, tied: bool, tmp_path: Path
+) -> None:
+    # llama.cpp has Qwen2 with heads that fill the width only.
+    shape = of_family(family, tie_word_embeddings=tied, head_dim=8 if family == "qwen2" else 16)
+    model, file = str(base_file(shape, "F32", cache=tmp_path)), tmp_path / "adapter.gguf"
+    halves = adapter(shape)
+    write_adapter(file, architecture_of(shape), adapter_tensors(halves, shape))
+    base, adapted = (last_logits(model, name, TOKENS) for name in ("", str(file)))
+    largest = np.max(np.abs(torch_logits(shape, halves)))
+    assert np.max(np.abs(base - torch_logits(shape, {}))) < CLOSE * largest
+    assert np.max(np.abs(adapted - torch_logits(shape, halves))) < CLOSE * largest
+    assert np.max(np.abs(adapted - base)) > 0.1 * largest
+
+
+@pytest.mark.parametrize("kind", TYPES.values())
+def test_rounded_bases_are_close_to_exact_ones(kind: str, tmp_path: Path) -> None:
+    shape = of_family("llama", hidden_size=64, intermediate_size=96)
+    exact = torch_logits(shape, {})
+    found = last_logits(str(base_file(shape, kind, cache=tmp_path)), "", TOKENS)
+    assert np.max(np.abs(found - exact)) < {"Q4_0": 0.3, "Q8_0": 0.03}.get(kind, 0.01) * np.max(np.abs(exact))
+
+
+def test_an_adapter_of_another_base_is_refused_by_the_library(tmp_path: Path) -> None:
+    shape = of_family("llama", hidden_size=64)
+    write_adapter(tmp_path / "adapter.gguf", "llama", adapter_tensors(adapter(shape), shape))
+    model = str(base_file(SHAPE, "F32", cache=tmp_path))
+    with pytest.raises(RuntimeError, match="maybe wrong base model"):
+        last_logits(model, str(tmp_path / "adapter.gguf"), TOKENS)
+
+
+def test_a_library_of_other_symbols_is_refused() -> None:
+    import _ctypes
+
+    with pytest.raises(ValueError, match=r"is no llama.cpp of 2025 or later: it lacks llama_adapter_lora_init"):
+        Library(_ctypes.__file__)
+    with pytest.raises(ValueError, match="there is no library"):
+        Library("gone.so")
+    with pytest.raises(ValueError, match="cannot be loaded as a library"):
+        Library(__file__)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Callable[..., LlamaPrograms]:
+    def made(*options: str) -> LlamaPrograms:
+        info = DeviceInfo("llama-cpu", "board", "llama_cpp 0.6", 1, options)
+        return LlamaPrograms(info, cache=tmp_path)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        (Workload(SHAPE, ADAPTER, mode="static"), "llama.cpp sets adapters at run time: mode swappable, not static"),
+        (Workload(SHAPE, ADAPTER, scope="block"), "is timed with a whole model, one sequence at a time"),
+        (Workload(SHAPE, ADAPTER, batch=2), "is timed with a whole model, one sequence at a time"),
+        (Workload(of_family("gemma"), Configuration()), "models of the family gemma are not written as GGUF"),
+        (Workload(of_family("phi3"), Configuration()), "adapters of the family phi3 are not written as GGUF"),
+        (
+            Workload(of_family("llama", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})),
+            "models with linear scaling of their positions are not written as GGUF",
+        ),
+    ],
+    ids=["static", "block", "batch", "gemma", "phi3", "scaled positions"],
+)
+def test_what_does_not_run_is_refused_before_a_file_is_written(
+    programs: Callable[..., LlamaPrograms], tmp_path: Path, workload: Workload, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        programs().program(workload)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_timed_as_it_is_and_must_be_of_the_base(
+    programs: Callable[..., LlamaPrograms], tmp_path: Path
+) -> None:
+    file = base_file(SHAPE, "Q8_0", cache=tmp_path)
+    given = programs(f"file={file}")
+    assert [brought.path for brought in given.program(Workload(SHAPE, ADAPTER)).files] == [file]
+    for workload, message in (
+        (Workload(SHAPE, quantisation="int4"), "a GGUF file has the weights that it has; leave int4 out"),
+        (Workload(of_family("qwen3")), "is of the architecture llama, and this base is of qwen3"),
+        (Workload(of_family("llama", num_hidden_layers=3)), "its block_count is 2, and that of this base is 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            given.check(workload)
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read as GGUF"):
+        programs(f"file={broken}").check(Workload(SHAPE))
+
+
+def test_adapters_have_the_data_type_of_the_device(programs: Callable[..., LlamaPrograms]) -> None:
+    (feed,) = programs("adapter_dtype=float16").program(Workload(SHAPE, ADAPTER)).feeds
+    assert {spec["dtype"] for spec in json.loads(feed.arguments)["adapter"].values()} == {"float16"}
