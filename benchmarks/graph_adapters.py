@@ -1,4 +1,4 @@
-"""Ways to apply an adapter in an ONNX graph, side by side: overhead of each, in plain processes of ONNX Runtime.
+"""Ways to apply an adapter in an ONNX graph, side by side: overhead of each, in plain sessions of ONNX Runtime.
 
 python benchmarks/graph_adapters.py [--json] [--blocks 6] [--only fp32 int4] [--ranks 1 16 64]
 
@@ -13,23 +13,27 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
 `written` names the way that `adaptare export` and the devices take: `gemm` where it saves more than changing dimensions
 takes, otherwise `sum`.
 
-Every block starts one plain process for each file, in random order; only what was measured within a block is compared,
-as in `graphs.py`.
+Every block is one new process that opens all files in random order and calls each of them once in every round. The
+ratio to the base is that of the medians in a block; the interval is Student's t over the blocks.
 """
 
 import argparse
 import json
 import math
+import multiprocessing
+import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import onnx
-from graphs import MODEL, PRECISIONS, compared
+import stock_onnx_process
+from graphs import MODEL, PRECISIONS, ratios_of
 from onnx import helper, numpy_helper
 
 from adaptare.profiler import Configuration, Workload, open_model
@@ -43,7 +47,8 @@ from adaptare.profiler.programs.onnx.writer import write_graph
 from adaptare.profiler.workloads import Halves, SubAdapter
 
 PICKED = {"q+v": ("q_proj", "v_proj"), "all": ("",)}
-CALL = ("--tokens", "1", "--past", "64", "--calls", "30")
+CALL = ("--tokens", "1", "--past", "64")
+WARM_UP, ROUNDS = 5, 40
 TOLERANCE = 1e-4
 
 
@@ -135,6 +140,26 @@ def written(adapted: SubAdapter[OnnxBase], mode: str, rounded: bool, name: str) 
     return {way: file for way, file in files.items() if file.exists()}
 
 
+def block(runs: Mapping[str, Sequence[str]], seed: int) -> dict[str, float]:
+    """Median seconds of every run, by the arguments of `stock_onnx_process`, in this process."""
+    random = np.random.default_rng(seed)
+    calls = {
+        name: stock_onnx_process.opened(stock_onnx_process.parsed(runs[name])) for name in random.permutation([*runs])
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(WARM_UP + ROUNDS):
+        for name in random.permutation([*runs]):
+            seconds[name].append(calls[name]())
+    return {name: statistics.median(values[WARM_UP:]) for name, values in seconds.items()}
+
+
+def compared(runs: Mapping[str, Sequence[str]], blocks: int) -> dict[str, Any]:
+    """Seconds of every run, and its ratio to the base with an interval."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        return ratios_of(list(pool.map(block, [runs] * blocks, range(blocks))), "base")
+
+
 def check(files: Mapping[str, Path], adapter: Mapping[str, Any]) -> None:
     """Ends the benchmark if two ways differ: without optimisation, so only by the order of sums."""
     random = np.random.default_rng(0)
@@ -200,7 +225,7 @@ def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: in
         write_graph(adapted, own, application="swappable")
         joined = any(node.op_type == "Gemm" for node in onnx.load(own, load_external_data=False).graph.node)
         try:
-            return {"written": "gemm" if joined else "sum", "ways": compared(runs, "base", blocks)}
+            return {"written": "gemm" if joined else "sum", "ways": compared(runs, blocks)}
         finally:
             for graph in files:
                 graph.unlink()

@@ -5,11 +5,12 @@ python benchmarks/graphs.py [--json] [--blocks 6] [--before FILE.onnx] [--only f
 SmolLM2-135M, one thread. The builder's files are made with its own command and defaults (for int4: activations rounded
 to 8 bits, as `--extra_options accuracy_level=4`). Every block starts one plain process for each file, in random order
 (`stock_onnx_process.py`); only what was measured within a block is compared. Ratios of medians have 95 % intervals of
-Student's t over the blocks. `--before` adds an fp32 graph of another export, for example of an earlier version.
+Student's t over the blocks. `--before` adds an fp32 graph of another export, for example of an earlier version, with a
+cache that is copied.
 
 With a shared buffer, a call writes its keys and values into the buffer of the cache, as onnxruntime-genai does;
-otherwise the cache is copied in every call. The builder computes logits of every position in a prefill, and adaptare of
-the last one, so its prefill takes longer.
+otherwise the cache is copied in every call. With large pages, all caches lie in one array. The builder computes logits
+of every position in a prefill, and adaptare of the last one, so its prefill takes longer.
 """
 
 import argparse
@@ -30,13 +31,15 @@ from adaptare.profiler.programs.onnx.bases import OnnxBases
 
 MODEL, LEVEL = "smollm2-135m", 0.95
 PRECISIONS = {"fp32": "none", "int4": "int4"}
+AFTER = {
+    past: ("--tokens", "1", "--past", f"{past}", "--calls", f"{calls}")
+    for past, calls in ((64, 30), (1024, 20), (4096, 20))
+}
+SHARED = "--share-buffer"
 CELLS = {
-    "decode after 64": ("--tokens", "1", "--past", "64", "--calls", "30"),
-    "decode after 1024": ("--tokens", "1", "--past", "1024", "--calls", "20"),
-    "decode after 4096": ("--tokens", "1", "--past", "4096", "--calls", "10"),
-    "decode after 64, shared buffer": ("--tokens", "1", "--past", "64", "--calls", "30", "--share-buffer"),
-    "decode after 1024, shared buffer": ("--tokens", "1", "--past", "1024", "--calls", "20", "--share-buffer"),
-    "decode after 4096, shared buffer": ("--tokens", "1", "--past", "4096", "--calls", "20", "--share-buffer"),
+    **{f"decode after {past}": call for past, call in AFTER.items()},
+    **{f"decode after {past}, shared buffer": (*call, SHARED) for past, call in AFTER.items()},
+    "decode after 4096, shared buffer, large pages": (*AFTER[4096], SHARED, "--large-pages"),
     "prefill of 64": ("--tokens", "64", "--calls", "8"),
     "prefill of 512": ("--tokens", "512", "--calls", "3", "--warm-up", "1"),
 }
@@ -74,10 +77,15 @@ def compared(runs: Mapping[str, Sequence[str]], reference: str, blocks: int) -> 
     for _ in range(blocks):
         order = random.permutation(list(runs))
         rows.append({name: seconds(runs[name]) for name in order})
+    return ratios_of(rows, reference)
+
+
+def ratios_of(rows: Sequence[Mapping[str, float]], reference: str) -> dict[str, Any]:
+    """Median seconds of every name, and its ratio to the reference with an interval over the rows."""
     found: dict[str, Any] = {}
-    for name in runs:
+    for name in rows[0]:
         ratios = np.log([row[name] / row[reference] for row in rows])
-        half = stats.t.ppf((1 + LEVEL) / 2, blocks - 1) * ratios.std(ddof=1) / blocks**0.5
+        half = stats.t.ppf((1 + LEVEL) / 2, len(rows) - 1) * ratios.std(ddof=1) / len(rows) ** 0.5
         middle = ratios.mean()
         interval = [float(np.exp(value)) for value in (middle - half, middle, middle + half)]
         found[name] = {"median_s": float(np.median([row[name] for row in rows])), "ratio": interval}
@@ -106,7 +114,8 @@ def main() -> None:
                 files["before"] = options.before
             cells = {}
             for cell, call in CELLS.items():
-                runs = {name: (str(file), *call) for name, file in files.items()}
+                named = [name for name in files if name != "before" or SHARED not in call]
+                runs = {name: (str(files[name]), *call) for name in named}
                 cells[cell] = compared(runs, "builder", options.blocks)
             result[precision] = {"files": {name: described(file) for name, file in files.items()}, "cells": cells}
     if options.json:
@@ -119,7 +128,7 @@ def main() -> None:
             for name, row in rows.items():
                 lower, middle, upper = row["ratio"]
                 interval, milliseconds = f"[{lower:.3f}, {upper:.3f}]", 1e3 * row["median_s"]
-                print(f"{precision} {cell:32} {name:9} {milliseconds:8.2f} ms {middle:.3f} {interval}")
+                print(f"{precision} {cell:45} {name:9} {milliseconds:8.2f} ms {middle:.3f} {interval}")
 
 
 if __name__ == "__main__":

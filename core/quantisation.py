@@ -16,10 +16,12 @@ class WeightFormat:
     Args:
         bits: Bits of one integer; 0 if weights stay in the data type of the workload.
         block: Weights that share a scale.
+        rounds_activations: True if ONNX Runtime may round activations to 8 bits, per block, for the fastest kernel.
     """
 
     bits: int
     block: int = BLOCK
+    rounds_activations: bool = True
 
     def bytes_per_weight(self, float_bytes: int) -> float:
         """Bytes of a weight with its share of the scale, where a floating-point weight has `float_bytes`."""
@@ -32,7 +34,8 @@ class WeightFormat:
 
 # In workloads, exports, training and the command line; `none` is the default.
 QUANTISATIONS: Final[Mapping[str, WeightFormat]] = {
-    "none": WeightFormat(0),
+    "none": WeightFormat(0, rounds_activations=False),
     "int8": WeightFormat(8),
     "int4": WeightFormat(4),
+    "int4-weight-only": WeightFormat(4, rounds_activations=False),
 }

@@ -24,7 +24,7 @@ from adaptare.search.checking.hypotheses import (
     with_other_rows,
     without,
 )
-from adaptare.search.checking.runtimes import ROUNDED, AdapterRuntime, Files, faults
+from adaptare.search.checking.runtimes import AdapterRuntime, Files, faults
 from adaptare.search.export.onnx import OTHER_BASE
 from adaptare.search.super_adapter.base_model import Base
 from adaptare.search.super_adapter.merging import dense
@@ -184,7 +184,10 @@ def finding_of_logits(
     halves = adapted.halves
     notes: dict[str, str] = {}
     vocabulary = adapted.base.model.config.vocab_size
-    prompts = [np.random.default_rng(seed).integers(0, vocabulary, TOKENS).tolist() for seed in range(runtime.prompts)]
+    # More prompts average the rounding.
+    rounded = adapted.base.origin.quantisation == "none" and runtime.rounds(files.folder)
+    seeds = range(2 if rounded else 1)
+    prompts = [np.random.default_rng(seed).integers(0, vocabulary, TOKENS).tolist() for seed in seeds]
 
     def answer(verdict: Verdict, reason: str, factors: Mapping[str, float] | float = nan, **numbers: float) -> Finding:
         return Finding(verdict, reason, sites_of(halves, factors, notes), **numbers)
@@ -206,9 +209,7 @@ def finding_of_logits(
     reference = Reference(adapted.base.model, prompts, len(found) // len(prompts))
     nothing, right = reference.logits({}), reference.logits(halves)
     quantisation = adapted.base.origin.quantisation
-    tolerance = runtime.tolerance if quantisation == "none" else ROUNDED
-    if quantisation == "none" and runtime.rounds(files.folder):
-        tolerance = OTHER_BASE
+    tolerance = OTHER_BASE if rounded else runtime.tolerance
     if files.exported.get("kind") == "onnx" and quantisation != "none":
         # Hypotheses round the base alone; the difference of the two ways to round is a constant, to first order.
         found = found - (replace(reference, model=_requantised(adapted)).logits({}) - right)
@@ -249,7 +250,7 @@ def _explanation(compared: Comparison, adapted: SubAdapter[Base], settings: Mapp
         omissions(halves), by_rules(settings, halves), with_other_rows(halves, adapted.base.shape), compared.uniform()
     )
     best = compared.explained(known)
-    if best is None and compared.misfit(compared.right) > (ROUNDING if compared.tolerance >= ROUNDED else CLEAN):
+    if best is None and compared.misfit(compared.right) > (ROUNDING if compared.tolerance >= OTHER_BASE else CLEAN):
         best = compared.explained(compared.by_sites())
     return best and best[0]
 
@@ -258,9 +259,10 @@ def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates
     """Words for the base whose logits with some updates are nearest: one of other rounding, or an unknown one."""
     quantisation = adapted.base.origin.quantisation
     misfits = {}
-    for name in QUANTISATIONS if adapted.base.origin.folder else ():
+    distinct = {QUANTISATIONS[name].bits: name for name in (*reversed(QUANTISATIONS), quantisation)}
+    for name in distinct.values() if adapted.base.origin.folder else ():
         logits = replace(compared.reference, model=original(adapted.base, name).model).logits(halves)
-        if compared.difference(logits) <= (compared.tolerance if name == "none" else ROUNDED):
+        if compared.difference(logits) <= compared.tolerance:
             misfits[name] = compared.misfit(logits)
     best = min(misfits, key=lambda name: misfits[name], default=quantisation)
     if best != quantisation:

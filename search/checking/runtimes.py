@@ -24,8 +24,8 @@ from adaptare.search.export.peft import Rule, scale_of_one_rank
 # Entry points are named after their runtime; each is an `AdapterRuntime`.
 RUNTIMES: Final = "adaptare.checks"
 NAME: Final = re.compile(r"(layers\.\d+)[./](?:self_)?(attn|mlp)[./](\w+)[./]lora_([AB])\b")
-# Largest differences of logits over the largest, without and with rounding.
-EXACT, CLOSE, ROUNDED = 1e-4, 1e-3, 0.1
+# Largest differences of logits over the largest.
+EXACT, CLOSE = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class AdapterRuntime:
         summary: One line: the runtime, and the files that it is given.
         holds: File that its folder must have; empty if only a rule is known.
         packages: Packages that reading needs.
-        read: Logits of the last n >= 1 tokens, shape (n, vocabulary).
+        read: Logits of the last n >= 1 tokens, shape (n, vocabulary), with activations that are not rounded if the
+            runtime can be asked for them.
         tensors: Facts of the adapter's tensors, if the files have some apart from the weights.
         rule: Factor on B A x by the adapter's config, for a runtime that is not run.
-        tolerance: Largest difference from torch over the largest logit, without rounding.
+        tolerance: Largest difference from torch over the largest logit.
         rounds: True for a folder whose weights may be rounded in a way that nothing tells.
         swaps: True if the model also runs without its adapter file.
-        prompts: Number of prompts; each is one reading, and more of them average the rounding.
     """
 
     name: str
@@ -86,7 +86,6 @@ class AdapterRuntime:
     tolerance: float = EXACT
     rounds: Callable[[Path], bool] = lambda folder: False
     swaps: bool = False
-    prompts: int = 1
 
     def to_json(self) -> str:
         """The name."""
@@ -213,11 +212,10 @@ ONNX: Final = AdapterRuntime(
     "ONNX Runtime, with a folder that adaptare exported",
     MODEL_FILE,
     ("torch", "onnxruntime"),
-    lambda files, tokens: read(files.folder, tokens, adapter=str(files.adapter or "")),
+    lambda files, tokens: read(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False),
     _onnx_tensors,
     tolerance=CLOSE,
     swaps=True,
-    prompts=2,
 )
 GENAI_FOLDER: Final = replace(
     ONNX,
@@ -225,7 +223,7 @@ GENAI_FOLDER: Final = replace(
     summary="onnxruntime-genai, with its folder",
     holds=GENAI,
     packages=("torch", "onnxruntime", "onnxruntime_genai"),
-    read=lambda files, tokens: read_by_genai(files.folder, tokens, adapter=str(files.adapter or "")),
+    read=lambda files, tokens: read_by_genai(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False),
     rounds=rounds,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)

@@ -32,10 +32,11 @@ def card(
     base = origin.name or "not named; it has no hub id"
     if file:
         base += f"; made with the weights of {file}, which are rounded; they are dequantised when the file is read"
-    bits = QUANTISATIONS[options.quantisation].bits
+    form = QUANTISATIONS[options.quantisation]
     rows = {"Base": base, "Adapter": f"LoRA, {adapted.configuration.describe()}"}
     if "quantisation" in kind.options:
-        rows["Weights"] = f"{bits}-bit weights; ONNX Runtime also rounds activations" if bits else "32-bit weights"
+        rounding = "; ONNX Runtime also rounds activations" if form.rounds_activations else ""
+        rows["Weights"] = f"{form.bits or 32}-bit weights{rounding}"
     rows["Logits"] = (
         f"differ by at most {difference:.1e} of the largest logit from those of torch with these weights"
         if difference is not None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import Workload, open_model
 from adaptare.profiler.programs import (
     GENAI,
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from adaptare.search.export.check import Expectation
     from adaptare.search.super_adapter.base_model import Base
 
+# Bits of the codes that adapters are trained on.
+CODES = 4
 MODEL_FILE, ADAPTER_FILE = "model.onnx", "adapter.onnx_adapter"
 BESIDE = ("config.json", "generation_config.json")
-# Of logits, relative to the largest. Kernels for quantised weights also round activations, unlike torch.
-TOLERANCE, ROUNDED_TOLERANCE = 1e-3, 0.1
+# Of logits, relative to the largest, where activations are not rounded.
+TOLERANCE = 1e-3
 # From here on the weights are those of another model, however a folder rounds them.
 OTHER_BASE = 0.5
 
@@ -49,6 +52,8 @@ import numpy, onnxruntime
 request = json.load(sys.stdin)
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 3
+if not request["rounded"]:
+    options.add_session_config_entry("session.disable_prepacking", "1")
 session = onnxruntime.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
 past = {port.name: port.shape for port in session.get_inputs() if port.name.startswith("past_key_values.")}
 logits = []
@@ -73,7 +78,11 @@ import json, sys
 import onnxruntime_genai as og
 
 request = json.load(sys.stdin)
-model = og.Model(request["folder"])
+config = og.Config(request["folder"])
+if not request["rounded"]:
+    entry = {"session.disable_prepacking": "1"}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": entry}}}))
+model = og.Model(config)
 params = og.GeneratorParams(model)
 params.set_search_options(max_length=sum(len(tokens) for tokens in request["steps"]) + 1)
 generator = og.Generator(model, params)
@@ -89,28 +98,32 @@ print(json.dumps(logits))
 """
 
 
-def read_by_genai(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
+def read_by_genai(
+    folder: Path, tokens: Sequence[int], *, adapter: str = "", rounded: bool = True
+) -> NDArray[np.float32]:
     """Logits as `read` gives them, by the generator of onnxruntime-genai."""
     from adaptare.search.export.check import computed_elsewhere
 
     file = str(folder / adapter) if adapter else ""
-    request = {"folder": str(folder), "adapter": file, "steps": [list(tokens[:-1]), list(tokens[-1:])]}
+    steps = [list(tokens[:-1]), list(tokens[-1:])]
+    request = {"folder": str(folder), "adapter": file, "steps": steps, "rounded": rounded}
     return np.array(computed_elsewhere(_GENAI_LOADER, request, library="onnxruntime-genai"), dtype=np.float32)
 
 
-def read(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
+def read(folder: Path, tokens: Sequence[int], *, adapter: str = "", rounded: bool = True) -> NDArray[np.float32]:
     """Logits of the last tokens of a prefill, and of a decode step with its cache, in a process with ONNX Runtime.
 
     Args:
         folder: Folder of the model.
         tokens: All but the last are for the prefill.
         adapter: Name of the adapter file to activate; none if empty.
+        rounded: False to compute quantised products in floating point, as ONNX Runtime does without prepacking.
     """
     from adaptare.search.export.check import computed_elsewhere
 
     steps = [list(tokens[:-1]), list(tokens[-1:])]
     file = str(folder / adapter) if adapter else ""
-    request = {"model": str(folder / MODEL_FILE), "adapter": file, "steps": steps}
+    request = {"model": str(folder / MODEL_FILE), "adapter": file, "steps": steps, "rounded": rounded}
     return np.array(computed_elsewhere(_LOADER, request, library="ONNX Runtime"), dtype=np.float32)
 
 
@@ -124,7 +137,7 @@ def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOpti
     adapted = replace(adapted, base=original(adapted.base, "none"))
     check_still_sparse(adapted)
     layer, quantisation = adapted.base.layer, options.quantisation
-    if issubclass(layer, QuantisedElasticLinear) and quantisation == "int4":
+    if issubclass(layer, QuantisedElasticLinear) and QUANTISATIONS[quantisation].bits == CODES:
         graph = _base(adapted, options)
         names, codes = code_names(graph), int4_codes(adapted, layer)
         weights = {names[path]: pack_int4(each.cpu().numpy()) for path, each in codes.items()}
@@ -218,11 +231,11 @@ def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[
     from adaptare.search.super_adapter.merging import dense
     from adaptare.search.super_adapter.quantised_base import original, round_base
 
-    if adapted.base.layer.on_grid and options.quantisation == "int4":
+    if adapted.base.layer.on_grid and QUANTISATIONS[options.quantisation].bits == CODES:
         return _rounded_first([""], adapted, options)
     model = dense(replace(adapted, base=original(adapted.base, "none")))
     round_base(model, options.quantisation)
-    return [_expected(model, "", options)]
+    return _expected(model, "", options)
 
 
 def _rounded_first(
@@ -234,7 +247,8 @@ def _rounded_first(
 
     adapted = replace(adapted, base=original(adapted.base, options.quantisation))
     both = zip(adapters, (adapted, adapted.without_adapter), strict=False)
-    return [_expected(dense(each), adapter, options, by_genai=by_genai) for adapter, each in both]
+    every = (_expected(dense(each), adapter, options, by_genai=by_genai) for adapter, each in both)
+    return [each for of_adapter in every for each in of_adapter]
 
 
 def _of_folder(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
@@ -257,12 +271,17 @@ def _of_folder(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Exp
 
 def _expected(
     model: "PreTrainedModel", adapter: str, options: ExportOptions, *, by_genai: bool = False
-) -> "Expectation":
+) -> "list[Expectation]":
+    """Logits as a program reads them: torch's without rounded activations, and near to them with these."""
     from adaptare.search.export.check import Expectation
 
-    tolerance = TOLERANCE if options.quantisation == "none" else ROUNDED_TOLERANCE
     name, reader = ("onnxruntime-genai", read_by_genai) if by_genai else ("ONNX Runtime", read)
-    return Expectation(name, partial(reader, adapter=adapter), model, tolerance)
+    if not QUANTISATIONS[options.quantisation].rounds_activations:
+        return [Expectation(name, partial(reader, adapter=adapter), model, TOLERANCE)]
+    return [
+        Expectation(name, partial(reader, adapter=adapter, rounded=False), model, TOLERANCE),
+        Expectation(name, partial(reader, adapter=adapter), model, OTHER_BASE),
+    ]
 
 
 _GREEDY = """

@@ -117,7 +117,11 @@ def test_without_data_stock_peft_loads_the_best_slices(
     assert original["energy_lost"] == 0
     assert "first rows, same ranks" in {each["name"] for each in others}
     assert all(each["predicted"]["middle"] <= shrunk["predicted"]["middle"] for each in others)
-    assert all(shrunk["energy_lost"] < each["energy_lost"] for each in others)
+    # A uniform cut of the same ranks may be the winner itself.
+    assert all(shrunk["energy_lost"] <= each["energy_lost"] for each in others)
+    trained = [each for each in others if each["name"].startswith("first")]
+    assert trained
+    assert all(shrunk["energy_lost"] < each["energy_lost"] for each in trained)
     assert {each["test_loss"] for each in cuts(answer)} == {None}
     assert "the most energy was kept; --data FILE" in answer.err
     assert json.loads(Path("small/shrink.json").read_text())["winners"] == answer.json["winners"]
@@ -143,7 +147,7 @@ def test_with_data_losses_are_those_of_what_was_written(
     answer = shrink(saved(**MIXED), "--data", data, "--held-out", 8, "--evaluations", 40, "--json")
     assert answer.code == 0, answer.err
     original, shrunk, *others = cuts(answer)
-    assert answer.json["evaluations"] == {"nsga2": 40}
+    assert answer.json["evaluations"] == {"nsga2": 41}  # and the largest uniform rank that fits
     assert shrunk["predicted"]["upper"] <= answer.json["limit"] < original["predicted"]["upper"]
     assert {each["name"] for each in others} >= {"first rows, same ranks"}
     split = tokenize_split(read_examples(data), load_base(weights(model_cache))[1], seed=0)

@@ -165,10 +165,13 @@ def test_an_embedding_that_is_tied_reads_the_4_bit_weights_of_the_head(
     assert relative(run_model(ours.model, inputs)[0], run_model(folded, inputs)[0]) <= 1e-5
 
 
-def test_4_bit_products_round_activations_and_know_their_blocks(quantised: Quantised) -> None:
-    nodes = [node for node in load_graph(quantised("llama", "int4")).graph.node if node.op_type == "MatMulNBits"]
+@pytest.mark.parametrize(("kind", "level"), [("int4", 4), ("int4-weight-only", 1)])
+def test_4_bit_products_know_their_blocks_and_whether_to_round_activations(
+    quantised: Quantised, kind: str, level: int
+) -> None:
+    nodes = [node for node in load_graph(quantised("llama", kind)).graph.node if node.op_type == "MatMulNBits"]
     found = [{attribute.name: attribute.i for attribute in node.attribute} for node in nodes]
-    assert {(each["bits"], each["block_size"], each["accuracy_level"]) for each in found} == {(4, 32, 4)}
+    assert {(each["bits"], each["block_size"], each["accuracy_level"]) for each in found} == {(4, 32, level)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -74,6 +74,7 @@ def test_the_python_of_a_card_generates_the_text_of_the_adapter_without_adaptare
     [
         ("peft", "none", ["LoRA", "base_model: some/base", "by at most"]),
         ("genai", "int4", ["4-bit weights", "rounds activations", "by at most", "base_model: some/base"]),
+        ("onnx", "int4-weight-only", ["| 4-bit weights |"]),
         ("onnx-adapter", "none", ["not compared"]),
     ],
 )

@@ -42,7 +42,8 @@ def test_weights_in_floating_point_may_be_narrower() -> None:
 
 def test_other_words_are_no_quantisation() -> None:
     with pytest.raises(
-        InputError, match="'q4' is none of int8, int4, float32, bfloat16, float16, nor an option NAME=VALUE"
+        InputError,
+        match="'q4' is none of int8, int4, int4-weight-only, float32, bfloat16, float16, nor an option NAME=VALUE",
     ):
         target_of("ort-cpu:q4")
     with pytest.raises(InputError, match="'none' is none of int8, int4"):

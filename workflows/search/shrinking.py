@@ -16,7 +16,7 @@ from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
 from adaptare.search.algorithms import SumOfSites, allocations, smallest_that_fits
-from adaptare.search.budget import Budget, check_predictor, covering
+from adaptare.search.budget import Budget, check_predictor, covering, feasible, front_of
 from adaptare.search.export import check_replaceable, import_peft
 from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounded, on_space, rebase, weight_grams
 from adaptare.search.training import TokenSplit, activation_grams, loss_lost
@@ -168,26 +168,29 @@ class Cutter:
         # The best allocation of each kind of importance first, then the second best of each, and so on.
         order = np.argsort(np.concatenate([np.arange(len(points)) for points in starts]), kind="stable")
         front = problem.run("searching", NSGA2, evaluations=self._evaluations, start=np.vstack(starts)[order])
-        found = problem.winners(front, 1)
+        largest = self.super_adapter.largest
+        uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
+        # The largest uniform rank within the limit need not be a point of the space, and may win too.
+        even = problem.candidates(map(problem.space.decode, uniform[feasible(uniform, [problem.limit])][-1:]))
+        found = problem.winners(front_of(front.objectives, (*front.history, *even)), 1)
         if not found:
             raise InputError(
                 "every loss of this adapter is NaN or infinite; check that it was trained on this base model"
             )
-        winner, largest = problem.choice("shrunk", found[0]), self.super_adapter.largest
+        winner = problem.choice("shrunk", found[0])
         latency = PredictedLatency(problem.predictor, problem.space.dimensions)
-        uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
         rank = 1 + max(np.flatnonzero(latency(uniform) <= winner.predicted.middle).tolist(), default=-1)
         best = [winner]
         plain = [problem.choice("original", problem.space.decode(largest))]
         plain.append(replace(winner, name="first rows, same ranks"))
         if rank:
-            even = problem.space.decode(uniform[rank - 1])
-            best.append(problem.choice(f"uniform {rank}", even))
-            plain.append(problem.choice(f"first {rank} rows", even))
+            same = problem.space.decode(uniform[rank - 1])
+            best.append(problem.choice(f"uniform {rank}", same))
+            plain.append(problem.choice(f"first {rank} rows", same))
         winner, *best = self._scored(best, self._energy)
         with _weights(self.super_adapter, self._trained):
             original, *plain = self._scored(plain, self._trained_energy)
-        return winner, [original, *best, *plain], len(front.history)
+        return winner, [original, *best, *plain], len(front.history) + len(even)
 
     def _scored(self, choices: list[Choice], energy: SumOfSites) -> list[Choice]:
         """Choices with the energy they lose and, with examples, their losses, in the present basis."""

@@ -19,8 +19,8 @@ from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.profiler.programs.onnx.base import GENAI, MODEL, TIED, OnnxBase
 from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
 
-# Activations are rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
-INT8_ACTIVATIONS = 4
+# Values of `accuracy_level`. Activations rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
+FLOAT_ACTIVATIONS, INT8_ACTIVATIONS = 1, 4
 
 
 def quantise_base(base: OnnxBase, folder: Path, quantisation: str, *, tied: bool = True) -> None:
@@ -46,19 +46,20 @@ def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: 
             it stays in floating point.
 
     Every product with a constant weight becomes a MatMulNBits with symmetric blocks of weights and one scale each, of
-    4 or 8 bits. Activations are quantised dynamically, also per block: with a single scale for all of them, as in
-    the older dynamic quantisation, the outliers of language models dominate.
+    4 or 8 bits. Activations are quantised dynamically if the format rounds them, also per block: with a single scale
+    for all of them, as in the older dynamic quantisation, the outliers of language models dominate.
     """
+    form = QUANTISATIONS[quantisation]
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with _unlogged():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
         quantiser = MatMulNBitsQuantizer(
             model,
-            bits=QUANTISATIONS[quantisation].bits,
+            bits=form.bits,
             block_size=block,
             is_symmetric=True,
-            accuracy_level=INT8_ACTIVATIONS,
+            accuracy_level=INT8_ACTIVATIONS if form.rounds_activations else FLOAT_ACTIVATIONS,
         )
         quantiser.process()
         if tied:
