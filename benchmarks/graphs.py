@@ -1,12 +1,12 @@
 """Graphs that adaptare makes against those of onnxruntime-genai's model builder: nodes, bytes, seconds of calls.
 
-python benchmarks/graphs.py [--json] [--blocks 6] [--before FILE.onnx] [--only fp32 int4] [--files FOLDER]
+python benchmarks/graphs.py [--json] [--blocks 6] [--beside NAME=FILE.onnx ...] [--only fp32 int4] [--files FOLDER]
 
 SmolLM2-135M, one thread. The builder's files are made with its own command and defaults (for int4: activations rounded
 to 8 bits, as `--extra_options accuracy_level=4`). Every block starts one plain process for each file, in random order
 (`stock_onnx_process.py`); only what was measured within a block is compared. Ratios of medians have 95 % intervals of
-Student's t over the blocks. `--before` adds an fp32 graph of another export, for example of an earlier version, with a
-cache that is copied.
+Student's t over the blocks. `--beside` adds fp32 graphs of other exports, for example of an earlier version or
+of optimum (`optimum-cli export onnx --optimize O2`), with a cache that is copied.
 
 With a shared buffer, a call writes its keys and values into the buffer of the cache, as onnxruntime-genai does;
 otherwise the cache is copied in every call. With large pages, all caches lie in one array. The builder computes logits
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--blocks", type=int, default=6, help="at least 4")
-    parser.add_argument("--before", type=Path)
+    parser.add_argument("--beside", nargs="+", default=[])
     parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--files", type=Path, help="folder that keeps the builder's files")
     options = parser.parse_args()
@@ -110,11 +110,11 @@ def main() -> None:
         for precision in options.only:
             ours = bases.base(Workload(source.shape, quantisation=PRECISIONS[precision]))
             files = {"builder": built(source.folder, precision, folder), "adaptare": ours.model}
-            if options.before and precision == "fp32":
-                files["before"] = options.before
+            if precision == "fp32":
+                files |= {name: Path(file) for name, file in (each.split("=", 1) for each in options.beside)}
             cells = {}
             for cell, call in CELLS.items():
-                named = [name for name in files if name != "before" or SHARED not in call]
+                named = [name for name in files if SHARED not in call or name in ("builder", "adaptare")]
                 runs = {name: (str(files[name]), *call) for name in named}
                 cells[cell] = compared(runs, "builder", options.blocks)
             result[precision] = {"files": {name: described(file) for name, file in files.items()}, "cells": cells}

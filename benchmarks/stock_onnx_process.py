@@ -54,6 +54,8 @@ def opened(given: argparse.Namespace) -> Callable[[], float]:
             binding.bind_cpu_input(port.name, random.integers(0, 1000, (1, given.tokens)))
         elif port.name == "attention_mask":
             binding.bind_cpu_input(port.name, np.ones((1, given.past + given.tokens), np.int64))
+        elif port.name == "position_ids":
+            binding.bind_cpu_input(port.name, given.past + np.arange(given.tokens)[None])
         elif port.name.startswith("past"):
             _, heads, _, width = port.shape
             width = width if isinstance(width, int) else given.head

@@ -58,6 +58,8 @@ class LlamaPrograms:
                 "GGUF file, as fast as the base"
             )
         architecture_of(workload.shape)
+        if self._given is None and workload.quantisation not in ("none", *TYPES):
+            raise InputError(f"llama.cpp rounds activations beside 4-bit weights: int4, not {workload.quantisation}")
         if self._given is None:
             check_writable(workload.shape)
             return

@@ -259,7 +259,7 @@ def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates
     """Words for the base whose logits with some updates are nearest: one of other rounding, or an unknown one."""
     quantisation = adapted.base.origin.quantisation
     misfits = {}
-    distinct = {QUANTISATIONS[name].bits: name for name in (*reversed(QUANTISATIONS), quantisation)}
+    distinct = {QUANTISATIONS[name].bits: name for name in (*reversed(list(QUANTISATIONS)), quantisation)}
     for name in distinct.values() if adapted.base.origin.folder else ():
         logits = replace(compared.reference, model=original(adapted.base, name).model).logits(halves)
         if compared.difference(logits) <= compared.tolerance:

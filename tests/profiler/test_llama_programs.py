@@ -114,8 +114,9 @@ def programs(tmp_path: Path) -> Callable[..., LlamaPrograms]:
             Workload(of_family("llama", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})),
             "models with linear scaling of their positions are not written as GGUF",
         ),
+        (Workload(SHAPE, quantisation="int4-weight-only"), "rounds activations beside 4-bit weights"),
     ],
-    ids=["static", "block", "batch", "gemma", "phi3", "scaled positions"],
+    ids=["static", "block", "batch", "gemma", "phi3", "scaled positions", "weights only"],
 )
 def test_what_does_not_run_is_refused_before_a_file_is_written(
     programs: Callable[..., LlamaPrograms], tmp_path: Path, workload: Workload, message: str
