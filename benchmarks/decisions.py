@@ -1,12 +1,13 @@
 """Intervals and budgets of predictors, judged in sessions of which they know nothing.
 
 python benchmarks/decisions.py [--json] [--sessions DIR] [--kept DIR ...]
-python benchmarks/decisions.py --collect DIR [--device ort-cpu:int4,threads=1]
+python benchmarks/decisions.py --collect DIR [--device NAME ...]
 
 A predictor is fitted to the rows of one session, and judged by adapters of another session that it has never seen.
-`--kept` names folders of the sessions of `prediction_on_device.py`. `--sessions` names a folder of stores
-`NAME-TIME.sqlite`, one for each session; the adapters of one name are divided into two halves, of which each is
-predicted from the other. `--collect` measures one such session. Call it once an hour, after restarts too.
+`--kept` names folders of the sessions of `prediction_on_device.py`. `--sessions` names a folder of files
+`NAME-TIME.json`, one for each session (`decision_sessions.py`); the adapters of two sessions of one name are divided
+into two halves, of which each is predicted from the other. `--collect` adds one such session of each device, in about
+six minutes. Call it once an hour, after restarts and on other days too.
 
 An interval is of the value itself, and a measured value has an error beside it. A row is held if it is within the
 hypotenuse of the predicted interval and that of the measured value (level 0.9, from its openings). `..._measured`
@@ -14,6 +15,12 @@ counts measured values within the interval alone. Rows of one session are not in
 judged sessions, with 95 % t intervals over them (`clustered_interval`). `by_size` has the thirds of the rows by what
 the adapter changes. Sessions of `--kept`, from which the priors that ship come (spread of a session's ratios, and of
 the base's seconds), are judged with the priors of the other devices. `ratio_prior` and `base_prior` are those of all.
+
+`recalibrated` has the rows that were measured after a look at the base in the judged session: with the spread of the
+base between sessions (`ms_before`), and with the base of that look (`ms`), as after `--recalibrate`.
+`budgets_of_today` are shares of the base in that look. In sessions of `--kept` the look is the base in the first groups
+of programs, with four openings or more. `drift_prior` is the change of the base after a look, beyond that of one more
+opening.
 
 `budgets` are 10 relative and 6 absolute ones. Each predictor chooses the adapter with the largest predicted latency of
 those it predicts to meet the budget. `budget_met_rate` is the share that another session measured within the budget,
@@ -23,45 +30,51 @@ overhead, or of the milliseconds, that the choice leaves.
 
 import argparse
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from decision_sessions import DEVICES, Look, collect, first_groups, read
 from numpy.typing import NDArray
-from prediction_cells import LEVEL, MODEL, RANKS, SPACE, Session, planned_of
+from prediction_cells import LEVEL, Session, planned_of
 from prediction_on_device import sessions_in
 from scipy import stats
 
 from adaptare.predictor import FittedPredictor, LatencyPredictor
-from adaptare.predictor.intervals import SessionVariance, base_spread
-from adaptare.profiler import Measurement, Store
+from adaptare.predictor.intervals import SessionVariance, base_spread, spread_since
+from adaptare.profiler import Measurement
 
 Array = NDArray[np.float64]
 Rows = Sequence[Measurement]
+Looks = Mapping[str, Sequence[Look]]
 # Standard error of the shift of a session above which it tells nothing of shifts of less than a per cent.
 KNOWN_WITHIN = 0.005
 ONE_SESSION = np.ones(1)
+# Adapters that two sessions share, so that half of them is enough to fit.
+LEAST_SHARED = 24
 # Budgets as shares of the base: of the ratio, and of the base's milliseconds in the session of the predictor.
 RELATIVE = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.12, 0.15, 0.20)
 ABSOLUTE = (0.03, 0.06, 0.10, 0.15, 0.20, 0.30)
-DEVICES = {"ort-int4": "ort-cpu:int4,threads=1", "torch-fp32": "torch-cpu:threads=1"}
 MEASURES = ("ms_interval_held", "ms_upper_passed", "ratio_interval_held", "ratio_upper_passed")
 MEASURES += tuple(f"{name}_measured" for name in MEASURES)
+MS_MEASURES = tuple(name for name in MEASURES if name.startswith("ms"))
 
 
 @dataclass(frozen=True)
 class Task:
-    """Rows of one session to fit, and rows of another session to judge by, of other adapters."""
+    """Rows of one session to fit, and rows of another session to judge by, of other adapters.
+
+    Args:
+        look: The base at the beginning of the judged session, and rows after it; `None` if unknown.
+    """
 
     device: str
     fitted: Rows
     judged: Rows
     session: str
+    look: Look | None = None
 
     @property
     def moved(self) -> float:
@@ -83,41 +96,57 @@ def kept_tasks(folder: Path) -> list[Task]:
             [session[each.configuration] for each in some]
             for session, some in ((cell.first, planned.training), (cell.second, planned.tested))
         )
-        found.append(Task(cell.name, fitted, judged, cell.name))
+        found.append(Task(cell.name, fitted, judged, cell.name, first_groups(list(cell.second.values()))))
     return found
 
 
 def session_tasks(folder: Path) -> list[Task]:
-    """Tasks of the stores `NAME-TIME.sqlite` of a folder: every pair of sessions, and both halves of the adapters."""
-    devices: dict[str, dict[str, Session]] = {}
-    for file in sorted(folder.glob("*.sqlite")):
-        rows = [row for row in Store(file).measurements() if row.complete and row.workload.configuration.ranks]
+    """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and both halves of their adapters."""
+    devices: dict[str, dict[str, tuple[Session, Look | None]]] = {}
+    for file in sorted(folder.glob("*.json")):
         name, _, label = file.stem.rpartition("-")
-        devices.setdefault(name, {})[label] = {row.workload.configuration: row for row in rows}
+        devices.setdefault(name, {})[label] = read(file)
     return [task for name, sessions in devices.items() for task in _pairs(name, sessions)]
 
 
-def _pairs(name: str, sessions: Mapping[str, Session]) -> Iterator[Task]:
-    shared = sorted(set.intersection(*map(set, sessions.values())), key=str)
-    order = np.random.default_rng(0).permutation(len(shared))
-    for first, fitted in sessions.items():
-        for second, judged in sessions.items():
-            for half in (0, 1) if first != second else ():
+def _pairs(name: str, sessions: Mapping[str, tuple[Session, Look | None]]) -> Iterator[Task]:
+    for first, (fitted, _) in sessions.items():
+        for second, (judged, look) in sessions.items():
+            shared = sorted(set(fitted) & set(judged), key=str)
+            same = next(iter(fitted.values())).device == next(iter(judged.values())).device
+            order = np.random.default_rng(0).permutation(len(shared))
+            for half in (0, 1) if same and first != second and len(shared) >= LEAST_SHARED else ():
                 ours, theirs = (
                     [rows[shared[index]] for index in order[part::2]]
                     for rows, part in ((fitted, half), (judged, 1 - half))
                 )
-                yield Task(name, ours, theirs, f"{name} {second}")
+                yield Task(name, ours, theirs, f"{name} {second}", look)
 
 
-def fitted_of(task: Task, others: Sequence[Task]) -> FittedPredictor:
-    """Predictor of a task, with the priors that other devices give, or else those that ship."""
+def looks_of(tasks: Sequence[Task], folder: Path | None) -> Looks:
+    """Looks at the beginning of the sessions of tasks, and of the files of a folder, by device."""
+    found: dict[str, list[Look]] = {}
+    for task in tasks:
+        found.setdefault(task.device, []).extend(filter(None, (task.look, first_groups(task.fitted))))
+    for file in sorted(folder.glob("*.json")) if folder else ():
+        found.setdefault(file.stem.rpartition("-")[0], []).extend(filter(None, [read(file)[1]]))
+    return found
+
+
+def fitted_of(task: Task, others: Sequence[Task], looks: Looks) -> tuple[FittedPredictor, FittedPredictor | None]:
+    """Predictor of a task, and the same after the look at the base, with the priors of other devices, if there are."""
     predictor = LatencyPredictor().fit(task.fitted)
     others = [each for each in others if each.device != task.device]
+    now = predictor.recalibrated(task.look.base_s, task.look.openings) if task.look else None
     if not others:
-        return predictor
-    ratio, base = priors(others)
-    return replace(predictor, spread=ratio.spread(ONE_SESSION), base_spread=base_spread(np.zeros(1), prior=base))
+        return predictor, now
+    ratio_variance, base_variance = priors(others)
+    ratio, base = ratio_variance.spread(ONE_SESSION), base_spread(np.zeros(1), prior=base_variance)
+    if now and task.look:
+        drift = drift_prior({device: some for device, some in looks.items() if device != task.device})
+        after = spread_since(task.look.base_s, task.look.openings, drift=drift)
+        now = replace(now, spread=ratio, base_spread=after)
+    return replace(predictor, spread=ratio, base_spread=base), now
 
 
 def priors(tasks: Sequence[Task]) -> tuple[SessionVariance, SessionVariance]:
@@ -134,11 +163,18 @@ def priors(tasks: Sequence[Task]) -> tuple[SessionVariance, SessionVariance]:
         if noise <= KNOWN_WITHIN:
             ratios.setdefault(task.device, []).append((shift**2 - noise**2) / 2)
         bases.setdefault(task.device, []).append(np.log1p(task.moved) ** 2 / 2)
-
-    def variance(values: Mapping[str, list[float]]) -> SessionVariance:
-        return SessionVariance(max(0.0, float(np.mean([np.mean(each) for each in values.values()]))), len(values))
-
     return variance(ratios), variance(bases)
+
+
+def variance(values: Mapping[str, Sequence[float]]) -> SessionVariance:
+    """Mean variance; one vote for each device."""
+    found = float(np.mean([np.mean(each) for each in values.values()])) if values else 0.0
+    return SessionVariance(max(0.0, found), len(values))
+
+
+def drift_prior(looks: Looks) -> SessionVariance:
+    """Variance of the base after a look; one vote for each device."""
+    return variance({device: [look.drift for look in some] for device, some in looks.items() if some})
 
 
 def residuals_of(task: Task) -> tuple[Array, Array]:
@@ -164,12 +200,12 @@ def error_of(rows: Rows) -> float:
     return float(stats.norm.ppf((1 + LEVEL) / 2)) * variance**0.5
 
 
-def judge(task: Task, predictor: FittedPredictor) -> list[dict[str, Any]]:
-    """Every judged row: held or not."""
-    configs = [row.workload.configuration for row in task.judged]
+def judge(task: Task, predictor: FittedPredictor, judged: Rows) -> list[dict[str, Any]]:
+    """Judged rows: held or not."""
+    configs = [row.workload.configuration for row in judged]
     seconds, ratios = predictor.predict_configs(configs), predictor.relative.predict_configs(configs)
     error, found = error_of(task.judged), []
-    for number, (row, change) in enumerate(zip(task.judged, change_of(predictor, task.judged), strict=True)):
+    for number, (row, change) in enumerate(zip(judged, change_of(predictor, judged), strict=True)):
         own: dict[str, Any] = {"session": task.session, "change": float(change)}
         for name, predicted, measured in (
             ("ms", seconds, row.ratio.middle * row.reference_raw_s),
@@ -186,24 +222,34 @@ def judge(task: Task, predictor: FittedPredictor) -> list[dict[str, Any]]:
     return found
 
 
-def chosen(task: Task, predictor: FittedPredictor) -> Iterator[dict[str, Any]]:
-    """The adapter that the predictor chooses under each budget, as the judged session measured it."""
-    configs = [row.workload.configuration for row in task.judged]
+def chosen(task: Task, predictor: FittedPredictor, judged: Rows, base: float) -> Iterator[dict[str, Any]]:
+    """The adapter that the predictor chooses under each budget, as the judged session measured it.
+
+    Absolute budgets are shares of `base`. `possible` is true if an adapter was
+    measured within the budget.
+    """
+    configs = [row.workload.configuration for row in judged]
     seconds, ratios = predictor.predict_configs(configs), predictor.relative.predict_configs(configs)
-    base, error = predictor.base_value, error_of(task.judged)
+    error = error_of(task.judged)
     for kind, predicted, shares in (("relative", ratios, RELATIVE), ("absolute", seconds, ABSOLUTE)):
+        unit = predictor.base_value if kind == "relative" else base
+        values = np.array(
+            [row.ratio.middle * (1 if kind == "relative" else row.reference_raw_s / base) for row in judged]
+        )
         for share in shares:
-            fits = np.flatnonzero(predicted.upper <= base * (1 + share))
+            fits = np.flatnonzero(predicted.upper <= unit * (1 + share))
+            own = {"session": task.session, "kind": kind, "budget": share, "possible": bool(values.min() <= 1 + share)}
             if not len(fits):
-                yield {"session": task.session, "kind": kind, "budget": share, "met": None, "unused": None}
+                yield own | {"met": None, "unused": None}
                 continue
-            row = task.judged[fits[predicted.mean[fits].argmax()]]
-            measured = row.ratio.middle * (1 if kind == "relative" else row.reference_raw_s / base)
+            measured = values[fits[predicted.mean[fits].argmax()]]
             unused = 1 - (measured - 1) / share if kind == "relative" else 1 - measured / (1 + share)
-            met = bool(measured <= 1 + share)
             surely = bool(np.exp(-error) * measured > 1 + share)
-            found = {"met": met, "not_surely_missed": not surely, "unused": float(unused)}
-            yield {"session": task.session, "kind": kind, "budget": share, **found}
+            yield own | {
+                "met": bool(measured <= 1 + share),
+                "not_surely_missed": not surely,
+                "unused": float(unused),
+            }
 
 
 def clustered(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
@@ -212,6 +258,8 @@ def clustered(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
     for session, value in values:
         sessions[session].append(float(value))
     means = np.array([np.mean(each) for each in sessions.values()])
+    if not len(means):
+        return {"mean": None, "clustered_interval": [0.0, 1.0], "by_session": {}}
     half = float(stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)) if len(means) > 1 else float("inf")
     ends = [max(0.0, float(means.mean()) - half), min(1.0, float(means.mean()) + half)]
     return {
@@ -221,77 +269,112 @@ def clustered(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
     }
 
 
-def result_of(tasks: Sequence[Task], others: Sequence[Task]) -> dict[str, Any]:
+def result_of(tasks: Sequence[Task], others: Sequence[Task], looks: Looks) -> dict[str, Any]:
     """Coverage and budgets over all tasks, with the priors that those of other devices among `others` give."""
-    predictors = [fitted_of(task, others) for task in tasks]
-    rows = [row for pair in zip(tasks, predictors, strict=True) for row in judge(*pair)]
-    choices = [choice for pair in zip(tasks, predictors, strict=True) for choice in chosen(*pair)]
+    fitted = [fitted_of(task, others, looks) for task in tasks]
+    pairs = [(task, predictor, task.judged) for task, (predictor, _) in zip(tasks, fitted, strict=True)]
+    rows = [row for pair in pairs for row in judge(*pair)]
     ends = np.quantile([row["change"] for row in rows], [1 / 3, 2 / 3])
     sizes = np.digitize([row["change"] for row in rows], ends)
     moved = {f"{task.device} to {task.session}": task.moved for task in tasks}
     ratio, base = priors(tasks)
-
-    def shares(some: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        widths = {
-            f"{name}_half_width": float(np.median([row[f"{name}_half_width"] for row in some]))
-            for name in ("ms", "ratio")
-        }
-        return {
-            "rows": len(some),
-            **{name: clustered([(row["session"], row[name]) for row in some]) for name in MEASURES},
-            **widths,
-        }
-
-    def budgets(kind: str) -> dict[str, Any]:
-        made = [each for each in choices if each["kind"] == kind and each["met"] is not None]
-        return {
-            "chosen": len(made),
-            "none_fits": sum(each["kind"] == kind and each["met"] is None for each in choices),
-            "budget_met_rate": clustered([(each["session"], each["met"]) for each in made]),
-            "not_surely_missed": clustered([(each["session"], each["not_surely_missed"]) for each in made]),
-            "unused": float(np.median([each["unused"] for each in made])),
-        }
-
     return {
         "sessions": sorted({task.session for task in tasks}),
-        **shares(rows),
+        **shares(rows, MEASURES),
         "base_moved": sorted(moved.values()),
         "by_size": {
-            name: shares([row for row, size in zip(rows, sizes, strict=True) if size == number])
+            name: shares([row for row, size in zip(rows, sizes, strict=True) if size == number], MEASURES)
             for number, name in enumerate(("small", "middle", "large"))
         },
-        "budgets": {kind: budgets(kind) for kind in ("relative", "absolute")},
-        "ratio_prior": [ratio.variance**0.5, ratio.degrees],
-        "base_prior": [base.variance**0.5, base.degrees],
+        "budgets": {kind: budgets(pairs, kind) for kind in ("relative", "absolute")},
+        "recalibrated": recalibrated(tasks, fitted),
+        **{
+            f"{name}_prior": [prior.variance**0.5, prior.degrees]
+            for name, prior in (("ratio", ratio), ("base", base), ("drift", drift_prior(looks)))
+        },
     }
 
 
-def collect(folder: Path, device: str) -> None:
-    """Measures one session of 48 adapters into a store of its own; some minutes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = next((name for name, spelling in DEVICES.items() if spelling == device), device.replace(":", "-"))
-    file = folder / f"{name}-{time.strftime('%Y%m%dT%H%M', time.gmtime())}.sqlite"
-    command = ["profile", MODEL, "--device", device, "--space", SPACE, "--rank", ",".join(map(str, RANKS))]
-    command += ["--count", "48", "--seconds", "75", "--store", str(file)]
-    subprocess.run([sys.executable, "-m", "adaptare", *command], check=True)
+def recalibrated(
+    tasks: Sequence[Task], fitted: Sequence[tuple[FittedPredictor, FittedPredictor | None]]
+) -> dict[str, Any]:
+    """Intervals and budgets in milliseconds without and with a look at the base, of the rows after it."""
+    found: dict[str, Any] = {}
+    for name, which in (("ms_before", 0), ("ms", 1)):
+        pairs = [
+            (task, predictor, after)
+            for task, both in zip(tasks, fitted, strict=True)
+            if (predictor := both[which]) and both[1] and task.look and (after := _after(task, task.look))
+        ]
+        rows = [row for pair in pairs for row in judge(*pair)]
+        if rows:
+            found[name] = shares(rows, MS_MEASURES) | {"budgets": budgets(pairs, "absolute")}
+            found[name]["budgets_of_today"] = budgets(pairs, "absolute", of_today=True)
+    return found
+
+
+def _after(task: Task, look: Look) -> list[Measurement]:
+    later = {row.workload.configuration for row in look.after}
+    return [row for row in task.judged if row.workload.configuration in later]
+
+
+def shares(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> dict[str, Any]:
+    """Shares of rows, and median half-widths of their intervals."""
+    names = dict.fromkeys(measure.partition("_")[0] for measure in measures)
+    return {
+        "rows": len(rows),
+        **{name: clustered([(row["session"], row[name]) for row in rows]) for name in measures},
+        **{f"{name}_half_width": float(np.median([row[f"{name}_half_width"] for row in rows])) for name in names},
+    }
+
+
+def budgets(
+    pairs: Sequence[tuple[Task, FittedPredictor, Rows]], kind: str, *, of_today: bool = False
+) -> dict[str, Any]:
+    """Choices under the budgets of a kind, which are shares of the base of the fitted session, or of the look."""
+    choices = [
+        choice
+        for task, predictor, rows in pairs
+        for choice in chosen(
+            task, predictor, rows, task.look.base_s.middle if of_today and task.look else task.fitted[-1].reference_s
+        )
+        if choice["kind"] == kind
+    ]
+    made = [each for each in choices if each["met"] is not None]
+    return {
+        "asked": len(choices),
+        "chosen": len(made),
+        "none_fits": len(choices) - len(made),
+        "possible": sum(each["possible"] for each in choices),
+        **{
+            name: clustered([(each["session"], each[key]) for each in made])
+            for name, key in (("budget_met_rate", "met"), ("not_surely_missed", "not_surely_missed"))
+        },
+        "met": sum(each["met"] for each in made),
+        "unused": float(np.median([each["unused"] for each in made])) if made else None,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--sessions", type=Path, help="folder of stores NAME-TIME.sqlite")
+    parser.add_argument("--sessions", type=Path, help="folder of files NAME-TIME.json")
     parser.add_argument(
         "--kept", type=Path, nargs="+", default=[], help="folders of sessions of prediction_on_device.py"
     )
     parser.add_argument("--collect", type=Path, metavar="DIR", help="only measure one more session into this folder")
-    parser.add_argument("--device", default=DEVICES["ort-int4"], help="of --collect")
+    parser.add_argument("--device", nargs="+", choices=DEVICES, default=list(DEVICES), help="of --collect")
     options = parser.parse_args()
     if options.collect:
-        collect(options.collect, options.device)
+        for name in options.device:
+            print(collect(options.collect, name))
         return
     groups = {"kept": [task for folder in options.kept for task in kept_tasks(folder)]}
     groups["sessions"] = session_tasks(options.sessions) if options.sessions else []
-    result = {name: result_of(tasks, groups["kept"] * (name == "kept")) for name, tasks in groups.items() if tasks}
+    looks = looks_of(groups["kept"], options.sessions)
+    result = {
+        name: result_of(tasks, groups["kept"] * (name == "kept"), looks) for name, tasks in groups.items() if tasks
+    }
     if not result:
         raise SystemExit("there are no two sessions of one device; name folders with --sessions or --kept")
     print(json.dumps(result) if options.json else "\n".join(lines(result)))
@@ -302,7 +385,8 @@ def lines(result: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for key, value in result.items():
         if isinstance(value, Mapping) and "clustered_interval" in value:
             low, high = value["clustered_interval"]
-            yield f"{indent}{key:36} {value['mean']:.3f} [{low:.3f}, {high:.3f}]"
+            mean = "none" if value["mean"] is None else f"{value['mean']:.3f}"
+            yield f"{indent}{key:36} {mean} [{low:.3f}, {high:.3f}]"
         elif isinstance(value, Mapping):
             yield f"{indent}{key}"
             yield from lines(value, f"{indent}  ")

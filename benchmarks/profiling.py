@@ -57,6 +57,7 @@ PARTS = (
         simulated.alarms_below_autocorrelated_noise,
         {"autocorrelated_drift_alarm": at_least(0.95), "autocorrelated_false_alarm": at_most(0.02)},
     ),
+    Part(simulated.strongly_autocorrelated, reported=("strongly_autocorrelated",)),
     Part(simulated.within_one_opening, {"coverage_iid": at_least(0.92), "coverage_ar1": at_least(0.9)}),
     Part(simulated.true_difference, {"coverage_openings": at_least(0.92), "coverage_precise": at_least(0.92)}),
     Part(simulated.two_levels, {"two_levels_least_coverage": at_least(0.9)}, reported=("two_levels_coverage",)),

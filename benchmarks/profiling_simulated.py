@@ -75,13 +75,15 @@ def two_levels(trials: int = 2000) -> Figures:
     }
 
 
-def _compared(one: Workload, other: Workload, trials: int, stop: StoppingRule, openings: int) -> list[Interval]:
+def _compared(
+    one: Workload, other: Workload, trials: int, stop: StoppingRule, openings: int, rho: float = 0.7
+) -> list[Interval]:
     """One interval for each seed; no time is taken, so they may disturb each other."""
-    return list(Parallel(n_jobs=-1)(delayed(_once)(one, other, seed, stop, openings) for seed in range(trials)))
+    return list(Parallel(n_jobs=-1)(delayed(_once)(one, other, seed, stop, openings, rho) for seed in range(trials)))
 
 
-def _once(one: Workload, other: Workload, seed: int, stop: StoppingRule, openings: int) -> Interval:
-    noise = [OpeningOffset(0.02, seed), Autocorrelated(0.02, 0.7), Bursts(0.05, 2.0), Jitter(0.01)]
+def _once(one: Workload, other: Workload, seed: int, stop: StoppingRule, openings: int, rho: float) -> Interval:
+    noise = [OpeningOffset(0.02, seed), Autocorrelated(0.02, rho), Bursts(0.05, 2.0), Jitter(0.01)]
     device = SimulatedDevice(launch_s=2e-4, noise=noise, seed=seed)
     return overhead(*profile([one, other], reference=BASE, device=device, stop=stop, seed=seed, openings=openings))
 
@@ -202,6 +204,34 @@ def alarms_below_autocorrelated_noise(traces: int = 200) -> Figures:
         "autocorrelated_drift_alarm": Figure(seen / cases, cases),
         "autocorrelated_false_alarm": Figure(false / cases, cases),
     }
+
+
+def strongly_autocorrelated(trials: int = 200) -> Figures:
+    """All of that below noise with a longer memory, by the correlation of consecutive rounds.
+
+    `coverage_openings` and `coverage_one_opening` are shares of intervals that hold the truth.
+    """
+    device, found = SimulatedDevice(launch_s=2e-4), dict[str, dict[str, float]]()
+    truth = device.latency_s(LARGER.work()) / device.latency_s(FIRST.work()) - 1
+    for rho in (0.7, 0.9, 0.95):
+        rng = np.random.default_rng(0)
+        series = [_remembering(rng, n, rho=rho) for n in AUTOCORRELATED_LENGTHS for _ in range(trials)]
+        seen = 0
+        for each in series:
+            at = int(rng.integers(30, len(each) - 12))
+            seen += _seen(changes(np.where(np.arange(len(each)) < at, 1.0, 1.2) * each), at, at + 10)
+        courses = [steadiness(each) for each in series]
+        alone = [ratio_interval(each[:60], np.zeros(60, dtype=np.int64)) for each in series]
+        over_openings = _compared(LARGER, FIRST, trials, FixedRounds(8), 8, rho)
+        found[f"{rho:g}"] = {
+            "flat": float(np.mean([each.trend == "flat" for each in courses])),
+            "nothing_dropped": float(np.mean([each.start == 0 for each in courses])),
+            "false_alarm": float(np.mean([bool(changes(each)) for each in series])),
+            "step_seen": seen / len(series),
+            "coverage_one_opening": float(np.mean([each.contains(1.0) for each in alone])),
+            "coverage_openings": float(np.mean([each.contains(truth) for each in over_openings])),
+        }
+    return {"strongly_autocorrelated": Figure(found, trials)}
 
 
 def _seen(found: list[int], at: int, due: int) -> bool:

@@ -136,6 +136,14 @@ RecalibrateOption = Annotated[
     ),
 ]
 
+NowOption = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate",
+        help="Measure the base first, for about 10 s: milliseconds and their intervals are then of this session.",
+    ),
+]
+
 DEFAULT_DEVICE = "torch-cpu:threads=1"
 DEFAULT_BAND = 0.01
 DEFAULT_STORE = "adaptare.db"

@@ -69,7 +69,8 @@ class WorkerInfo:
         processors: Numbers of the processors it runs on; empty if unknown.
         timer_step_s: Smallest step of its clock, seconds.
         providers: Execution providers of the runtime.
-        capabilities: Optional features: `energy`, `attribution`, `environment`, `forget`.
+        capabilities: Optional features: `energy`, `attribution`, `environment`, `forget`; `adapter_file`: a feed may
+            name a program file, `adapter`, with the values of the inputs that it does not specify.
         environment: Snapshot of everything outside the identity that may change latency: frequencies, temperature,
             load, variables, page policy, battery, as far as available.
         gap_s: Pause before a program runs after another one, seconds.

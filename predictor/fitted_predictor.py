@@ -14,10 +14,16 @@ from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.cross_validation import ErrorCard
 from adaptare.predictor.fitting.training_rows import differences, training_rows
-from adaptare.predictor.intervals import NO_SPREAD, SessionSpread, conformal_half_width, rows_needed
+from adaptare.predictor.intervals import (
+    NO_SPREAD,
+    SessionSpread,
+    conformal_half_width,
+    rows_needed,
+    spread_since,
+)
 from adaptare.predictor.regressor import LinearRegressor
 from adaptare.profiler import Configuration, Measurement, Workload
-from adaptare.profiler.analysis import Interval
+from adaptare.profiler.analysis import LEAST_OPENINGS, Interval, too_few
 from adaptare.profiler.store import LATENCY
 from adaptare.profiler.workloads import Dimension
 
@@ -34,8 +40,9 @@ INTERPOLATED = "interpolated"
 class Prediction:
     """Predicted values of n configurations and the ends of their intervals, in the predictor's unit. Shape (n,) each.
 
-    The intervals are of values in a new session, whose base differs from the calibrated one, or with
-    `FittedPredictor.relative` of ratios to the base, times its calibrated value. They are of the value itself; a
+    The intervals are of values in a new session, whose base differs from the calibrated one (after
+    `FittedPredictor.recalibrated` in the present session), or with `FittedPredictor.relative` of ratios to the base,
+    times its calibrated value. They are of the value itself; a
     measurement has an error of its own beside it. `upper` is the end that must meet a budget. `extrapolates` is true
     for a configuration outside the profiled range, where the interval is not valid.
     """
@@ -67,7 +74,7 @@ class FittedPredictor:
             measurement error; see `Anchored.change` and `without_noise`. Shape (n_residuals,).
         level: Coverage probability of the interval.
         spread: Shift of the ratios of a new session, over that scale, which the residuals do not contain.
-        base_spread: Shift of the base's value in a new session.
+        base_spread: Shift of the base's value in a new session, or in the rest of the present one; see `recalibrated`.
         feature_range: Smallest and largest profiled value at the longest length. Shape (2, n_features).
         chosen: Name of the fit: `shrunken`, `transferred`, a simpler or better one, or the one that was asked for.
         error_card: Errors on held-out adapters.
@@ -181,6 +188,26 @@ class FittedPredictor:
         change = self.regressor.change(X)
         residuals = np.log(rows.ratios / (scale * predicted))[change > 0] / change[change > 0]
         return replace(self, scale=scale * self.scale, residuals=residuals, spread=NO_SPREAD)
+
+    def recalibrated(self, base: Interval, openings: int) -> "FittedPredictor":
+        """Predictor for the session in which the base was just measured, at this length.
+
+        Intervals in seconds then contain the error of that measurement and the drift within a session, instead of the
+        spread between sessions; those of `relative` stay as they are. Other lengths are scaled by the same factor.
+
+        Args:
+            base: Measured value of `reference`, in the unit of the predictions, with its 95 % interval.
+            openings: Fresh loads of the program that the interval is over.
+
+        Raises:
+            InputError: The openings are too few for an interval.
+        """
+        if too_few(openings):
+            raise InputError(f"calibration needs at least {LEAST_OPENINGS} openings of the base, not {openings}")
+        factor = base.middle / self.base_value
+        values = {length: value * factor for length, value in self.base.values.items()}
+        spread = self.base_spread if self.base_spread == NO_SPREAD else spread_since(base, openings)
+        return replace(self, base=replace(self.base, values=values), base_spread=spread)
 
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.

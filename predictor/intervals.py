@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from scipy import special
 
 from adaptare.core import InputError
+from adaptare.profiler.analysis import LEVEL, Interval
 
 Array = NDArray[np.float64]
 # Standard deviation of the shift of one session's ratios, and its degrees of freedom, if a store has one session, and
 # the same of the base's seconds (`ratio_prior` and `base_prior` of `benchmarks/decisions.py`).
 PRIOR_SD, PRIOR_DEGREES = 0.0040, 4
 BASE_PRIOR_SD, BASE_PRIOR_DEGREES = 0.074, 6
+# The same of the base within one session, beyond the spread of its first openings (`drift_prior` there).
+DRIFT_PRIOR_SD, DRIFT_PRIOR_DEGREES = 0.035, 8
 # With fewer adapters, their individual errors exceed the shift of the session.
 FEWEST_ADAPTERS = 5
 
@@ -86,6 +89,7 @@ class SessionVariance:
 
 PRIOR = SessionVariance(PRIOR_SD**2, PRIOR_DEGREES)
 BASE_PRIOR = SessionVariance(BASE_PRIOR_SD**2, BASE_PRIOR_DEGREES)
+DRIFT_PRIOR = SessionVariance(DRIFT_PRIOR_SD**2, DRIFT_PRIOR_DEGREES)
 
 
 def base_spread(shifts: Array, *, prior: SessionVariance = BASE_PRIOR) -> SessionSpread:
@@ -103,6 +107,23 @@ def base_spread(shifts: Array, *, prior: SessionVariance = BASE_PRIOR) -> Sessio
     """
     degrees = prior.degrees + len(shifts) - 1
     return SessionSpread(math.sqrt((prior.degrees * 2 * prior.variance + float(shifts @ shifts)) / degrees), degrees)
+
+
+def spread_since(base: Interval, openings: int, *, drift: SessionVariance = DRIFT_PRIOR) -> SessionSpread:
+    """Spread of the base's value in the rest of a session around a short measurement at its start.
+
+    Successive openings are not independent, so the rest of the session may differ as much as one more opening would; it
+    also drifts by more than the openings of a short measurement show.
+
+    Args:
+        base: Measured value, with its 95 % interval.
+        openings: Fresh loads of the program that the interval is over; two or more.
+        drift: Change of the base's value beyond the spread of the openings.
+    """
+    error = math.log(base.upper / base.middle) / float(special.stdtrit(openings - 1, (1 + LEVEL) / 2))
+    return SessionSpread(error * math.sqrt(openings + 1), openings - 1).plus(
+        SessionSpread(math.sqrt(drift.variance), drift.degrees)
+    )
 
 
 def session_spread(

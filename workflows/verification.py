@@ -58,11 +58,12 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
     if result.predictor is None:
         raise InputError(f"{str(request.front)!r} names no predictor; search again")
     fitted = load_predictor(result.predictor).at(result.place.length)
-    if fitted.base_value != result.base:
+    searched = result.recalibration.fitted_s if result.recalibration else result.base
+    if fitted.base_value != searched:
         unit, text = displayed(fitted.unit)
         raise InputError(
             f"{result.predictor} is not the predictor of this search any more: its base has {text(fitted.base_value)} "
-            f"{unit}, that of the search {text(result.base)} {unit}; search again, and write every predictor to a file "
+            f"{unit}, that of the search {text(searched)} {unit}; search again, and write every predictor to a file "
             "of its own"
         )
     quantity = result.budget.quantity

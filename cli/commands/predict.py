@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import JsonOption
+from adaptare.arguments import CacheOption, JsonOption, NowOption
 from adaptare.console import Console, command, requested
 
 
@@ -38,6 +38,8 @@ def predict(
         str | None, typer.Option("--budget", help="Report the probability of meeting a budget, such as decode=20ms.")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
+    recalibrate: NowOption = False,
+    cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Predicted cost of adapters, without running them: time, and memory for weights, adapter and cache."""
@@ -52,4 +54,5 @@ def predict(
         ranks=() if rank is None else read_ranks(rank),
         budget=read_budget(budget) if budget else None,
     )
-    return Console(as_json=as_json).show(predict_adapters(request), view)
+    console = Console(as_json=as_json)
+    return console.show(predict_adapters(request, feedback=console.feedback), view)

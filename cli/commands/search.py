@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import JsonOption, SeedOption
+from adaptare.arguments import CacheOption, JsonOption, NowOption, SeedOption
 from adaptare.console import Console, command, requested
 
 
@@ -30,6 +30,8 @@ def search(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
+    recalibrate: NowOption = False,
+    cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:

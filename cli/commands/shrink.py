@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import CacheOption, JsonOption, Quantisation, SeedOption
+from adaptare.arguments import CacheOption, JsonOption, NowOption, Quantisation, SeedOption
 from adaptare.console import Console, command, requested
 
 
@@ -33,6 +33,7 @@ def shrink(
         typer.Option("--quantise", help="Quantisation of the base's weights on its device."),
     ] = "none",
     cache: CacheOption = None,
+    recalibrate: NowOption = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:

@@ -62,9 +62,9 @@ WAYS: Final[tuple[Column[Way], ...]] = (
     Column("memory MB, one task", lambda way: megabytes(way.memory_bytes)),
     Column("all", lambda way: megabytes(way.memory_of_all_bytes), 2),
     Column("peak MB", lambda way: megabytes(way.peak_bytes), 3),
-    Column("change of task ms", lambda way: milliseconds(way.swap_s)),
-    Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s), 1),
-    Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s)}", 4),
+    Column("change of task ms", lambda way: milliseconds(way.swap_s.middle)),
+    Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s.middle), 1),
+    Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s.middle)}", 4),
     Column("overhead", lambda way: percent(way.overhead)),
 )
 

@@ -13,7 +13,8 @@ def sections(result: PredictResult) -> Iterator[Section]:
         Column("sites", lambda row: str(row.sites), 3),
         Column(unit, lambda row: number(row.predicted.middle)),
         Column(
-            f"{result.level:.0%}, a new session", lambda row: between(row.predicted.lower, row.predicted.upper, number)
+            f"{result.level:.0%}, {'this' if result.recalibration else 'a new'} session",
+            lambda row: between(row.predicted.lower, row.predicted.upper, number),
         ),
         Column("overhead", lambda row: percent(row.overhead.middle)),
         Column(

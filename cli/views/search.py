@@ -30,7 +30,7 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
         Column[Choice]("ranks of how many linears", lambda row: row.configuration.describe(), 2, folds=True),
         Column[Choice](f"{result.origin} {unit}", lambda row: text(row.predicted.middle)),
         Column[Choice](
-            f"{result.level:.0%}, {'at this base' if result.budget.relative else 'a new session'}",
+            f"{result.level:.0%}, {_where(result)}",
             lambda row: between(row.predicted.lower, row.predicted.upper, text),
         ),
     ]
@@ -47,6 +47,12 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
         columns.append(Column("to winner 1, 95 %", lambda row: _difference(row.loss_difference), 3))
     bounds = f"{text(result.limit)} {unit}; base {text(result.base)} {unit}"
     return Table(f"Budget {result.budget}: {bounds}", columns, rows)
+
+
+def _where(result: SearchResult) -> str:
+    if result.budget.relative:
+        return "at this base"
+    return "this session" if result.recalibration else "a new session"
 
 
 def loss(value: float | None) -> str:

@@ -40,6 +40,11 @@ class OrtRuntime:
         self._entries: dict[str, str] = {}
         self._shares_memory = False
 
+    @property
+    def reads_adapter_files(self) -> bool:
+        """True if this version of ONNX Runtime reads adapter files: from 1.20 on."""
+        return hasattr(_onnxruntime(), "AdapterFormat")
+
     def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
         """Applies the options; the facts name the providers of this build only, unlike `get_all_providers`."""
         ort = _onnxruntime()
@@ -127,7 +132,7 @@ class OrtRuntime:
             place = tempfile.mkdtemp()
             options.enable_profiling = True
             options.profile_file_prefix = os.path.join(place, "trace")
-        return OrtModel(self._created(file, options, wanted), wanted, os.path.basename(file), place)
+        return OrtModel(self._created(file, options, wanted), wanted, file, place)
 
     def _created(self, file: str, options: Any, provider: str) -> Any:
         import onnxruntime as ort
@@ -153,14 +158,14 @@ class OrtModel:
 
     Args:
         provider: The provider that has to run a node.
-        name: Name of its file, for messages.
+        file: Path of its file; adapter files are beside it.
         place: Folder of the profile where the library cannot report the provider of a node: only the first call is
             profiled. Otherwise empty.
     """
 
-    def __init__(self, session: Any, provider: str, name: str, place: str) -> None:
+    def __init__(self, session: Any, provider: str, file: str, place: str) -> None:
         self.session = session
-        self._provider, self._name = provider, name
+        self._provider, (self._folder, self._name) = provider, os.path.split(file)
         self._uncounted = bool(place)
         self._nodes: Counter[str] = Counter()
         if place:
@@ -196,21 +201,29 @@ class OrtModel:
         """Binds inputs and outputs.
 
         Args:
-            arguments: `inputs` has a spec for every input of the graph, as `filled` takes it; `shared`, if there is
-                any, maps outputs to inputs whose memory they are written to.
+            arguments: `inputs` has a spec for every input of the graph, as `filled` takes it; `adapter`, if there is
+                any, names an adapter file with the values of further inputs; `shared`, if there is any, maps outputs to
+                inputs whose memory they are written to.
         """
         import onnxruntime as ort
 
         _refuse_active_adapters(arguments)
-        specs = arguments.get("inputs", {})
+        specs, kept = arguments.get("inputs", {}), list[Any]()
+        given: Mapping[str, Any] = {}
+        if "adapter" in arguments:
+            kept.append(ort.AdapterFormat.read_adapter(os.path.join(self._folder, arguments["adapter"])))
+            given = kept[0].get_parameters()
         names = [argument.name for argument in self.session.get_inputs()]
-        absent = [name for name in names if name not in specs]
+        absent = [name for name in names if name not in specs and name not in given]
         if absent:
             raise ValueError(f"the feed has no spec for inputs {absent}; it has {sorted(specs)}")
-        unknown = sorted(set(specs) - set(names))
+        unknown = sorted({*specs, *given} - set(names))
         if unknown:
             raise ValueError(f"the graph has no inputs {unknown}; it has {names}")
-        values = [ort.OrtValue.ortvalue_from_numpy(filled(name, specs[name])) for name in names]
+        values = [
+            given[name] if name in given else ort.OrtValue.ortvalue_from_numpy(filled(name, specs[name]))
+            for name in names
+        ]
         binding = self.session.io_binding()
         for name, value in zip(names, values):
             binding.bind_ortvalue_input(name, value)
@@ -220,7 +233,7 @@ class OrtModel:
                 binding.bind_ortvalue_output(argument.name, values[names.index(shared[argument.name])])
             else:
                 binding.bind_output(argument.name, "cpu")
-        run, output = self.session.run_with_iobinding, _Output(binding, values)
+        run, output = self.session.run_with_iobinding, _Output(binding, [*values, *kept])
         if self._uncounted:
             run(binding)
             self._count()

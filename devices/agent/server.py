@@ -86,7 +86,11 @@ class Agent:
             "runtime": facts.version,
             "threads": request["threads"],
             "providers": list(facts.providers),
-            "capabilities": ["attribution"] * isinstance(self.runtime, AttributingRuntime) + ["forget"],
+            "capabilities": [
+                *["attribution"] * isinstance(self.runtime, AttributingRuntime),
+                *["adapter_file"] * getattr(self.runtime, "reads_adapter_files", False),
+                "forget",
+            ],
             **self.place.facts(),
         }
 

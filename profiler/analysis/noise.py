@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 LAG = 4
 # Differences beyond this many standard deviations are attributed to a change or a spike, and clipped.
 LARGEST = 3.0
-# Stronger correlation cannot be distinguished from a changing level.
-MOST_CORRELATED = 0.85
+# Stronger correlation cannot be distinguished from a changing level; see `strongly_autocorrelated` of
+# benchmarks/profiling.py.
+MOST_CORRELATED = 0.9
 TO_SIGMA = 1.4826
 
 

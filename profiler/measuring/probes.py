@@ -1,15 +1,17 @@
 """Quantities measured here: latency, energy, time by operator, memory and the time of a task change."""
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from adaptare.core import InputError, ProgramError
 from adaptare.devices import AttributingWorker, Device, ForgettingWorker, MeteredWorker, Program, Worker
 from adaptare.profiler.measuring.attribution import OPERATOR_CALLS, OPERATORS, PLAIN
 from adaptare.profiler.measuring.probe import Subject
-from adaptare.profiler.programs.builders import Programs
+from adaptare.profiler.programs.builders import Programs, TaskPrograms
 from adaptare.profiler.store.measurement import LATENCY
 from adaptare.profiler.workloads.workload import Workload
 
@@ -130,15 +132,15 @@ class Memory:
 class Swap:
     """Seconds until the first result with the adapter of another task, in a process with all imports done.
 
-    If the adapter is an input, a task change is a new input: its weights are drawn, which takes about as long as
-    reading them from disk. Otherwise a program is loaded in addition to the base, from files in the page cache, or from
-    storage (`cold_swap`) where the device can drop files from its page cache. Torch then creates new modules, or merges
-    into copies of the base's linears, without reading a model. Creating the other inputs, mainly the KV cache, is
-    excluded. Each visit has some `changes` of the task.
+    If the adapter is an input, a task change is a new input, read from an adapter file in the format of `export` where
+    the runtime reads such files, and otherwise drawn. If not, a program is loaded in addition to the base. Files are in
+    the page cache, or come from storage (`cold_swap`) where the device can drop files from its page cache. Torch
+    creates new modules, or merges into copies of the base's linears, without reading a file. Creating the other inputs
+    of a loaded program, mainly the KV cache, is excluded. Each opening has some `changes` of the task.
     """
 
-    changes: int = 3
-    openings: int = 1
+    changes: int = 1
+    openings: int = 4
 
     units: ClassVar[Mapping[str, str]] = {"swap": "s", "cold_swap": "s"}
     alone: ClassVar[bool] = True
@@ -146,10 +148,7 @@ class Swap:
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
         workload, program, programs = subject.workload, subject.program, subject.programs
         if fed_bytes(workload, programs):
-            tasks = range(1 + self.changes)
-            feeds = [replace(feed, name=f"{feed.name}-{task}") for task in tasks for feed in program.feeds]
-            loaded = worker.load(replace(program, feeds=tuple(feeds)))
-            return {"swap": [loaded.bind_s[feed.name] + loaded.first_call_s[feed.name] for feed in feeds[1:]]}
+            return self._of_inputs(worker, subject)
         worker.load(programs.program(workload.base))
         warm, cold = list[float](), list[float]()
         for _ in range(self.changes):
@@ -157,6 +156,26 @@ class Swap:
                 cold.append(_seconds_to_load(worker, program))
             warm.append(_seconds_to_load(worker, program))
         return {"swap": warm, **({"cold_swap": cold} if cold else {})}
+
+    def _of_inputs(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
+        """The first task is that before the first change."""
+        tasks, program, programs = 1 + self.changes, subject.program, subject.programs
+        if not (isinstance(programs, TaskPrograms) and "adapter_file" in worker.info.capabilities):
+            feeds = [replace(feed, name=f"{feed.name}-{task}") for task in range(tasks) for feed in program.feeds]
+            return {"swap": _seconds_to_bind(worker, replace(program, feeds=tuple(feeds)))[1:]}
+        with tempfile.TemporaryDirectory() as folder:
+            program = programs.of_tasks(subject.workload, tasks, Path(folder))
+            warm = _seconds_to_bind(worker, program)[1:]
+            if isinstance(worker, ForgettingWorker) and worker.forget(program):
+                return {"swap": warm, "cold_swap": _seconds_to_bind(worker, program)[1:]}
+        return {"swap": warm}
+
+
+def _seconds_to_bind(worker: Worker, program: Program) -> list[float]:
+    """Seconds of each feed of a program, until the end of its first call."""
+    loaded = worker.load(program)
+    worker.unload(loaded.program_id)
+    return [loaded.bind_s[feed.name] + loaded.first_call_s[feed.name] for feed in program.feeds]
 
 
 def _seconds_to_load(worker: Worker, program: Program) -> float:

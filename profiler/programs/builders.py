@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json
@@ -74,6 +74,15 @@ class Programs(Protocol):
 
     def unrounded(self, workload: Workload) -> Program:
         """The program, computed without the rounding of activations by fast kernels; it is compared, never timed."""
+        ...
+
+
+@runtime_checkable
+class TaskPrograms(Programs, Protocol):
+    """A builder for runtimes that read an adapter from a file of its own."""
+
+    def of_tasks(self, workload: Workload, tasks: int, folder: Path) -> Program:
+        """The program with a feed for each task, whose adapter is read from a file that is written to the folder."""
         ...
 
 

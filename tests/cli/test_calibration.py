@@ -1,12 +1,14 @@
 """A device that is slower or faster than when it was calibrated: what commands say, and which seconds they give."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adaptare.devices import SimulatedDevice, Work
 
+BASE = "base.csv"
 PROFILE = ("profile", "tiny-random", "--device", "simulated", "--seconds", 0.1, "--json")
 OVERHEAD = ("overhead", "tiny-random", "--device", "simulated", "--seconds", 0.1, "-p", 0, "--openings", 1, "--json")
 
@@ -70,3 +72,42 @@ def test_overhead_takes_the_present_speed_where_that_is_asked_for(
     slow_by(1.04)
     assert run(*words).json["rows"][0]["base_s"] == pytest.approx(base_s)
     assert run(*words, "--recalibrate").json["rows"][0]["base_s"] == pytest.approx(1.04 * base_s)
+
+
+@pytest.fixture
+def predicted(run: Callable[..., Any], profiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Predicts the base and an adapter with a predictor of 12 adapters."""
+    profiled(12)
+    assert run("fit", "--device", "simulated", "-o", "predictor").code == 0
+    Path(BASE).write_text("name,*\nbase,0\nadapter,8\n")
+    words = ("predict", "predictor", BASE)
+    return lambda *options: run(*words, *options)
+
+
+def test_a_prediction_may_be_of_the_present_speed(
+    predicted: Callable[..., Any], slow_by: Callable[[float], None]
+) -> None:
+    words = ("--budget", "decode=1us", "--json")
+    before, kept = predicted(*words).json, Path("adaptare.db").read_bytes()
+    slow_by(1.3)
+    assert predicted(*words).json == before, "no session is looked at unless that is asked for"
+    answer = predicted(*words, "--recalibrate")
+    now = answer.json
+    assert now["base"] == pytest.approx(1.3 * before["base"])
+    assert now["recalibration"]["fitted_s"] == before["base"]
+    assert now["recalibration"]["now_s"]["middle"] == now["base"]
+    assert before["recalibration"] is None
+    assert "now, +30.0% compared with the sessions of predictor" in answer.err
+    for old, new in zip(before["rows"], now["rows"], strict=True):
+        assert new["overhead"] == pytest.approx(old["overhead"])
+        widths = [row["predicted"]["upper"] / row["predicted"]["lower"] for row in (old, new)]
+        assert widths[1] < widths[0]
+    assert Path("adaptare.db").read_bytes() == kept, "the store is as it was"
+    assert "90%, this session" in predicted("--recalibrate").out
+    assert "90%, a new session" in predicted().out
+
+
+def test_the_base_of_another_device_is_not_looked_at(predicted: Callable[..., Any]) -> None:
+    answer = predicted("--recalibrate", "--device", "simulated:launch_s=1e-05")
+    assert answer.code == 2
+    assert "predicts another device than this one" in answer.err

@@ -93,6 +93,23 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     )
 
 
+def test_a_budget_in_milliseconds_may_be_of_the_present_session(trained: Callable[..., Any]) -> None:
+    words = ("search", "run", "--predictor", "predictor-decode", "--evaluations", 8, "--json")
+    base_s = trained(*words, "--budget", "overhead=40%").json["base"]
+    words = (*words, "--budget", f"decode={1.3 * base_s * 1e6}us")
+    wide, found = trained(*words), trained(*words, "--recalibrate")
+    assert found.code == 0, found.err
+    assert wide.code == 1 or not wide.json["recalibration"]
+    now = found.json["recalibration"]
+    assert now["fitted_s"] == base_s
+    assert now["openings"] >= 4
+    assert found.json["base"] == now["now_s"]["middle"]
+    assert all(each["predicted"]["upper"] <= found.json["limit"] for each in found.json["winners"])
+    verified = trained("verify", "run/front.json", "--openings", 4, "--json")
+    assert verified.code == 0, verified.err
+    assert verified.json["recalibration"] == now
+
+
 class Stuck:
     """Proposes one configuration only."""
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adaptare.core import InputError
 from adaptare.predictor import LatencyPredictor
 from adaptare.predictor.intervals import (
+    DRIFT_PRIOR,
     NO_SPREAD,
     PRIOR,
     SessionSpread,
@@ -19,6 +21,7 @@ from adaptare.predictor.intervals import (
     without_noise,
 )
 from adaptare.profiler import Configuration, Measurement
+from adaptare.profiler.analysis import Interval
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
@@ -137,6 +140,30 @@ def test_seconds_know_the_spread_of_the_base_and_ratios_do_not(campaign: Campaig
     within = predictor.probability_within(base, predictor.base_value * math.exp(spread.scale))
     assert within == pytest.approx(20 / 21 * stats.t(spread.degrees).cdf(1))
     assert predictor.relative.probability_within(base, 1.001 * predictor.base_value) == pytest.approx(20 / 21)
+
+
+@pytest.mark.usefixtures("without_card")
+def test_a_look_at_the_base_replaces_the_spread_between_sessions(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    predictor, base = LatencyPredictor().fit(campaign(draw_configs(20, 0))), [Configuration()]
+    now = 1.3 * predictor.base_value
+    exact = predictor.recalibrated(Interval(now, now, now), 6)
+    drift = DRIFT_PRIOR.variance**0.5 * stats.t(DRIFT_PRIOR.degrees).ppf(0.95)
+    found, before = exact.predict_configs(base), predictor.predict_configs(base)
+    assert found.mean == pytest.approx(1.3 * before.mean)
+    assert np.log(found.upper / found.mean) == pytest.approx(drift)
+    assert found.upper / found.mean < before.upper / before.mean
+    coarse = predictor.recalibrated(Interval(now / 1.2, now, now * 1.2), 6).predict_configs(base)
+    assert np.log(coarse.upper / coarse.mean) > drift
+    assert coarse.mean == found.mean
+    same = predictor.relative.recalibrated(Interval(now, now, now), 6).predict_configs(base)
+    assert same.lower == same.upper == pytest.approx(now)
+
+
+@pytest.mark.usefixtures("without_card")
+def test_a_look_of_few_openings_is_refused(campaign: Campaign, draw_configs: DrawConfigs) -> None:
+    predictor = LatencyPredictor().fit(campaign(draw_configs(20, 0)))
+    with pytest.raises(InputError, match="at least 4 openings of the base, not 3"):
+        predictor.recalibrated(Interval(1.0, 1.0, 1.0), 3)
 
 
 def test_the_sessions_of_a_store_replace_the_prior_of_the_base() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.core import InputError
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration
 from adaptare.profiler.analysis import Interval
@@ -12,6 +13,7 @@ from adaptare.profiler.programs import memory_bytes
 from adaptare.profiler.workloads import BYTES
 from adaptare.search.budget import Budget, covering
 from adaptare.workflows.adapter_files import read_adapters
+from adaptare.workflows.calibrating import Recalibration, recalibrated
 from adaptare.workflows.grid import cases_of
 from adaptare.workflows.target import named_target
 
@@ -28,6 +30,8 @@ class PredictRequest:
         length: Tokens of prefill, or cached positions of decode; `None` for that of the budget, or the longest fitted.
         budget: Budget to be met.
         device: Device that the predictor must be of.
+        recalibrate: True to measure the base first, so that milliseconds are of the present session.
+        cache: Folder of converted models; `None` for the user's cache folder.
     """
 
     predictor: Path
@@ -37,6 +41,8 @@ class PredictRequest:
     length: int | None = None
     budget: Budget | None = None
     device: str | None = None
+    recalibrate: bool = False
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class PredictedRow:
     Args:
         sites: Number of linears with an adapter.
         predicted: Predicted value in the unit of the quantity, with its interval for a new session, in which the base
-            differs too.
+            differs too; after a recalibration, for the present session.
         overhead: Predicted ratio to the base minus one, with its interval, which the base does not widen.
         memory_bytes: Weights, adapter and cache.
         adapter_bytes: Memory of the adapter alone.
@@ -77,6 +83,7 @@ class PredictResult:
         level: Coverage probability of the intervals.
         origin: See `FittedPredictor.origin`.
         budget: The budget as text; empty without one.
+        recalibration: Base at the time of the prediction; `None` for predictions of any session.
     """
 
     predictor: Path
@@ -89,9 +96,10 @@ class PredictResult:
     origin: str
     budget: str
     rows: tuple[PredictedRow, ...]
+    recalibration: Recalibration | None = None
 
 
-def predict_adapters(request: PredictRequest) -> PredictResult:
+def predict_adapters(request: PredictRequest, *, feedback: Feedback = SILENT) -> PredictResult:
     """Predicts adapters without running them.
 
     Raises:
@@ -104,9 +112,14 @@ def predict_adapters(request: PredictRequest) -> PredictResult:
     if budget and request.length is not None and budget.length not in (None, request.length):
         raise InputError(f"budget {budget} is of another length than {request.length}; give one of them")
     length = budget.length if budget and request.length is None else request.length
-    limited = fitted if budget is None else covering(budget, fitted)
-    fitted, limited = (each if length is None else each.at(length) for each in (fitted, limited))
-    if request.device:
+    if budget:
+        covering(budget, fitted)  # raises before anything is measured
+    fitted, now = fitted if length is None else fitted.at(length), None
+    adapters = _adapters(request, fitted)
+    if request.recalibrate:
+        device, cache = request.device, request.cache
+        fitted, now = recalibrated(fitted, request.predictor, device=device, cache=cache, feedback=feedback)
+    elif request.device:
         target = named_target(request.device, fitted.device, fitted.template)
         load_predictor(request.predictor, device=target.device.info())
     return PredictResult(
@@ -119,7 +132,8 @@ def predict_adapters(request: PredictRequest) -> PredictResult:
         level=fitted.level,
         origin=fitted.origin,
         budget=str(budget) if budget else "",
-        rows=_rows(fitted, limited, _adapters(request, fitted), budget),
+        rows=_rows(fitted, adapters, budget),
+        recalibration=now,
     )
 
 
@@ -132,14 +146,13 @@ def _adapters(request: PredictRequest, fitted: FittedPredictor) -> list[tuple[st
 
 
 def _rows(
-    fitted: FittedPredictor,
-    limited: FittedPredictor,
-    adapters: list[tuple[str, Configuration]],
-    budget: Budget | None,
+    fitted: FittedPredictor, adapters: list[tuple[str, Configuration]], budget: Budget | None
 ) -> tuple[PredictedRow, ...]:
     template, base, configs = fitted.template, fitted.base_value, [config for _, config in adapters]
     predicted, ratios = fitted.predict_configs(configs), fitted.relative.predict_configs(configs)
-    within = None if budget is None else limited.probability_within(configs, budget.bound(base))
+    within = None
+    if budget:
+        within = (fitted.relative if budget.relative else fitted).probability_within(configs, budget.bound(base))
     return tuple(
         PredictedRow(
             adapter=adapter,

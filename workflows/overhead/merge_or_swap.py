@@ -1,11 +1,12 @@
 """One base for many tasks: one merged model per task, or swappable adapters on a shared base."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptare.core.units import megabytes, milliseconds, percent
 from adaptare.profiler import Measurement, Mode, Programs
-from adaptare.profiler.analysis import verdict
+from adaptare.profiler.analysis import Interval, verdict
 from adaptare.profiler.measuring import Memory, Session, Swap, fed_bytes
 from adaptare.profiler.workloads import BYTES
 from adaptare.workflows.grid import Case
@@ -21,8 +22,8 @@ class Way:
         memory_bytes: Memory with one task loaded.
         memory_of_all_bytes: Memory with all tasks loaded.
         peak_bytes: Peak of the memory until one task is loaded, including libraries; 0 if unknown.
-        swap_s: Time of a task change, see `Swap`; `cold_swap_s` with files read from storage.
-        latency_s: Measured latency in that phase; `base_s` without adapter.
+        swap_s: Time of a task change, see `Swap`, with a 95 % interval; `cold_swap_s` with files read from storage.
+        latency_s: Measured latency in that phase, with a 95 % interval; `base_s` without adapter.
     """
 
     mode: str
@@ -30,14 +31,14 @@ class Way:
     memory_bytes: int
     memory_of_all_bytes: int
     peak_bytes: int
-    swap_s: float
+    swap_s: Interval
     phase: str
     length: int
-    latency_s: float
+    latency_s: Interval
     base_s: float
     overhead: float
     verdict: str
-    cold_swap_s: float | None = None
+    cold_swap_s: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class MergeOrSwap:
         base_bytes: Size of the weights of one base on disk.
         ways: Measured application modes.
         failures: Mode -> reason it could not be loaded.
-        tokens_to_pay: Decoded tokens per task change from which merging takes less time than swapping; `None` if one of
-            them is always faster, or decode was not measured.
+        tokens_to_pay: Decoded tokens per task change from which merging takes less time than swapping, with a 95 %
+            interval, which is infinite if decode may be as fast in both; `None` if one of them is always faster, or
+            decode was not measured.
         conclusion: Conclusion in one sentence.
     """
 
@@ -61,7 +63,7 @@ class MergeOrSwap:
     base_bytes: int
     ways: tuple[Way, ...]
     failures: Mapping[Mode, str]
-    tokens_to_pay: float | None
+    tokens_to_pay: Interval | None
     conclusion: str
 
 
@@ -120,24 +122,40 @@ def _way(
         memory_bytes=memory,
         memory_of_all_bytes=memory + (tasks - 1) * one_more,
         peak_bytes=round(loading.value("peak_memory").middle) if loading.has("peak_memory") else 0,
-        swap_s=loading.value("swap").middle,
+        swap_s=loading.value("swap"),
         phase=workload.phase,
         length=workload.length,
-        latency_s=row.latency_s,
+        latency_s=row.value(),
         base_s=row.reference_s,
         overhead=row.overhead.middle,
         verdict=judged,
-        cold_swap_s=loading.value("cold_swap").middle if loading.has("cold_swap") else None,
+        cold_swap_s=loading.value("cold_swap") if loading.has("cold_swap") else None,
     )
 
 
-def tokens_to_pay(ways: Sequence[Way]) -> float | None:
-    """Decoded tokens per task change from which merging takes less time; see `MergeOrSwap`."""
+def tokens_to_pay(ways: Sequence[Way]) -> Interval | None:
+    """Decoded tokens per task change from which merging takes less time; see `MergeOrSwap`.
+
+    References:
+        Fieller 1954, "Some problems in interval estimation", section 2 (the ratio of two means).
+    """
     folded, beside = _folded(ways), _quickest_beside(ways)
     if not folded or not beside or beside.phase != "decode":
         return None
-    lost_s, gained_s = folded.swap_s - beside.swap_s, beside.latency_s - folded.latency_s
-    return lost_s / gained_s if lost_s > 0 and gained_s > 0 else None
+    lost_s, lost_within_s = _difference(folded.swap_s, beside.swap_s)
+    gained_s, gained_within_s = _difference(beside.latency_s, folded.latency_s)
+    if lost_s <= 0 or gained_s <= 0:
+        return None
+    tokens, lost, gained = lost_s / gained_s, (lost_within_s / lost_s) ** 2, (gained_within_s / gained_s) ** 2
+    if math.isinf(lost) or gained >= 1:
+        return Interval(0.0, tokens, math.inf)
+    half = math.sqrt(lost + gained - lost * gained)
+    return Interval(max(0.0, tokens * (1 - half) / (1 - gained)), tokens, tokens * (1 + half) / (1 - gained))
+
+
+def _difference(one: Interval, other: Interval) -> tuple[float, float]:
+    """Difference of two independent quantities, and half the width of its interval."""
+    return one.middle - other.middle, math.hypot(one.upper - one.lower, other.upper - other.lower) / 2
 
 
 def conclude(ways: Sequence[Way], *, tasks: int, base_bytes: int) -> str:
@@ -147,14 +165,22 @@ def conclude(ways: Sequence[Way], *, tasks: int, base_bytes: int) -> str:
         return ""
     speed = {"same": "is as fast as the base", "ambiguous": f"may be as fast as the base ({percent(folded.overhead)})"}
     merged = f"{folded.mode} {speed.get(folded.verdict, f'costs {percent(folded.overhead)}')}, needs {tasks} times "
-    cold = "" if folded.cold_swap_s is None else f", {milliseconds(folded.cold_swap_s)} ms from storage"
-    merged += f"{megabytes(base_bytes)} MB on disk and {milliseconds(folded.swap_s)} ms per change of task{cold}"
+    cold = "" if folded.cold_swap_s is None else f", {milliseconds(folded.cold_swap_s.middle)} ms from storage"
+    merged += f"{megabytes(base_bytes)} MB on disk and {milliseconds(folded.swap_s.middle)} ms per change of task{cold}"
     lossy = ", where quantising again may cost quality" if folded.mode == "requantised" else ""
     swapped = f"{beside.mode} costs {percent(beside.overhead)} in {beside.phase}, needs "
-    swapped += f"{megabytes(beside.disk_bytes)} MB on disk in all and {milliseconds(beside.swap_s)} ms per change"
+    swapped += (
+        f"{megabytes(beside.disk_bytes)} MB on disk in all and {milliseconds(beside.swap_s.middle)} ms per change"
+    )
     tokens = tokens_to_pay(ways)
-    pays = f"; merging pays from {tokens:,.0f} tokens per change of task on" if tokens else ""
-    return f"{merged}{lossy}; {swapped}{pays}"
+    return f"{merged}{lossy}; {swapped}{_pays(tokens) if tokens else ''}"
+
+
+def _pays(tokens: Interval) -> str:
+    if math.isinf(tokens.upper):
+        return "; measured too coarsely to tell from how many tokens per change of task merging pays"
+    ends = f"[{tokens.lower:,.0f}, {tokens.upper:,.0f}]"
+    return f"; merging pays from {tokens.middle:,.0f} {ends} tokens per change of task on"
 
 
 def _folded(ways: Sequence[Way]) -> Way | None:
@@ -164,4 +190,4 @@ def _folded(ways: Sequence[Way]) -> Way | None:
 def _quickest_beside(ways: Sequence[Way]) -> Way | None:
     """The unmerged mode with the shortest task change."""
     beside = [way for way in ways if way.mode not in ("merged", "requantised")]
-    return min(beside, key=lambda way: way.swap_s, default=None)
+    return min(beside, key=lambda way: way.swap_s.middle, default=None)

@@ -14,6 +14,7 @@ from adaptare.profiler import Configuration, Mode, Phase, Quantisation
 from adaptare.profiler.analysis import LEVEL, Interval
 from adaptare.search.budget import Budget
 from adaptare.search.training import Accuracy
+from adaptare.workflows.calibrating import Recalibration
 
 SCHEMA: Final = 2
 Verdict = Literal["met", "missed", "ambiguous"]
@@ -113,6 +114,7 @@ class SearchResult:
         predictor: File of the predictor.
         file: File of this result.
         polished: PEFT folder of the first winner after further training, if there was any.
+        recalibration: Base at the time of the search; `None` for predictions of any session.
     """
 
     budget: Budget
@@ -130,6 +132,7 @@ class SearchResult:
     predictor: Path | None = None
     file: Path | None = None
     polished: Path | None = None
+    recalibration: Recalibration | None = None
 
 
 def place_of(model: str, predictor: FittedPredictor) -> Place:

@@ -25,6 +25,7 @@ from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
 from adaptare.search.training import Answers, gate_gradients
+from adaptare.workflows.calibrating import recalibrated
 from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
@@ -52,6 +53,8 @@ class SearchRequest:
         winners: Number of winners to report.
         algorithm: Name of an entry point in the group `adaptare.algorithms`; default: the recipe's.
         polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
+        recalibrate: True to measure the base first, so that milliseconds are of the present session.
+        cache: Folder of converted models; `None` for the user's cache folder.
     """
 
     folder: Path
@@ -62,6 +65,8 @@ class SearchRequest:
     winners: int = 3
     algorithm: str | None = None
     polish: int = 0
+    recalibrate: bool = False
+    cache: Path | None = None
     seed: int = 0
 
     @property
@@ -87,7 +92,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     # Errors are reported before the weights are loaded.
-    predictor, file = covering(request.budget, load_predictor(request.predictor)), request.file
+    predictor, file, now = covering(request.budget, load_predictor(request.predictor)), request.file, None
     algorithm = request.algorithm or recipe_named(load_task(request.folder).recipe).algorithm
     algorithm_named(algorithm)
     if file.is_dir() or not file.parent.is_dir():
@@ -96,7 +101,10 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     if request.polish:
         check_polishable(super_adapter)
         check_replaceable(request.polished)
-    result = save_result(_searched(request, algorithm, adaptation, super_adapter, predictor, feedback), file)
+    if request.recalibrate:
+        predictor, now = recalibrated(predictor, request.predictor, cache=request.cache, feedback=feedback)
+    result = _searched(request, algorithm, adaptation, super_adapter, predictor, feedback)
+    result = save_result(replace(result, recalibration=now), file)
     if request.polish and result.winners:
         row = polish(
             result.winners[0],

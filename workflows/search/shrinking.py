@@ -20,6 +20,7 @@ from adaptare.search.budget import Budget, check_predictor, covering, feasible, 
 from adaptare.search.export import check_replaceable, import_peft
 from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounded, on_space, rebase, weight_grams
 from adaptare.search.training import TokenSplit, activation_grams, loss_lost
+from adaptare.workflows.calibrating import recalibrated
 from adaptare.workflows.search.problem import Problem
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import polish, scored
@@ -45,6 +46,7 @@ class ShrinkRequest:
         polish: Steps of training after the cut.
         evaluations: Configurations to evaluate.
         quantisation: Quantisation of the base that losses are computed on.
+        recalibrate: True to measure the base first, so that milliseconds are of the present session.
         cache: Folder of converted models; `None` for the user's cache folder.
     """
 
@@ -57,6 +59,7 @@ class ShrinkRequest:
     polish: int = 0
     evaluations: int = 120
     quantisation: Quantisation = "none"
+    recalibrate: bool = False
     seed: int = 0
     cache: Path | None = None
 
@@ -73,7 +76,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     """
     if request.polish and request.data is None:
         raise InputError(f"{request.polish} steps of training need examples, and there are none; give data")
-    fitted = covering(request.budget, load_predictor(request.predictor))
+    fitted, now = covering(request.budget, load_predictor(request.predictor)), None
     source = open_model(request.base, cache=request.cache).with_weights()
     check_predictor(fitted, source.shape, request.quantisation)
     if fitted.template.in_weights:
@@ -83,6 +86,8 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
         )
     read_peft(request.adapter, source.shape).on(source.shape)
     check_replaceable(request.output)
+    if request.recalibrate:
+        fitted, now = recalibrated(fitted, request.predictor, cache=request.cache, feedback=feedback)
     weights = str(source.weights_folder().resolve())
     texts = request.data.texts() if request.data else None  # reports errors before the weights are loaded
     model, tokenizer = load_rounded(weights, request.quantisation)
@@ -118,6 +123,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
         evaluations={NSGA2: evaluated},
         folder=request.output,
         predictor=request.predictor,
+        recalibration=now,
     )
     return save_result(result, request.output / "shrink.json")
 

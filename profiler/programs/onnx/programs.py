@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
+from adaptare.devices.agent.feeds import filled
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,
@@ -20,6 +23,7 @@ from adaptare.profiler.programs.builders import (
     embedding_bytes,
     name_of,
 )
+from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import MASK, MODEL, PAST, PRESENT, OnnxBase, Port, adapter_inputs, check_head
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
@@ -114,6 +118,27 @@ class OnnxPrograms:
         return Program(
             name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
         )
+
+    def of_tasks(self, workload: Workload, tasks: int, folder: Path) -> Program:
+        """The program with a feed for each of several tasks, whose adapter is read from a file that is written here.
+
+        Args:
+            folder: Folder for the files; they have the format of those that `export` writes.
+        """
+        program, base = self.program(workload), self.program(workload.base)
+        known, arguments = (json.loads(each.feeds[0].arguments) for each in (base, program))
+        adapter = {name: made for name, made in arguments["inputs"].items() if name not in known["inputs"]}
+        feeds, files = list[Feed](), list[ProgramFile]()
+        for task in range(tasks):
+            file = folder / f"task-{task}.onnx_adapter"
+            # The content differs, so that no task finds that of another in the page cache.
+            write_onnx_adapter(
+                {name: filled(name, made) * np.float32(1 + task) for name, made in adapter.items()}, file
+            )
+            own: dict[str, Json] = {**arguments, "inputs": known["inputs"], "adapter": file.name}
+            feeds.append(replace(program.feeds[0], name=f"{workload.hash}-{task}", arguments=canonical_json(own)))
+            files.append(program_file(file))
+        return replace(program, feeds=tuple(feeds), files=(*program.files, *files))
 
     def merged_reference(self, workload: Workload) -> Program:
         """One graph, with the weights of every site as inputs, serves any adapter."""

@@ -1,0 +1,104 @@
+"""Every table of measured numbers in the documentation has its output in `benchmarks/measured`.
+
+The section of a table names the files that hold its numbers, to the digits shown: `benchmarks/measured/NAME.json`.
+"""
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "benchmarks" / "measured"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NUMBER = re.compile(r"(?<![\w.^])[-+±]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\w)")
+# A table with so many decimals or per cent has measured numbers.
+FEWEST = 2
+# Printed units over those of a file: the same, per cent, ms, us, and GB, MB.
+UNITS = (1.0, 1e2, 1e3, 1e6, 1e-9, 1e-6)
+# Headings of tables with numbers that no kept file holds. Entries are only removed.
+MISSING = {
+    ("below-the-base.md", "| | 1536 neurons | 1152 | 768 |"),
+    ("below-the-base.md", "| recipe | loss | difference to a plain LoRA of the whole model |"),
+    ("devices.md", "| overhead of rank 16 | here | by ssh | by adb |"),
+    ("devices.md", "| device | phase | base, ms | all, r = 0 | all, r = 8 | all, r = 32 | q+v, r = 8 | q+v, r = 32 |"),
+    ("extending.md", "| configurations of a step | loss, nats per token | worse by, with 95 % over the seeds |"),
+    ("measuring.md", "| | difference | needed |"),
+    ("measuring.md", "| question | result |"),
+    ("measuring.md", "| tool | time | standard deviation over 8 runs |"),
+    (
+        "predicting.md",
+        "| known lengths, left out | error | contained | error, interpolated | contained, interpolated |",
+    ),
+    ("predicting.md", "| | ships | predicted | measured once before | a line in FLOPs | a line in sites |"),
+    ("predicting.md", "| | ships | predicted | measured once before | a constant | a line in FLOPs |"),
+    ("predicting.md", "| | ours | HELP publishes |"),
+    ("predicting.md", "| | linears | predicted, at most, ms | loss | difference |"),
+    ("recipes.md", "| system | model, task | published |"),
+    ("recipes.md", "| | |"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of measured numbers, and the files that its section names."""
+
+    page: str
+    heading: str
+    rows: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """Numbers that no file holds, with the first cell of their row."""
+        known = np.concatenate([numbers_of(file) for file in self.files]) if self.files else np.array([np.inf])
+        known = np.concatenate([unit * known for unit in UNITS])
+        found = []
+        for row in self.rows:
+            first, *cells = row.strip("| ").split("|")
+            for text in NUMBER.findall("|".join(cells)):
+                digits = text.replace(",", "").lstrip("+±")
+                if np.min(np.abs(known - float(digits))) > 0.5001 * 10.0 ** -len(digits.partition(".")[2]):
+                    found.append(f"{first.strip()}: {text}")
+        return found
+
+
+def tables(page: Path) -> list[Table]:
+    """All tables with measured numbers."""
+    found = []
+    for section in re.split(r"^#", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        files = tuple(dict.fromkeys(re.findall(r"benchmarks/measured/([\w-]+\.json)", section)))
+        for table in re.findall(r"(?:^ *\|.*\n)+", section, flags=re.MULTILINE):
+            if len(re.findall(r"\d\.\d|\d %", table)) >= FEWEST:
+                heading, _, *rows = map(str.strip, table.splitlines())
+                found.append(Table(page.name, heading, tuple(rows), files))
+    return found
+
+
+@functools.cache
+def numbers_of(name: str) -> NDArray[np.float64]:
+    """All numbers of a file, and ratios minus one."""
+    found: list[float] = []
+
+    def collect(value: object) -> None:
+        if isinstance(value, dict | list):
+            for each in value.values() if isinstance(value, dict) else value:
+                collect(each)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append(float(value))
+
+    collect(json.loads((MEASURED / name).read_text(encoding="utf-8")))
+    return np.array([*found, *(each - 1 for each in found)])
+
+
+@pytest.mark.parametrize("table", [table for page in PAGES for table in tables(page)], ids=lambda table: table.heading)
+def test_a_kept_file_holds_the_numbers_of_a_table(table: Table) -> None:
+    missing = table.missing()
+    if (table.page, table.heading) in MISSING:
+        assert missing, "the numbers are kept now; remove the table from MISSING"
+    else:
+        assert not missing, f"{table.page}: keep the output in benchmarks/measured, and name the file in the section"
