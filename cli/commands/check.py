@@ -12,7 +12,9 @@ def check(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT folder.", show_default=False)],
     runtime: Annotated[
         str,
-        typer.Option("--runtime", help="peft, merged, onnx or genai are run; vllm and olive are judged by their rule."),
+        typer.Option(
+            "--runtime", help="peft, merged, onnx, genai or llama are run; vllm and olive are judged by their rule."
+        ),
     ],
     file: Annotated[
         Path | None,
@@ -22,7 +24,7 @@ def check(
         Path | None,
         typer.Option(
             "--adapter-file",
-            help="Adapter that a model for ONNX Runtime is given.",
+            help="Adapter that a model for ONNX Runtime or llama.cpp is given.",
             show_default="adapter.onnx_adapter beside the model",
         ),
     ] = None,

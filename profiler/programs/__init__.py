@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         read_adapter_file,
         rounds,
     )
+    from adaptare.profiler.programs.gguf_base import write_gguf_adapter, write_gguf_base
+    from adaptare.profiler.programs.gguf_names import gguf_site
     from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
     from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs
     from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
@@ -30,6 +32,7 @@ __all__ = [
     "check_base",
     "check_installed",
     "code_names",
+    "gguf_site",
     "memory_bytes",
     "narrowed",
     "pack_int4",
@@ -41,11 +44,15 @@ __all__ = [
     "shallow",
     "shared_copy",
     "tensors_of",
+    "write_gguf_adapter",
+    "write_gguf_base",
     "write_model",
     "write_onnx_adapter",
 ]
 
 _LATER = {
+    **dict.fromkeys(("write_gguf_adapter", "write_gguf_base"), "gguf_base"),
+    "gguf_site": "gguf_names",
     "memory_bytes": "builders",
     "write_onnx_adapter": "onnx.adapter_file",
     **dict.fromkeys(("adapter_inputs_of", "as_inputs", "check_base", "read_adapter_file", "rounds"), "genai_folder"),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,20 @@ from adaptare.core.content_hash import content_hash
 from adaptare.profiler.models.disk_cache import cache_folder, cache_limit_bytes, cached_folder, make_room, mark_used
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.models.stored_model import stored_model, weights_identity
-from adaptare.profiler.programs.gguf_names import architecture_of, as_rotated, check_rotation
+from adaptare.profiler.programs.gguf_names import adapter_tensors, architecture_of, as_rotated
 from adaptare.profiler.workloads.shape import ModelShape
+from adaptare.profiler.workloads.sub_adapter import Halves
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LAYOUT: Final = 1
 FILE: Final = "model.gguf"
 # Families that are written; files of others are timed as they are.
 WRITTEN: Final = ("llama", "qwen2", "qwen3")
+# Scalings of positions that llama.cpp reads as one factor for each frequency, in the architecture `llama`.
+SCALINGS: Final = ("default", "linear", "llama3")
+FACTORS: Final = "rope_freqs.weight"
 # Base of a workload -> type of its tensors in GGUF. Head and embedding of 4-bit files have 8 bits, as is usual.
 TYPES: Final = {"int4": "Q4_0", "int8": "Q8_0", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 ENDS: Final = ("token_embd.weight", "output.weight")
@@ -33,7 +40,17 @@ def check_writable(shape: ModelShape) -> None:
             f"models of the family {shape.family} are not written as GGUF, only those of {', '.join(WRITTEN)}; convert "
             "it with llama.cpp's convert_hf_to_gguf.py, and name the file: llama-cpu:file=FILE.gguf"
         )
-    check_rotation(shape)
+    known = SCALINGS if architecture_of(shape) == "llama" else SCALINGS[:1]
+    if (scaling := rotation_of(shape).get("rope_type", "default")) not in known:
+        raise InputError(
+            f"models with {scaling} scaling of their positions are not written as GGUF; convert this one with "
+            "llama.cpp's convert_hf_to_gguf.py, and name the file: llama-cpu:file=FILE.gguf"
+        )
+
+
+def rotation_of(shape: ModelShape) -> Mapping[str, Any]:
+    """Settings of the rotary embedding."""
+    return json.loads(shape.config).get("rope_parameters") or {}
 
 
 def base_file(shape: ModelShape, kind: str, *, cache: str | Path | None, weights: ModelSource | None = None) -> Path:
@@ -58,7 +75,7 @@ def base_file(shape: ModelShape, kind: str, *, cache: str | Path | None, weights
         from adaptare.profiler.models.random_model import random_model
 
         model = stored_model(stored) if stored else random_model(json.loads(shape.config))
-        write_base(folder / FILE, shape, {name: value.numpy() for name, value in model.state_dict().items()}, kind)
+        write_gguf_base(folder / FILE, model, shape, kind)
 
     cached_folder(file.parent, write)
     make_room(root, limit_bytes=cache_limit_bytes(), keep=[file])
@@ -66,13 +83,21 @@ def base_file(shape: ModelShape, kind: str, *, cache: str | Path | None, weights
     return file
 
 
-def write_base(file: Path, shape: ModelShape, tensors: Mapping[str, NDArray[np.float32]], kind: str) -> None:
+def write_gguf_adapter(file: Path, halves: Mapping[str, Halves], shape: ModelShape) -> None:
+    """Writes an adapter of a model. Raises `InputError` for models that are not written as GGUF."""
+    from adaptare.devices.agent.llama_runtime import write_adapter
+
+    check_writable(shape)
+    write_adapter(file, architecture_of(shape), adapter_tensors(halves, shape))
+
+
+def write_gguf_base(file: Path, model: "PreTrainedModel", shape: ModelShape, kind: str = "F32") -> None:
     """Writes a model.
 
     Args:
         file: The new file.
-        shape: Sizes and settings.
-        tensors: Weights by their names in transformers, in fp32.
+        model: The model in transformers.
+        shape: Its sizes and settings.
         kind: See `base_file`.
     """
     import gguf
@@ -91,11 +116,17 @@ def write_base(file: Path, shape: ModelShape, tensors: Mapping[str, NDArray[np.f
     writer.add_value_length(shape.head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_rope_freq_base((config.get("rope_parameters") or {}).get("rope_theta", 10000.0))
+    base = float(rotation_of(shape).get("rope_theta", 10000.0))
+    writer.add_rope_freq_base(base)
     writer.add_vocab_size(shape.vocabulary)
     writer.add_tokenizer_model("no_vocab")
     names = gguf.get_tensor_name_map(_architecture(architecture), shape.layers)
-    for name, value in tensors.items():
+    rotary = model.model.rotary_emb.inv_freq.float().cpu().numpy()
+    factors = base ** (-np.arange(0, shape.head_dim, 2) / shape.head_dim) / rotary
+    if rotation_of(shape).get("rope_type", "default") != "default":
+        writer.add_tensor(FACTORS, factors.astype(np.float32))
+    for name, tensor in model.state_dict().items():
+        value = tensor.float().cpu().numpy()
         if name == "lm_head.weight" and shape.tied:
             continue
         path, end = name.rsplit(".", 1)

@@ -1,6 +1,5 @@
 """Names and row orders that llama.cpp gives to the tensors of a model."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -52,6 +51,16 @@ def tensor_name(path: str) -> str:
     return f"blk.{found[1]}.{LINEARS[found[2]]}.weight"
 
 
+def gguf_site(name: str) -> str:
+    """Inverse of `tensor_name`, also for the names of an adapter's halves; empty for other tensors."""
+    found = re.match(r"blk\.(\d+)\.(\w+)\.weight", name)
+    kinds = {renamed: kind for kind, renamed in LINEARS.items()}
+    if not found or found[2] not in kinds:
+        return ""
+    kind = kinds[found[2]]
+    return f"model.layers.{found[1]}.{'self_attn' if found[2].startswith('attn') else 'mlp'}.{kind}"
+
+
 def adapter_names(path: str) -> tuple[str, str]:
     """Names of A, shape (rank, in), and B, shape (out, rank)."""
     return f"{tensor_name(path)}.lora_a", f"{tensor_name(path)}.lora_b"
@@ -79,13 +88,3 @@ def adapter_tensors(halves: Mapping[str, Halves], shape: ModelShape) -> dict[str
         A, B = (half.T for half in own.of_rows)
         made |= dict(zip(adapter_names(path), (A, as_rotated(path, B, shape)), strict=True))
     return made
-
-
-def check_rotation(shape: ModelShape) -> None:
-    """Raises `InputError` for positions that are scaled in a way that is not written."""
-    rotation = json.loads(shape.config).get("rope_parameters") or {}
-    if (kind := rotation.get("rope_type", "default")) != "default":
-        raise InputError(
-            f"models with {kind} scaling of their positions are not written as GGUF; convert this one with llama.cpp's "
-            "convert_hf_to_gguf.py, and name the file: llama-cpu:file=FILE.gguf"
-        )

@@ -14,9 +14,11 @@ from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.core.extensions import extension
 from adaptare.core.lazy_names import advice_to_install
 from adaptare.core.strict_json import parse_json
-from adaptare.profiler.programs import GENAI, rounds
+from adaptare.profiler.programs import GENAI, gguf_site, rounds
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
 from adaptare.search.export.folder import MARK
+from adaptare.search.export.llama import TOLERANCE as LLAMA_TOLERANCE
+from adaptare.search.export.llama import read as read_by_llama
 from adaptare.search.export.merged import read as read_merged
 from adaptare.search.export.onnx import ADAPTER_FILE, MODEL_FILE, read, read_by_genai
 from adaptare.search.export.peft import Rule, scale_of_one_rank
@@ -33,7 +35,7 @@ class Files:
     """Files that a runtime loads.
 
     Args:
-        folder: Model or adapter.
+        folder: Model or adapter; of a runtime that loads one file, this file.
         adapter: Adapter that is given to the model at run time; `None` for the model alone.
         base: Folder of the base model.
         exported: Contents of an export of adaptare; empty for other folders.
@@ -65,7 +67,7 @@ class AdapterRuntime:
     Args:
         name: Name of the entry point.
         summary: One line: the runtime, and the files that it is given.
-        holds: File that its folder must have; empty if only a rule is known.
+        holds: File that its folder must have, or `*.SUFFIX` if it loads one file; empty if only a rule is known.
         packages: Packages that reading needs.
         read: Logits of the last n >= 1 tokens, shape (n, vocabulary), with activations that are not rounded if the
             runtime can be asked for them.
@@ -101,6 +103,10 @@ class AdapterRuntime:
                 raise InputError(f"there is no {str(path)!r}; name what the runtime loads")
         if adapter and not self.swaps:
             raise InputError(f"{self.name} takes no adapter file beside its folder; leave it out")
+        if self.holds.startswith("*"):
+            if not file.match(self.holds):
+                raise InputError(f"{str(file)!r} is no file for {self.name}; name one such as {self.holds}")
+            return Files(file.absolute(), adapter and adapter.absolute(), base, exported={})
         folder = file.parent if file.is_file() else file
         if not (folder / self.holds).is_file():
             raise InputError(f"{str(folder)!r} is no folder for {self.name}: it has no {self.holds}")
@@ -197,6 +203,30 @@ def _onnx_tensors(files: Files) -> Tensors:
     return _by_site(facts)
 
 
+def _gguf_tensors(files: Files) -> Tensors:
+    import gguf
+
+    if files.adapter is None:
+        return {}
+    found: dict[str, dict[str, Tensor]] = {}
+    try:
+        for tensor in gguf.GGUFReader(files.adapter).tensors:
+            array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            half = tensor.name[-1].upper()
+            found.setdefault(gguf_site(tensor.name), {})[half] = Tensor(array.shape[half == "A"], *_values(array))
+    except Exception as error:  # invalid files raise many types of errors
+        raise DeviceError(f"{str(files.adapter)!r} cannot be read as GGUF: {error}") from error
+    return found
+
+
+def _rounded_file(file: Path) -> bool:
+    """True unless a GGUF file tells that all of its weights have 32 bits."""
+    import gguf
+
+    kind = gguf.GGUFReader(file).fields.get(gguf.Keys.General.FILE_TYPE)
+    return kind is None or kind.contents() != gguf.LlamaFileType.ALL_F32
+
+
 PEFT: Final = AdapterRuntime(
     "peft", "PEFT, with an adapter folder", CONFIG, ("torch", "peft"), _read_peft, _peft_tensors
 )
@@ -225,6 +255,18 @@ GENAI_FOLDER: Final = replace(
     packages=("torch", "onnxruntime", "onnxruntime_genai"),
     read=lambda files, tokens: read_by_genai(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False),
     rounds=rounds,
+)
+LLAMA: Final = AdapterRuntime(
+    "llama",
+    "llama.cpp, with a GGUF file and an adapter in another one",
+    "*.gguf",
+    ("torch", "gguf", "xllamacpp"),
+    lambda files, tokens: read_by_llama(files.folder, tokens, adapter=str(files.adapter or "")),
+    _gguf_tensors,
+    tolerance=LLAMA_TOLERANCE,
+    rounds=_rounded_file,
+    swaps=True,
+    prompts=2,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)
 OLIVE: Final = replace(VLLM, name="olive", summary="Olive's convert-adapters, by its rule: nothing is run")

@@ -90,13 +90,13 @@ def _read(
 
 
 def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
-    _check(adapted)
+    check_adapter_alone(adapted)
     _write_files(adapted, folder)
 
 
 def _write_portable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
     """Keeps every rank, and folds scales into B such that one `lora_alpha` over the rank of each site remains."""
-    _check(adapted)
+    check_adapter_alone(adapted)
     alpha = max(adapted.configuration.by_path.values())
     halves = {
         path: Halves(own.A, own.B * np.float32(own.scale * own.rank / alpha), alpha / own.rank)
@@ -110,7 +110,7 @@ def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOpt
 
     Sites without adapter are absent: padding them would make them cost latency, and no reader needs them.
     """
-    _check(adapted)
+    check_adapter_alone(adapted)
     largest = max(adapted.configuration.by_path.values())
     halves = {}
     for path, own in adapted.halves.items():
@@ -120,7 +120,7 @@ def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOpt
     _write_files(SubAdapter(config, halves, adapted.base), folder)
 
 
-def _check(adapted: SubAdapter["Base"]) -> None:
+def check_adapter_alone(adapted: SubAdapter["Base"]) -> None:
     """Raises `InputError` for adapters that do not go onto the base that others have."""
     from adaptare.search.super_adapter.merging import check_apart
 

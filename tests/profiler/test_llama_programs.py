@@ -66,6 +66,17 @@ def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_do
     assert np.max(np.abs(adapted - base)) > 0.1 * largest
 
 
+def test_scaled_positions_are_computed_as_in_torch(tmp_path: Path) -> None:
+    llama3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    for own in ({"rope_type": "linear"}, {"rope_type": "llama3", **llama3}):
+        scaled = {"rope_theta": 100.0, "factor": 8.0, **own}
+        shape = of_family("llama", rope_parameters=scaled, initializer_range=0.3)
+        right, plain = (torch_logits(each, {}) for each in (shape, of_family("llama", initializer_range=0.3)))
+        found = last_logits(str(base_file(shape, "F32", cache=tmp_path)), "", TOKENS)
+        largest = np.max(np.abs(right))
+        assert np.max(np.abs(found - right)) < CLOSE * largest < np.max(np.abs(right - plain)) / 4
+
+
 @pytest.mark.parametrize("kind", TYPES.values())
 def test_rounded_bases_are_close_to_exact_ones(kind: str, tmp_path: Path) -> None:
     shape = of_family("llama", hidden_size=64, intermediate_size=96)
@@ -111,7 +122,7 @@ def programs(tmp_path: Path) -> Callable[..., LlamaPrograms]:
         (Workload(of_family("gemma"), Configuration()), "models of the family gemma are not written as GGUF"),
         (Workload(of_family("phi3"), Configuration()), "adapters of the family phi3 are not written as GGUF"),
         (
-            Workload(of_family("llama", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})),
+            Workload(of_family("qwen3", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})),
             "models with linear scaling of their positions are not written as GGUF",
         ),
         (Workload(SHAPE, quantisation="int4-weight-only"), "rounds activations beside 4-bit weights"),

@@ -1,0 +1,196 @@
+"""Adapters for llama.cpp: written, run, and checked."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
+from adaptare.profiler import ModelShape, open_model
+from adaptare.profiler.programs import gguf_site
+from adaptare.profiler.programs.gguf_base import base_file
+from adaptare.profiler.programs.gguf_names import adapter_names
+
+pytestmark = pytest.mark.llama
+Run = Callable[..., Any]
+Tensors = dict[str, "np.typing.NDArray[np.float32]"]
+MIXED = {
+    "r": 4,
+    "lora_alpha": 8,
+    "target_modules": ["q_proj", "k_proj", "down_proj"],
+    "rank_pattern": {"down_proj": 2},
+    "alpha_pattern": {"down_proj": 16, "k_proj": 2},
+}
+
+
+@pytest.fixture
+def adapter(saved: Callable[..., Path]) -> Path:
+    """Mixed ranks and scales, saved by PEFT."""
+    torch.manual_seed(1)
+    return saved("mine", **MIXED)
+
+
+@pytest.fixture
+def shape(model_cache: Path) -> ModelShape:
+    return open_model("tiny-random", cache=model_cache).shape
+
+
+@pytest.fixture
+def models(model_cache: Path, shape: ModelShape) -> Callable[[str], Path]:
+    source = open_model("tiny-random", cache=model_cache)
+    return lambda kind: base_file(shape, kind, cache=model_cache, weights=source)
+
+
+@pytest.fixture
+def exported(run: Run, adapter: Path, model_cache: Path) -> Path:
+    answer = run("export", adapter, "--base", "tiny-random", "--to", "gguf", "-o", "out", "--cache", model_cache)
+    assert answer.code == 0, answer.err
+    return Path("out/adapter.gguf")
+
+
+@pytest.fixture
+def check(run: Run, adapter: Path, model_cache: Path) -> Run:
+    fixed = ("check", adapter, "--base", "tiny-random", "--runtime", "llama", "--cache", model_cache)
+    return lambda *words: run(*fixed, *words)
+
+
+def test_llama_cpp_generates_the_tokens_of_peft(
+    exported: Path, adapter: Path, models: Callable[[str], Path], model_cache: Path
+) -> None:
+    from peft import PeftModel
+
+    from adaptare.search import load_base
+
+    base, _ = load_base(open_model("tiny-random", cache=model_cache).weights_folder())
+    tokens = [72, 40, 90, 33]
+    with torch.inference_mode():
+        peft = PeftModel.from_pretrained(base, adapter).eval()
+        expected = peft.generate(torch.tensor([tokens]), max_new_tokens=32, do_sample=False, eos_token_id=None)
+    for _ in range(32):
+        tokens.append(int(np.argmax(last_logits(str(models("F32")), str(exported), tokens))))
+    assert tokens == expected[0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+def test_an_export_is_applied(check: Run, exported: Path, models: Callable[[str], Path], kind: str) -> None:
+    answer = check("--file", models(kind), "--adapter-file", exported, "--json")
+    assert answer.code == 0, answer.out + answer.err
+    assert answer.json["finding"]["scale"] == pytest.approx(1.0, abs=0.05)
+
+
+def changed(file: Path, change: Callable[[Tensors], object], architecture: str = "llama") -> Path:
+    import gguf
+
+    tensors = {each.name: each.data.copy() for each in gguf.GGUFReader(file).tensors}
+    change(tensors)
+    write_adapter(Path("other.gguf"), architecture, tensors)
+    return Path("other.gguf")
+
+
+def as_in_peft(tensors: Tensors) -> None:
+    """Rows of q and k in the order of transformers."""
+    for name, B in tensors.items():
+        if name.endswith("lora_b") and (heads := 4 * ("attn_q" in name) or 2 * ("attn_k" in name)):
+            tensors[name] = B.reshape(heads, -1, 2, B.shape[1]).swapaxes(1, 2).reshape(B.shape)
+
+
+def without_scale(tensors: Tensors) -> None:
+    for name, B in tensors.items():
+        if name.endswith("lora_b"):
+            B /= {"attn_q": 2.0, "attn_k": 0.5, "ffn_down": 8.0}[name.split(".")[2]]
+
+
+def one_site_less(tensors: Tensors) -> None:
+    for name in adapter_names("model.layers.0.self_attn.q_proj"):
+        del tensors[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (as_in_peft, "rows of B of q_proj and k_proj are not in the order of the base of llama.cpp"),
+        (without_scale, "no alpha is read"),
+        (one_site_less, "model.layers.0.self_attn.q_proj: the file has no A and B of this site"),
+        (lambda tensors: [B.fill(np.nan) for B in tensors.values()], "the file has NaN or infinite values"),
+    ],
+    ids=["rows", "scale", "site", "NaN"],
+)
+def test_a_fault_is_named(
+    check: Run, exported: Path, models: Callable[[str], Path], change: Callable[[Tensors], object], words: str
+) -> None:
+    answer = check("--file", models("F32"), "--adapter-file", changed(exported, change))
+    assert answer.code == 1, answer.out
+    assert words in " ".join(answer.out.split())
+
+
+def test_an_adapter_that_is_not_given_is_named(check: Run, models: Callable[[str], Path]) -> None:
+    answer = check("--file", models("F32"))
+    assert answer.code == 1
+    assert "no adapter file was given to the model" in answer.out
+
+
+def test_files_that_do_not_fit_each_have_a_message(
+    check: Run, exported: Path, models: Callable[[str], Path], shape: ModelShape
+) -> None:
+    model = models("F32")
+    wide = changed(
+        exported,
+        lambda tensors: tensors.update(
+            {name: np.zeros((4, 65), np.float32) for name in tensors if name.endswith("q.weight.lora_a")}
+        ),
+    )
+    shutil.move(wide, "wide.gguf")
+    other = changed(exported, lambda tensors: None, architecture="qwen3")
+    Path("broken.gguf").write_bytes(b"GGUF and no more")
+    for words, code, message in (
+        (("--file", "gone.gguf"), 2, "there is no 'gone.gguf'; name what the runtime loads"),
+        (("--file", "out"), 2, "'out' is no file for llama; name one such as *.gguf"),
+        (("--file", "broken.gguf"), 1, "not loaded: llama.cpp could not run the export: RuntimeError: llama.cpp could"),
+        (("--file", model, "--adapter-file", "wide.gguf"), 1, "the file has a linear of 65 x 64, the adapter one of"),
+        (("--file", model, "--adapter-file", other), 1, "model arch and LoRA arch mismatch"),
+        (("--file", model, "--adapter-file", "broken.gguf"), 1, "broken.gguf' cannot be read as GGUF"),
+    ):
+        answer = check(*words)
+        assert answer.code == code, answer.out + answer.err
+        assert message in " ".join((answer.out + answer.err).split())
+
+
+@pytest.mark.slow
+@pytest.mark.demo_model
+def test_the_python_of_the_card_generates_text_with_the_file_of_the_demo(run: Run, model_cache: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from adaptare.profiler.models.model_cache import smollm2_file
+    from adaptare.search import load_base
+
+    base, tokenizer = load_base(open_model("smollm2-135m", cache=model_cache).weights_folder())
+    torch.manual_seed(3)
+    peft = get_peft_model(base, LoraConfig(**{**MIXED, "alpha_pattern": {}, "init_lora_weights": False}))
+    for name, weight in peft.named_parameters():
+        if "lora_B" in name:
+            weight.data.mul_(0.2)
+    peft.save_pretrained("mine")
+    answer = run("export", "mine", "--base", "smollm2-135m", "--to", "gguf", "-o", "out", "--cache", model_cache)
+    assert answer.code == 0, answer.err
+    snippet = Path("out/README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    source = "import sys; sys.modules['adaptare'] = None\n" + snippet.replace("MODEL", str(smollm2_file()))
+    done = subprocess.run(
+        [sys.executable, "-I", "-"], input=source, cwd="out", capture_output=True, text=True, check=True
+    )
+    ids = tokenizer("Once upon a time", return_tensors="pt")["input_ids"]
+    expected = tokenizer.decode(peft.generate(ids, max_new_tokens=32, do_sample=False)[0])
+    # The kernels of its 4-bit weights round activations, so only the first tokens must be those of torch.
+    assert done.stdout[:24] == expected[:24]
+    assert len(done.stdout) > 48
+
+
+def test_names_of_tensors_are_those_of_their_linears(shape: ModelShape) -> None:
+    for site in shape.sites:
+        assert [gguf_site(name) for name in adapter_names(site.path)] == [site.path] * 2
+    assert gguf_site("output.weight.lora_a") == ""
