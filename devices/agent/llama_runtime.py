@@ -140,12 +140,12 @@ class _Logits:
 
 
 def last_logits(model: str, adapter: str, ids: Sequence[int]) -> np.ndarray:
-    """Logits of the last token by the installed library, with one thread. Shape (vocabulary,).
+    """Logits of the last two tokens by the installed library, with one thread. Shape (2, vocabulary).
 
     Args:
         model: GGUF file.
         adapter: GGUF file of an adapter; empty for none.
-        ids: All tokens.
+        ids: All tokens, of which the last one is decoded with the cache of the others; at least 2.
 
     Raises:
         RuntimeError: A file cannot be loaded; the message is the library's.
@@ -155,8 +155,11 @@ def last_logits(model: str, adapter: str, ids: Sequence[int]) -> np.ndarray:
     context = library.context(loaded, len(tokens), threads=1, flash_attention="auto")
     try:
         library.use(context, [library.adapter(loaded, adapter)] if adapter else [])
-        library.decoding(context, tokens)()
-        return library.logits(context, library.vocabulary(loaded)).copy()
+        found = []
+        for some in (tokens[:-1], tokens[-1:]):
+            library.decoding(context, some)()
+            found.append(library.logits(context, library.vocabulary(loaded)).copy())
+        return np.stack(found)
     finally:
         library.free(loaded, [context])
 

@@ -266,7 +266,6 @@ LLAMA: Final = AdapterRuntime(
     tolerance=LLAMA_TOLERANCE,
     rounds=_rounded_file,
     swaps=True,
-    prompts=2,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)
 OLIVE: Final = replace(VLLM, name="olive", summary="Olive's convert-adapters, by its rule: nothing is run")

@@ -30,12 +30,12 @@ _LOADER: Final = """
 import json, sys
 from adaptare.devices.agent.llama_runtime import last_logits
 
-print(json.dumps([last_logits(**json.load(sys.stdin)).tolist()]))
+print(json.dumps(last_logits(**json.load(sys.stdin)).tolist()))
 """
 
 
 def read(model: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
-    """Logits of the last token, in a process with llama.cpp. Shape (1, vocabulary).
+    """Logits of the last two tokens, in a process with llama.cpp. Shape (2, vocabulary).
 
     Args:
         model: GGUF file.

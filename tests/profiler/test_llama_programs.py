@@ -45,7 +45,7 @@ def torch_logits(shape: ModelShape, halves: dict[str, Halves]) -> "np.typing.NDA
     for path, own in halves.items():
         A, B = own.of_rows
         model.get_submodule(path).weight += torch.from_numpy((A @ B).T)
-    logits: np.typing.NDArray[np.float32] = model(torch.tensor([TOKENS])).logits[0, -1].numpy()
+    logits: np.typing.NDArray[np.float32] = model(torch.tensor([TOKENS])).logits[0, -2:].numpy()
     return logits
 
 
