@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -160,7 +161,7 @@ def _architecture(name: str) -> Any:
 
 def check_file(file: Path, shape: ModelShape) -> None:
     """Raises `InputError` if a GGUF file holds another model than one of this shape."""
-    facts = file_facts(str(file), file.stat().st_mtime_ns)
+    facts = _facts(str(file), file.stat().st_mtime_ns)
     architecture = architecture_of(shape)
     if facts.get("general.architecture") != architecture:
         raise InputError(
@@ -178,18 +179,13 @@ def check_file(file: Path, shape: ModelShape) -> None:
             )
 
 
-_FACTS: dict[tuple[str, int], dict[str, Any]] = {}
-
-
-def file_facts(file: str, changed_ns: int) -> Mapping[str, Any]:
-    """Numbers and texts in the head of a GGUF file. Raises `InputError` if it cannot be read."""
+@cache
+def _facts(file: str, changed_ns: int) -> Mapping[str, Any]:
+    """Numbers and texts in the head of a GGUF file, which takes seconds to read. Raises `InputError`."""
     import gguf
 
-    if (file, changed_ns) not in _FACTS:
-        try:
-            fields = gguf.GGUFReader(file).fields.values()
-        except Exception as error:  # invalid files raise many types of errors
-            raise InputError(f"{file!r} cannot be read as GGUF: {error}; convert or fetch it again") from error
-        single = (field for field in fields if field.types and field.types[0] != gguf.GGUFValueType.ARRAY)
-        _FACTS[file, changed_ns] = {field.name: field.contents() for field in single}
-    return _FACTS[file, changed_ns]
+    try:
+        fields = gguf.GGUFReader(file).fields.values()
+    except Exception as error:  # invalid files raise many types of errors
+        raise InputError(f"{file!r} cannot be read as GGUF: {error}; convert or fetch it again") from error
+    return {field.name: field.contents() for field in fields if field.types[:1] != [gguf.GGUFValueType.ARRAY]}

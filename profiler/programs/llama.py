@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.core.content_hash import Json, canonical_json
-from adaptare.devices import DeviceInfo, Feed, Program, program_file
+from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of
 from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
@@ -81,7 +81,9 @@ class LlamaPrograms:
 
     def program(self, workload: Workload) -> Program:
         self.check(workload)
-        file = self._given or base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights)
+        brought = self._brought or program_file(
+            base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights)
+        )
         decode = workload.phase == "decode"
         before, new = (workload.past, 1) if decode else (0, workload.tokens)
         ids: Json = {
@@ -93,8 +95,7 @@ class LlamaPrograms:
         arguments: dict[str, Json] = {"ids": ids, "before": before, "adapter": self._adapter(workload)}
         arguments["architecture"] = architecture_of(workload.shape)
         feed = Feed(workload.hash, canonical_json(arguments), workload.work())
-        brought = program_file(file, keep=self._given is None)
-        return Program(name_of(workload), file.name, "{}", (feed,), (brought,), self._base_bytes(workload))
+        return Program(name_of(workload), brought.name, "{}", (feed,), (brought,), self._base_bytes(workload))
 
     def merged_reference(self, workload: Workload) -> Program:
         return self.program(workload)
@@ -109,11 +110,11 @@ class LlamaPrograms:
         return str(self._given or f"{workload.shape.hash} {self._type(workload)}")
 
     def _base_bytes(self, workload: Workload) -> int:
-        return self._given_bytes or workload.base_bytes + embedding_bytes(workload)
+        return self._given.stat().st_size if self._given else workload.base_bytes + embedding_bytes(workload)
 
     @cached_property
-    def _given_bytes(self) -> int:
-        return self._given.stat().st_size if self._given else 0
+    def _brought(self) -> ProgramFile | None:
+        return program_file(self._given, keep=False) if self._given else None
 
     def _adapter(self, workload: Workload) -> dict[str, Json]:
         """Specifications of random tensors by name. The order of their rows does not matter."""

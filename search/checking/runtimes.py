@@ -220,10 +220,13 @@ def _gguf_tensors(files: Files) -> Tensors:
 
 
 def _rounded_file(file: Path) -> bool:
-    """True unless a GGUF file tells that all of its weights have 32 bits."""
+    """True unless a GGUF file tells that all of its weights have 32 bits. Raises `InputError` for other files."""
     import gguf
 
-    kind = gguf.GGUFReader(file).fields.get(gguf.Keys.General.FILE_TYPE)
+    try:
+        kind = gguf.GGUFReader(file).fields.get(gguf.Keys.General.FILE_TYPE)
+    except Exception as error:  # invalid files raise many types of errors
+        raise InputError(f"{str(file)!r} cannot be read as GGUF: {error}; convert or fetch it again") from error
     return kind is None or kind.contents() != gguf.LlamaFileType.ALL_F32
 
 

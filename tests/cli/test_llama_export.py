@@ -151,7 +151,7 @@ def test_files_that_do_not_fit_each_have_a_message(
     for words, code, message in (
         (("--file", "gone.gguf"), 2, "there is no 'gone.gguf'; name what the runtime loads"),
         (("--file", "out"), 2, "'out' is no file for llama; name one such as *.gguf"),
-        (("--file", "broken.gguf"), 1, "not loaded: llama.cpp could not run the export: RuntimeError: llama.cpp could"),
+        (("--file", "broken.gguf"), 2, "broken.gguf' cannot be read as GGUF"),
         (("--file", model, "--adapter-file", "wide.gguf"), 1, "the file has a linear of 65 x 64, the adapter one of"),
         (("--file", model, "--adapter-file", other), 1, "model arch and LoRA arch mismatch"),
         (("--file", model, "--adapter-file", "broken.gguf"), 1, "broken.gguf' cannot be read as GGUF"),
