@@ -167,7 +167,7 @@ def last_logits(model: str, adapter: str, ids: Sequence[int]) -> np.ndarray:
 def write_adapter(file: Path, architecture: str, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a LoRA adapter of llama.cpp.
 
-    Without an alpha, the factor on B A x is 1. One alpha would be divided by the rank of each site.
+    With an alpha of 0, the factor on B A x is 1. Any other alpha would be divided by the rank of each site.
 
     Args:
         file: The new file.

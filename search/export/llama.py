@@ -1,6 +1,6 @@
 """Adapters as GGUF files, for llama.cpp.
 
-llama.cpp multiplies B A x by one alpha over the rank of each tensor, or by 1 without alpha. So each scale is in its B.
+llama.cpp multiplies B A x by one alpha over the rank of each tensor, or by 1 if alpha is 0. So each scale is in its B.
 """
 
 import tempfile
