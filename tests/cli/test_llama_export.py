@@ -169,7 +169,7 @@ def test_the_python_of_the_card_generates_text_with_the_file_of_the_demo(run: Ru
     from adaptare.profiler.models.model_cache import smollm2_file
     from adaptare.search import load_base
 
-    base, tokenizer = load_base(open_model("smollm2-135m", cache=model_cache).weights_folder())
+    base, _ = load_base(open_model("smollm2-135m", cache=model_cache).weights_folder())
     torch.manual_seed(3)
     peft = get_peft_model(base, LoraConfig(**{**MIXED, "alpha_pattern": {}, "init_lora_weights": False}))
     for name, weight in peft.named_parameters():
@@ -179,15 +179,14 @@ def test_the_python_of_the_card_generates_text_with_the_file_of_the_demo(run: Ru
     answer = run("export", "mine", "--base", "smollm2-135m", "--to", "gguf", "-o", "out", "--cache", model_cache)
     assert answer.code == 0, answer.err
     snippet = Path("out/README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    source = "import sys; sys.modules['adaptare'] = None\n" + snippet.replace("MODEL", str(smollm2_file()))
-    done = subprocess.run(
-        [sys.executable, "-I", "-"], input=source, cwd="out", capture_output=True, text=True, check=True
-    )
-    ids = tokenizer("Once upon a time", return_tensors="pt")["input_ids"]
-    expected = tokenizer.decode(peft.generate(ids, max_new_tokens=32, do_sample=False)[0])
-    # The kernels of its 4-bit weights round activations, so only the first tokens must be those of torch.
-    assert done.stdout[:24] == expected[:24]
-    assert len(done.stdout) > 48
+    snippet = "import sys; sys.modules['adaptare'] = None\n" + snippet.replace("MODEL", str(smollm2_file()))
+    texts = []
+    for source in (snippet, "\n".join(line for line in snippet.splitlines() if "lora_adapters" not in line)):
+        command = [sys.executable, "-I", "-"]
+        done = subprocess.run(command, input=source, cwd="out", capture_output=True, text=True, check=True)
+        texts.append(done.stdout)
+    assert all(text.startswith("Once upon a time") and len(text) > 48 for text in texts)
+    assert texts[0] != texts[1]
 
 
 def test_names_of_tensors_are_those_of_their_linears(shape: ModelShape) -> None:
