@@ -210,7 +210,7 @@ def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: in
     """Every way of both modes, and the base, in the same blocks."""
     rows = {path: halves.of_rows for path, halves in adapted.halves.items()}
     tensors = {name: half for path, pair in rows.items() for name, half in zip(adapter_inputs(path), pair, strict=True)}
-    runs, files = {"base": (str(adapted.base.model), *CALL)}, []
+    runs, files = {"base": (str(adapted.base.packed), *CALL)}, []
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "adapter.onnx_adapter"
         write_onnx_adapter(tensors, file)

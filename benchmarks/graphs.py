@@ -28,6 +28,7 @@ from scipy import stats
 
 from adaptare.profiler import Workload, open_model
 from adaptare.profiler.programs.onnx.bases import OnnxBases
+from adaptare.profiler.programs.onnx.surgery import weight_bytes
 
 MODEL, LEVEL = "smollm2-135m", 0.95
 PRECISIONS = {"fp32": "none", "int4": "int4"}
@@ -59,9 +60,8 @@ def built(source: Path, precision: str, folder: Path) -> Path:
 
 
 def described(file: Path) -> dict[str, int]:
-    graph = onnx.load(file, load_external_data=False).graph
-    data = file.with_name(f"{file.name}.data")
-    return {"nodes": len(graph.node), "bytes": file.stat().st_size + (data.stat().st_size if data.exists() else 0)}
+    model = onnx.load(file, load_external_data=False)
+    return {"nodes": len(model.graph.node), "bytes": weight_bytes(model)}
 
 
 def seconds(arguments: Sequence[str]) -> float:
@@ -109,7 +109,7 @@ def main() -> None:
         folder = options.files or Path(place)
         for precision in options.only:
             ours = bases.base(Workload(source.shape, quantisation=PRECISIONS[precision]))
-            files = {"builder": built(source.folder, precision, folder), "adaptare": ours.model}
+            files = {"builder": built(source.folder, precision, folder), "adaptare": ours.packed}
             if precision == "fp32":
                 files |= {name: Path(file) for name, file in (each.split("=", 1) for each in options.beside)}
             cells = {}

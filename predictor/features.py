@@ -13,6 +13,9 @@ from adaptare.profiler.workloads import BYTES, Dimension, Site, all_kinds, linea
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
+# Option of devices whose graphs have one product for q, k and v, in layers where none of them carries an adapter.
+PACKS = "graph=packed-gemm"
+PACKED_KINDS, UNPACKED = ("q_proj", "k_proj", "v_proj"), "unpacked:qkv_proj"
 Values = NDArray[np.int64]
 Array = NDArray[np.float64]
 
@@ -33,6 +36,9 @@ class FeatureSet:
     kernels), bytes moved and FLOPs, and the first two again per kind of linear. All are zero if the adapter is merged
     into the base; with padded ranks every site counts the largest rank.
 
+    Where graphs pack q, k and v, `unpacked:qkv_proj` counts the layers with an adapter on any of them, which run three
+    products instead of one.
+
     Where the base may be cut, the FLOPs are those added by the adapter less those saved in linears of the base. Each
     kind of cut has two more features, the savings of its linears in bytes and FLOPs (`mlp_bytes`, `mlp_flops` for
     widths). Layers left out have one instead, their number, for all else that they take: attention, norms and calls.
@@ -41,22 +47,26 @@ class FeatureSet:
     Args:
         template: The workload; its configuration is ignored.
         dimensions: Meaning of the columns of the values.
+        packs: True if graphs pack q, k and v.
     """
 
     template: Workload
     dimensions: tuple[Dimension, ...] = field(repr=False)
+    packs: bool = False
 
     @classmethod
-    def of(cls, template: Workload, configurations: Sequence[Configuration]) -> "FeatureSet":
-        """Features of all kinds of dimensions that some configurations set."""
+    def of(
+        cls, template: Workload, configurations: Sequence[Configuration], *, options: Collection[str] = ()
+    ) -> "FeatureSet":
+        """Features of all kinds of dimensions that some configurations set, for a device with these options."""
         kinds = {kind for configuration in configurations for kind in configuration.kinds}
-        return cls(template, dimensions_of(template, kinds))
+        return cls(template, dimensions_of(template, kinds), PACKS in options)
 
     @classmethod
     def named(cls, template: Workload, names: Collection[str]) -> "FeatureSet":
         """Features of the kinds of dimensions whose features are among some names."""
         cuts = [kind for kind in all_kinds() if kind.cuts and feature_names(kind)[0] in names]
-        return cls(template, dimensions_of(template, cuts))
+        return cls(template, dimensions_of(template, cuts), UNPACKED in names)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -99,7 +109,7 @@ class FeatureSet:
         total = [("sites", "sites"), ("adapter_bytes", "bytes"), ("flops" if self.cuts else "adapter_flops", "FLOP")]
         by_kind = [(f"{name}:{kind}", name) for name in ("sites", "bytes") for kind in self.linear_kinds]
         cuts = [pair for kind in self.cuts for pair in zip(feature_names(kind), _units(kind), strict=True)]
-        return [*total, *by_kind, *cuts]
+        return [*total, *by_kind, *([(UNPACKED, "layers")] if self.packs else []), *cuts]
 
     def matrix(self, values: Values) -> Array:
         """The features of each configuration. Shape (n, n_dimensions) -> (n, n_features).
@@ -117,6 +127,7 @@ class FeatureSet:
         saved = np.broadcast_to(linears.weights - self._base_weights, moved.shape).astype(np.float64)
         flops = applied * added.flops.sum(axis=1) + 2 * rows * saved.sum(axis=1)
         columns = [active.sum(axis=1), moved.sum(axis=1), flops, active @ self._member, moved @ self._member]
+        columns += [self._unpacked(active)] if self.packs else []
         for kind in self.cuts:
             own = [number for number, each in enumerate(self.dimensions) if each.kind == kind]
             if kind.presence:
@@ -186,6 +197,13 @@ class FeatureSet:
     def _member(self) -> Array:
         """1 if a linear is of a kind, else 0. Shape (n_sites, n_kinds)."""
         return np.array([[site.kind == kind for kind in self.linear_kinds] for site in self.sites], dtype=np.float64)
+
+    def _unpacked(self, active: NDArray[np.floating]) -> Array:
+        """Layers with an adapter on q, k or v. Shape (n, n_sites) -> (n,)."""
+        layers = {site.layer for site in self.sites}
+        own = [[s.kind in PACKED_KINDS and s.layer == layer for s in self.sites] for layer in sorted(layers)]
+        counts: Array = np.array([active[:, columns].max(axis=1, initial=0.0) for columns in own]).sum(axis=0)
+        return counts
 
     def _touched(self, kind: Kind) -> list[int]:
         """Numbers of the linears that a kind of dimension may make smaller."""

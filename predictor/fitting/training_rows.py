@@ -79,7 +79,7 @@ def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) 
         _check_alike(row, first)
     template = replace(at_length(first.workload, longest), configuration=Configuration(), graph=_common_graph(rows))
     configurations = [row.workload.configuration for row in rows]
-    features = FeatureSet.of(template, configurations)
+    features = FeatureSet.of(template, configurations, options=first.device.options)
     # The newest calibration of a length, measured before composed, replaces the others.
     calibrations = sorted(rows, key=lambda row: (row.origin == "measured", row.taken_at))
     base = BaseCurve(first.reference, {row.workload.length: row.reference_value(quantity) for row in calibrations})

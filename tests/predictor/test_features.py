@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.devices import TorchCpu, ort_cpu
 from adaptare.predictor import FeatureSet
 from adaptare.predictor.features import dimensions_of
 from adaptare.profiler import WIDTH, Configuration, ModelShape, Workload
@@ -60,6 +61,23 @@ def test_each_feature_has_a_name_and_a_unit(template: Workload) -> None:
     assert said["adapter_flops"] == "FLOP"
     assert said["sites:q_proj"] == "sites"
     assert said["bytes:down_proj"] == "bytes"
+
+
+def test_layers_with_an_adapter_on_q_k_or_v_are_counted_where_graphs_pack_them(template: Workload) -> None:
+    linears = ("self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj")
+    ranks = [{f"model.layers.{layer}.{linear}": 2 for linear in linears[:layer]} for layer in range(3)]
+    configurations = [Configuration.of(each) for each in ({}, *ranks, {**ranks[1], **ranks[2]})]
+    configurations.append(Configuration.of({f"model.layers.{layer}.{linears[2]}": 2 for layer in range(3)}))
+    features = FeatureSet.of(template, [], options=ort_cpu(threads=1).info().options)
+    column = features.names.index("unpacked:qkv_proj")
+    counts = features.matrix(features.values(configurations))[:, column]
+    assert counts.tolist() == [0, 0, 1, 1, 2, 0]
+    assert features.units[column] == "layers"
+    assert FeatureSet.named(template, features.names) == features
+
+
+def test_layers_are_not_counted_where_nothing_is_packed(template: Workload) -> None:
+    assert "unpacked:qkv_proj" not in FeatureSet.of(template, [], options=TorchCpu(threads=1).info().options).names
 
 
 def test_fused_projections_have_features_of_their_own() -> None:

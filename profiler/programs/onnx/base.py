@@ -10,6 +10,8 @@ from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
+# Graph without adapters, whose q, k and v are one product.
+PACKED = "packed.onnx"
 # Settings of onnxruntime-genai for the model.
 GENAI = "genai_config.json"
 # Input of the graph: 1 for every position that counts, shape (batch, past + tokens).
@@ -60,7 +62,7 @@ class SiteTensors:
 
 @dataclass(frozen=True)
 class OnnxBase:
-    """A folder with `model.onnx`, its weights in `model.onnx.data`, and this record of both.
+    """A folder with `model.onnx`, its weights in `model.onnx.data`, the same graph packed, and this record of all.
 
     Args:
         folder: Folder of these files; graphs with adapters are written there too, so that all share the weights.
@@ -82,8 +84,13 @@ class OnnxBase:
 
     @property
     def model(self) -> Path:
-        """Path of the graph."""
+        """Path of the graph to which adapters are added: each linear is a product of its own."""
         return self.folder / self.graph
+
+    @property
+    def packed(self) -> Path:
+        """Path of the graph that is timed without adapters: linears of one input are one product; see `pack`."""
+        return beside(self.model, PACKED)
 
     def save(self) -> None:
         """Writes the record."""
@@ -104,6 +111,11 @@ def check_head(width: int) -> None:
             f"attention in ONNX Runtime takes a head_dim that is a multiple of {HEAD_MULTIPLE}, not {width}; use a "
             "torch device for this model"
         )
+
+
+def beside(graph: Path, name: str) -> Path:
+    """Path of a graph derived from that of a base; several bases of one folder differ in what is cut from them."""
+    return graph.with_name(name if graph.name == MODEL else f"{graph.stem}-{name}")
 
 
 def adapter_inputs(path: str) -> tuple[str, str]:

@@ -24,15 +24,17 @@ from adaptare.profiler.models.disk_cache import (
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.models.stored_model import stored_model, weights_identity
 from adaptare.profiler.programs.builders import embedding_bytes
-from adaptare.profiler.programs.onnx.base import HEAD, MODEL, RECORD, OnnxBase
+from adaptare.profiler.programs.onnx.base import HEAD, MODEL, PACKED, RECORD, OnnxBase
 from adaptare.profiler.programs.onnx.form import ORT, is_ort_file
 from adaptare.profiler.workloads.shape import first_layer, one_layer
 from adaptare.profiler.workloads.workload import Workload
 
 # Graphs of an older layout are regenerated.
-LAYOUT = 7
+LAYOUT = 8
 # Torch holds the weights, the builder reads them again, and the graph holds a copy while it is written.
 EXPORT_TIMES = 3
+# Every folder has these.
+FILES = (MODEL, PACKED, RECORD)
 NEEDED = ("onnx", "onnxruntime", "onnxruntime_genai", "torch")
 
 
@@ -111,7 +113,7 @@ class OnnxBases:
                     data_of(new).replace(data_of(file))
                 new.replace(fresh)
 
-        self._in_use |= {file, file.parent / MODEL, file.parent / RECORD}
+        self._in_use |= {file, *(file.parent / name for name in FILES)}
         if not (is_ort_file(file) if file.suffix == ORT else is_graph(file)):
             file.unlink(missing_ok=True)
             cached_file(file, write_both)
@@ -134,7 +136,7 @@ class OnnxBases:
 
     def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
         """The base in a folder, written if missing, and marked as used."""
-        files = [folder / MODEL, folder / RECORD]
+        files = [folder / name for name in FILES]
         self._in_use.update(files)
         if not all(file.exists() for file in files):  # some files may have been evicted from the cache
             shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from adaptare.profiler.programs.onnx.base import (
 )
 from adaptare.profiler.programs.onnx.bypass import bypass
 from adaptare.profiler.programs.onnx.cut import cut, end_of_block
+from adaptare.profiler.programs.onnx.packed import write_packed
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import replace_entries, weight_bytes
 
@@ -77,7 +78,9 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
     graph = _built(model, folder)
     sites = _name_sites(graph.graph)
     onnx.save(graph, folder / MODEL)
-    difference = _difference_from_torch(model, folder / MODEL)
+    whole = OnnxBase(folder, (), sites, weight_bytes(graph), 0.0, 0.0)
+    write_packed(whole)
+    difference = _difference_from_torch(model, (whole.model, whole.packed))
     if not difference <= tolerance_of(model.config):
         raise ProgramError(f"the exported {model.config.model_type} differs from torch by {difference:.2g}")
     if module == HEAD:
@@ -90,7 +93,9 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
     inputs = tuple(port_of(value) for value in graph.graph.input)
     del graph.graph.value_info[:]
     onnx.save(graph, folder / MODEL)
-    base = OnnxBase(folder, inputs, sites, weight_bytes(graph), difference, time.monotonic() - started)
+    elapsed_s = time.monotonic() - started
+    base = OnnxBase(folder, inputs, sites, weight_bytes(graph), difference, elapsed_s)
+    write_packed(base)
     base.save()
     return base
 
@@ -212,9 +217,9 @@ def port_of(value: onnx.ValueInfoProto) -> Port:
     return Port(value.name, dtype, tuple(size.dim_param or size.dim_value for size in tensor.shape.dim))
 
 
-def _difference_from_torch(model: PreTrainedModel, file: Path) -> float:
-    """Largest difference of the logits at all checked sizes, relative to the largest logit."""
-    differences = []
+def _difference_from_torch(model: PreTrainedModel, files: Sequence[Path]) -> float:
+    """Largest difference of the logits of some graphs at all checked sizes, relative to the largest logit."""
+    differences = list[float]()
     random = torch.Generator().manual_seed(0)
     for sizes in CHECKED:
         batch, tokens, past = sizes["batch"], sizes["tokens"], sizes["past"]
@@ -223,8 +228,8 @@ def _difference_from_torch(model: PreTrainedModel, file: Path) -> float:
             expected = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits.numpy()
             cache = _cache(model, ids[:, :past])
         inputs: Mapping[str, Any] = {"input_ids": ids[:, past:].numpy(), MASK: np.ones_like(ids), **cache}
-        ours = run_model(file, inputs)[0]
-        differences.append(float(np.max(np.abs(ours - expected)) / max(1.0, np.max(np.abs(expected)))))
+        largest = max(1.0, np.max(np.abs(expected)))
+        differences += [float(np.max(np.abs(run_model(file, inputs)[0] - expected)) / largest) for file in files]
     return max(differences)
 
 

@@ -24,7 +24,17 @@ from adaptare.profiler.programs.builders import (
     name_of,
 )
 from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
-from adaptare.profiler.programs.onnx.base import MASK, MODEL, PAST, PRESENT, OnnxBase, Port, adapter_inputs, check_head
+from adaptare.profiler.programs.onnx.base import (
+    MASK,
+    PACKED,
+    PAST,
+    PRESENT,
+    OnnxBase,
+    Port,
+    adapter_inputs,
+    beside,
+    check_head,
+)
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
 from adaptare.profiler.workloads.adapter_weights import random_adapter
@@ -144,7 +154,7 @@ class OnnxPrograms:
         """One graph, with the weights of every site as inputs, serves any adapter."""
         self.check(workload)
         base = self._bases.base(replace(workload, quantisation="none"))
-        file = _beside(base.model, f"folded-{workload.quantisation}")
+        file = beside(base.model, f"folded-{workload.quantisation}.onnx")
         self._bases.file(file, lambda fresh: self._write_folded(workload, base, fresh))
         ranks = _ranks(workload)
         every = {path: ranks.get(path, 0) for path in _scope(workload)}
@@ -169,10 +179,10 @@ class OnnxPrograms:
         """Path of the graph of a workload; equal for workloads that share it."""
         ranks, base = _ranks(workload), self._bases.graph(workload)
         if not ranks:
-            return base
+            return beside(base, PACKED)
         if workload.mode in FED:
-            return _beside(base, f"swappable-{content_hash(sorted(ranks))}")
-        return _beside(base, f"{workload.mode}-{content_hash(ranks)}")
+            return beside(base, f"swappable-{content_hash(sorted(ranks))}.onnx")
+        return beside(base, f"{workload.mode}-{content_hash(ranks)}.onnx")
 
     def _write(self, workload: Workload, file: Path) -> None:
         """Writes the graph of a base with an adapter; requantised ones are merged in floating point first."""
@@ -200,11 +210,6 @@ def _version(runtime: str) -> tuple[int, ...]:
     """Major and minor version in the name of a runtime; a very large one if it names none."""
     found = re.search(r"(\d+)\.(\d+)", runtime)
     return tuple(map(int, found.groups())) if found else (999,)
-
-
-def _beside(base: Path, name: str) -> Path:
-    """Path of a graph derived from a base; several bases of one folder differ in their widths."""
-    return base.with_name(f"{name}.onnx" if base.name == MODEL else f"{base.stem}-{name}.onnx")
 
 
 def _files(graph: Path) -> tuple[ProgramFile, ...]:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.profiler.programs.onnx.base import GENAI, MODEL, TIED, OnnxBase
+from adaptare.profiler.programs.onnx.packed import write_packed
 from adaptare.profiler.programs.onnx.surgery import read_weight, weight_bytes
 
 # Values of `accuracy_level`. Activations rounded to 8 bits per block: the fastest kernel, and the usual one on phones.
@@ -31,7 +32,9 @@ def quantise_base(base: OnnxBase, folder: Path, quantisation: str, *, tied: bool
     if (base.folder / GENAI).exists():
         shutil.copyfile(base.folder / GENAI, folder / GENAI)
     elapsed_s = time.monotonic() - started
-    replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s).save()
+    quantised = replace(base, folder=folder, graph=MODEL, weight_bytes=size, export_s=base.export_s + elapsed_s)
+    write_packed(quantised)
+    quantised.save()
 
 
 def quantise(model: onnx.ModelProto, target: Path, quantisation: str, *, block: int = BLOCK, tied: bool = True) -> None:

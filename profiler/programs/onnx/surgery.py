@@ -39,14 +39,15 @@ def data_of(graph: Path) -> Path:
 
 
 def change_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], data: Path) -> None:
-    """Replaces the values of initializers; the new values are written to a separate file.
+    """Replaces the values of initializers; the new values are added to a file.
 
     Args:
         model: Modified in place.
         weights: Name of an initializer -> its new value.
-        data: The new file, which must end up in the folder of the graph.
+        data: File that may exist, and must end up in the folder of the graph.
     """
-    with data.open("wb") as file:
+    data.touch()
+    with data.open("r+b") as file:
         for tensor in model.graph.initializer:
             if tensor.name in weights:
                 append_weight(tensor, weights[tensor.name], file, data.name)
@@ -70,6 +71,11 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     width = helper.tensor_dtype_to_np_dtype
     places = {str(tensor.external_data) or tensor.name: tensor for tensor in model.graph.initializer}
     return sum(width(tensor.data_type).itemsize * math.prod(tensor.dims) for tensor in places.values())
+
+
+def location_of(tensor: TensorProto) -> str:
+    """Name of the file that holds the values of an initializer; empty if the graph does."""
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
 def read_weight(tensor: TensorProto, folder: Path) -> NDArray[Any]:

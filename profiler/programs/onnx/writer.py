@@ -11,6 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from adaptare.profiler.programs.onnx.adapters import add_defaults, add_folded, add_static, add_swappable
 from adaptare.profiler.programs.onnx.base import DATA, MODEL, OnnxBase
+from adaptare.profiler.programs.onnx.packed import pack
 from adaptare.profiler.programs.onnx.quantise import quantise, quantised_original
 from adaptare.profiler.programs.onnx.surgery import (
     append_weight,
@@ -54,15 +55,16 @@ def write_graph(
     rows = {path: halves.of_rows for path, halves in adapted.halves.items()}
     sites = {path: base.sites[path] for path in rows}
     sizes = {path: (len(A), B.shape[1]) for path, (A, B) in rows.items()}
+    if application == "merged":
+        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        for path, (A, B) in rows.items():
+            new[sites[path].weight] = read_weight(tensors[sites[path].weight], base.folder) + A @ B
+    pack(model, base, new, adapted=() if application == "merged" else rows)
     if application == "static":
         add_static(model, base.sites, rows)
     elif application == "folded":
         add_folded(model, sites, sizes)
-    elif application == "merged":
-        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        for path, (A, B) in rows.items():
-            new[sites[path].weight] = read_weight(tensors[sites[path].weight], base.folder) + A @ B
-    else:
+    elif application != "merged":
         add_swappable(model, sites, sizes)
         if application == "optional":
             add_defaults(model, sizes)

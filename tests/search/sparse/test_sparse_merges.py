@@ -152,27 +152,38 @@ def test_codes_of_a_quantisation_aware_merge_are_those_that_were_trained(
     }
     exported(trained, config, tmp_path / "merged", **options)
     exported(trained, Configuration(), tmp_path / "plain", **options)
-    merged, plain = (packed(tmp_path / name / "model.onnx") for name in ("merged", "plain"))
+    merged, plain = (packed(tmp_path / name / "model.onnx", trained.shape) for name in ("merged", "plain"))
     assert merged.keys() == plain.keys()
     changed = {name for name in merged if not np.array_equal(merged[name][0], plain[name][0])}
     assert len(changed) == len(config.ranks)
     assert all(np.array_equal(merged[name][1], plain[name][1]) for name in merged)
     found = dequantised_weights(tmp_path / "merged" / "model.onnx")
+    linears = [part for each in found.values() for part in np.split(each, ends(each.shape[1], trained.shape), axis=1)]
     expected = {path: weight.T.numpy() for path, weight in merged_weights(trained.sub_adapter(config)).items()}
     for path, weight in expected.items():
-        assert sum(weight.shape == other.shape and np.array_equal(weight, other) for other in found.values()) == 1, path
+        assert sum(weight.shape == other.shape and np.array_equal(weight, other) for other in linears) == 1, path
     original = load_base_of(with_tokenizer)
     for path, weight in expected.items():
         assert (weight[original.get_submodule(path).weight.T.numpy() == 0] == 0).all()
 
 
-def packed(model: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Codes and scales of the products of a graph, by the name of the weight."""
+def ends(width: int, shape: ModelShape) -> list[int]:
+    """Outputs behind which those of k and of v begin, if this is the width of q, k and v in one product."""
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return [query, query + key] if width == query + 2 * key else []
+
+
+def packed(model: Path, shape: ModelShape) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Codes and scales of the linears of a graph, by the name of the weight; q, k and v may be one product."""
     graph = onnx.load(model).graph
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     products = [node for node in graph.node if node.op_type == "MatMulNBits"]
     assert products
-    return {node.input[2]: (tensors[node.input[1]], tensors[node.input[2]]) for node in products}
+    found = {}
+    for node in products:
+        halves = [np.split(tensors[name], ends(len(tensors[name]), shape)) for name in node.input[1:3]]
+        found |= {f"{node.input[2]} {number}": pair for number, pair in enumerate(zip(*halves, strict=True))}
+    return found
 
 
 def test_a_quantisation_aware_model_computes_as_its_merged_weights(
