@@ -1,0 +1,35 @@
+"""Kept sessions of `decisions.py` are read as they were written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decision_sessions import first_groups, read, written
+
+pytestmark = pytest.mark.demo_model
+KEPT = Path(__file__).parents[2] / "benchmarks" / "measured" / "sessions"
+
+
+@pytest.mark.parametrize("file", sorted(KEPT.glob("*.json")), ids=lambda file: file.stem)
+def test_a_session_is_written_as_it_was_read(file: Path) -> None:
+    content = json.loads(file.read_text())
+    session, look = read(file)
+    again = written(list(session.values()))
+    assert again["base"] == content["base"]
+    assert again["mode"] == content["mode"]
+    for new, old in zip(again["groups"], content["groups"], strict=True):
+        assert new["base_s"] == old["base_s"]
+        assert [row["ranks"] for row in new["rows"]] == [row["ranks"] for row in old["rows"]]
+        for ours, theirs in zip(new["rows"], old["rows"], strict=True):
+            assert np.array(ours["ratios"]) == pytest.approx(np.array(theirs["ratios"]), rel=1e-5)
+    assert (look is None) == (content["look"] is None)
+    assert "host" not in content["machine"]
+
+
+def test_first_groups_are_a_look_at_later_ones() -> None:
+    session, _ = read(KEPT / "ort-int4-20261129T0152.json")
+    rows = list(session.values())
+    assert first_groups(rows) is None, "three openings are too few"
+    last = [row for row in rows if row.openings.min()]
+    assert first_groups(last) is None, "nothing follows"
