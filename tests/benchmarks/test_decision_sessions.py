@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from decision_sessions import first_groups, read, written
 
-pytestmark = pytest.mark.demo_model
+# Reading the shape of the model takes half a minute.
+pytestmark = [pytest.mark.demo_model, pytest.mark.slow]
 KEPT = Path(__file__).parents[2] / "benchmarks" / "measured" / "sessions"
 
 
