@@ -6,10 +6,10 @@ python benchmarks/below_base.py [--json] [--folder FOLDER] [--model smollm2-135m
     [--space subnet-depth] [--depths 24]
 
 The recipe `subnet` is trained once (`adaptare train`). For each phase, narrower models are profiled and a predictor is
-fitted, the budget is searched, and winners and baselines are measured (`adaptare profile`, `fit`, `search`, `verify`).
-Two choices are reported: the winner of the lowest loss, and the uniform cut of the lowest loss (layers of one width,
-maybe fewer of them), among those whose measured overhead has its upper end within the budget. Both are exported for
-ONNX Runtime, those of one width for transformers as well, and loaded.
+fitted, the budget is searched by NSGA-II, and winners and baselines are measured (`adaptare profile`, `fit`, `search`,
+`verify`). Two choices are reported: the winner of the lowest loss, and the uniform cut of the lowest loss (layers of
+one width, maybe fewer of them), among those whose measured overhead has its upper end within the budget. Both are
+exported for ONNX Runtime, those of one width for transformers as well, and loaded.
 
 Losses are nats per completion token of test examples that guided no choice, of the weights as they are deployed: merged
 and quantised again. Beside each choice, at the same widths: cut without training, in the order by activations, by
@@ -126,7 +126,8 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
     predictor, front = folder / f"predictor-{phase}", folder / f"front-{phase}.json"
     kept(folder / f"fit-{phase}.json", lambda: command("fit", *measured, "-o", predictor))
     search = ("search", folder / "run", "--predictor", predictor, "--budget", f"{phase}={options.budget}", "-o", front)
-    kept(folder / f"search-{phase}.json", lambda: command(*search, "--evaluations", options.evaluations))
+    effort = ("--algorithm", "nsga2", "--evaluations", options.evaluations)
+    kept(folder / f"search-{phase}.json", lambda: command(*search, *effort))
     verify = ("verify", front, "--store", folder / "store.db", *seconds)
     verified = kept(folder / f"verify-{phase}.json", lambda: command(*verify, codes=(0, 1, 4)))
     limit = float(options.budget.removesuffix("%")) / 100

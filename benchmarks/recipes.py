@@ -48,7 +48,7 @@ from adaptare.search import (
     search,
     train_super_adapter,
 )
-from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
+from adaptare.search.algorithms.algorithm import STAGED, algorithm_named, may_be_screened
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.base_model import Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear
@@ -203,8 +203,9 @@ def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: C
         neurons = Neurons(space)
         space, limits = space.at_largest_ranks, [Limit(neurons, float(neurons(start[None])[0]))]
     validation = CompletionLoss(super_adapter, bench.validation)
-    note(f"searching by {recipe.algorithm}")
-    algorithm = algorithm_named(recipe.algorithm)(space, seed=bench.options.seed)
+    name = "nsga2" if recipe.algorithm == STAGED else recipe.algorithm  # the number of evaluations is an option
+    note(f"searching by {name}")
+    algorithm = algorithm_named(name)(space, seed=bench.options.seed)
     screen = AdditiveScreen() if may_be_screened(algorithm) else None
     options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.options.seed, "screen": screen}
     front = search(algorithm, space, [validation], limits, **options)

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.metadata
+from collections.abc import Collection
 from typing import Any
 
 from adaptare.core.errors import InputError
@@ -13,20 +14,22 @@ def extensions(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
 
-def extension(group: str, name: str, *, kind: str) -> Any:
+def extension(group: str, name: str, *, kind: str, others: Collection[str] = ()) -> Any:
     """The registered object of this name.
 
     Args:
         group: Group of entry points, such as `adaptare.regressors`.
         name: Name of the entry point.
         kind: Word for the message, such as `regressor`.
+        others: Names that the caller knows beside the entry points, for the message.
 
     Raises:
         InputError: No installed package registers the name.
     """
     entries = extensions(group)
     if name not in entries:
-        known = ", ".join(sorted(entries)) or "none"
-        near = "".join(f"; did you mean {other!r}?" for other in difflib.get_close_matches(name, entries, 1))
+        names = sorted((*entries, *others))
+        known = ", ".join(names) or "none"
+        near = "".join(f"; did you mean {other!r}?" for other in difflib.get_close_matches(name, names, 1))
         raise InputError(f"unknown {kind} {name!r}; installed packages register {known}{near}")
     return entries[name].load()

@@ -69,11 +69,13 @@ def search(
         points = repair(asked)
         # Of several objectives one may be the limited cost, of which all smaller values are wanted too.
         wasteful = np.any(points < asked, axis=1) | (len(objectives) == 1 and not len(given))
-        points[wasteful] = repair.fill(points[wasteful])
-        points = points[new_rows(space.at(points), history)]
+        rows = np.array(new_rows(space.at(points), history), dtype=np.int64)
         if screen:
             known = np.array([candidate.values for candidate in history.values()]).reshape(-1, len(objectives))
-            points = points[screen.choose(space.at(points), np.array(list(history)), known, n)]
+            rows = rows[screen.choose(space.at(points[rows]), np.array(list(history)), known, n)]
+        points, wasteful = points[rows], wasteful[rows]
+        points[wasteful] = repair.fill(points[wasteful])
+        points = points[new_rows(space.at(points), history)]
         codes = space.at(points)
         new = candidates_of(codes, space, objectives, limits)
         history.update(zip(map(tuple, codes.tolist()), new, strict=True))

@@ -62,7 +62,7 @@ class DemoRequest:
         seconds: Time limit of each of the two measurements.
         steps: Training steps.
         train_s: Time limit of training, seconds.
-        evaluations: Evaluations of the search, and as many of the random search for comparison.
+        gradient_examples: Training examples whose gradients the search uses.
         held_out: Number of examples for computing a loss.
     """
 
@@ -78,7 +78,7 @@ class DemoRequest:
     seconds: float = 110.0
     steps: int = 45
     train_s: float = 120.0
-    evaluations: int = 30
+    gradient_examples: int = 24
     held_out: int = 24
 
 
@@ -183,7 +183,12 @@ def demonstrate(request: DemoRequest, *, feedback: Feedback = SILENT) -> DemoRes
 
     begin(5, f"searching under {1e3 * budget.bound(predictor.base_value):.2f} ms")
     wanted = SearchRequest(
-        training.folder, Path(fitted), budget, output=Path(front), evaluations=request.evaluations, seed=seed
+        training.folder,
+        Path(fitted),
+        budget,
+        output=Path(front),
+        gradient_examples=request.gradient_examples,
+        seed=seed,
     )
     search_folder(wanted, feedback=feedback)
 

@@ -17,14 +17,14 @@ QUICK: Final[Mapping[str, Any]] = {
     "seconds": 40.0,
     "steps": 30,
     "train_s": 60.0,
-    "evaluations": 18,
+    "gradient_examples": 12,
     "held_out": 18,
 }
 
 
 @command
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer adapters, steps and evaluations.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer adapters, steps and examples.")] = False,
     model: Annotated[str, typer.Option("--model", help="Any model with weights.")] = "smollm2-135m",
     device: DeviceOption = DEVICE,
     budget: Annotated[

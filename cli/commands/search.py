@@ -13,14 +13,14 @@ def search(
     predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
     budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms, overhead=5% or decode=-15%.")],
     evaluations: Annotated[
-        int, typer.Option("--evaluations", min=1, help="Number of configurations to evaluate.")
+        int, typer.Option("--evaluations", min=1, help="Configurations to evaluate; staged-fisher takes 8 at most.")
     ] = 120,
     winners: Annotated[int, typer.Option("--winners", help="Number of winners to report.", min=1)] = 3,
     algorithm: Annotated[
         str | None,
         typer.Option(
             "--algorithm",
-            help="nsga2, random, hill-climbing, or one that another package registers.",
+            help="staged-fisher, nsga2, random, hill-climbing, or one that another package registers.",
             show_default="the recipe's",
         ),
     ] = None,

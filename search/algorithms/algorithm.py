@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from adaptare.core.extensions import extension
 
 ALGORITHMS = "adaptare.algorithms"
+# The default for one budget. It is no `Algorithm`: it needs gradients, and losses on parts of the examples.
+STAGED = "staged-fisher"
 
 
 class Algorithm(Protocol):
@@ -50,5 +52,5 @@ def algorithm_named(name: str) -> Callable[..., Algorithm]:
     Raises:
         InputError: No installed package registers it.
     """
-    made: Callable[..., Algorithm] = extension(ALGORITHMS, name, kind="search algorithm")
+    made: Callable[..., Algorithm] = extension(ALGORITHMS, name, kind="search algorithm", others=(STAGED,))
     return made

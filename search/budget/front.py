@@ -72,13 +72,19 @@ def pick_winners(front: Front, n: int, *, base: float, bound: float) -> tuple[Ca
     Raises:
         InputError: n is below 1.
     """
-    if n < 1:
-        raise InputError(f"at least one winner must be asked for, not {n}")
-    # If the bound leaves nothing for an adapter, yet a member is predicted to meet it, there are no smaller parts.
-    ends = [bound] + [base + (bound - base) * (n - part) / n for part in range(1, n) if bound > base]
-    within = ([one for one in front.members if one.upper[0] <= end] for end in ends)
+    within = ([one for one in front.members if one.upper[0] <= end] for end in parts_of(bound, n, base=base))
     best = [min(members, key=lambda one: one.values[0]) for members in within if members]
     return tuple(dict.fromkeys(best))
+
+
+def parts_of(bound: float, n: int, *, base: float) -> list[float]:
+    """A bound, and (n - 1) / n, ..., 1 / n of what it leaves above a base value.
+
+    If it leaves nothing for an adapter, there are no smaller parts. Raises `InputError` if n is below 1.
+    """
+    if n < 1:
+        raise InputError(f"at least one winner must be asked for, not {n}")
+    return [bound] + [base + (bound - base) * (n - part) / n for part in range(1, n) if bound > base]
 
 
 def most_spread(values: NDArray[np.float64], first: int, n: int) -> list[int]:

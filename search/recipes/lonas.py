@@ -38,4 +38,5 @@ RECIPE = Recipe(
     ranks=(28, 32),
     scaling=Scaling(alpha=64.0),
     step=TrainingStep(UniformSampler()),
+    algorithm="nsga2",
 )

@@ -14,6 +14,7 @@ from adaptare.core.extensions import extension, extensions
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import WIDTH, Quantisation, Space
 from adaptare.profiler.workloads import DEFAULT_RANKS
+from adaptare.search.algorithms.algorithm import STAGED
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.scaling import Scaling
@@ -49,7 +50,7 @@ class Recipe:
         scaling: Rule for the scale of each rank.
         step: Configurations and losses of one optimiser step.
         start: The configuration to take without a search, as points of shape (n_axes,).
-        algorithm: Default search algorithm: an entry point in the group `adaptare.algorithms`.
+        algorithm: Default search algorithm: `staged-fisher`, or an entry point in the group `adaptare.algorithms`.
         quantisations: Quantisations of the base that the recipe is for; the first is the default.
     """
 
@@ -67,7 +68,7 @@ class Recipe:
     scaling: Scaling = NESTED
     step: TrainingStep = DEFAULT_STEP
     start: Callable[[Space], NDArray[np.int64]] = midpoint
-    algorithm: str = "nsga2"
+    algorithm: str = STAGED
     quantisations: tuple[Quantisation, ...] = tuple(QUANTISATIONS)
 
     def quantisation(self, asked: Quantisation | None) -> Quantisation:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.profiler.analysis import LEVEL, Interval
@@ -31,34 +32,44 @@ class CompletionNats:
         self._groups = groups
         self._prefixes = [shared_prefix(example.prompt for example in group) for group in groups]
         self._prefix = shared_prefix(example.prompt for group in groups for example in group)
-        self._known: dict[bytes, list[NDArray[np.float64]]] = {}
+        self._known: dict[bytes, dict[int, NDArray[np.float64]]] = {}
 
-    def __call__(self, codes: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-        """Sum over the completion of each example of each group, for one configuration, shape (n_columns,).
+    def __call__(self, codes: NDArray[np.int64], only: Sequence[int] | None = None) -> list[NDArray[np.float64]]:
+        """Sum over the completion of each example of each group, for one configuration.
+
+        Args:
+            codes: Shape (n_columns,).
+            only: Numbers of the groups; `None` for all.
 
         Raises:
             InputError: One is not finite.
         """
         codes = self._super_adapter.codes(codes)
-        key = codes.tobytes()
-        if key not in self._known:
+        known = self._known.setdefault(codes.tobytes(), {})
+        wanted = range(len(self._groups)) if only is None else only
+        missing = [number for number in wanted if number not in known]
+        if missing:
             with evaluated_at(self._super_adapter, codes) as model:
                 prefix = CachedPrefix(model, self._prefix)
-                found: list[NDArray[np.float64]] = []
-                for group, own in zip(self._groups, self._prefixes, strict=True):
-                    cached = CachedPrefix(model, own[len(self._prefix) :], after=prefix)
-                    logits, labels = completion_logits(model, pad_batch(group, model.device), prefix=cached)
-                    nats = functional.cross_entropy(logits, labels, reduction="none").cpu().double().numpy()
-                    ends = np.cumsum([example.completion_tokens for example in group])
-                    found.append(np.add.reduceat(nats, [0, *ends[:-1]]))
-            wrong = ~np.isfinite(np.concatenate(found))
+                found = {number: self._sums(model, prefix, number) for number in missing}
+            wrong = ~np.isfinite(np.concatenate(list(found.values())))
             if wrong.any():
                 raise InputError(
                     f"the loss of {wrong.sum()} of {len(wrong)} completions is not finite; check the weights of the "
                     "base and the adapter, or train again with a lower learning rate"
                 )
-            self._known[key] = found
-        return self._known[key]
+            known.update(found)
+        return [known[number] for number in wanted]
+
+    def _sums(self, model: PreTrainedModel, prefix: CachedPrefix, number: int) -> NDArray[np.float64]:
+        """Sums of one group, with a configuration active."""
+        group, own = self._groups[number], self._prefixes[number]
+        cached = CachedPrefix(model, own[len(self._prefix) :], after=prefix)
+        logits, labels = completion_logits(model, pad_batch(group, model.device), prefix=cached)
+        nats = functional.cross_entropy(logits, labels, reduction="none").cpu().double().numpy()
+        ends = np.cumsum([example.completion_tokens for example in group])
+        sums: NDArray[np.float64] = np.add.reduceat(nats, [0, *ends[:-1]])
+        return sums
 
 
 class CompletionLoss:
@@ -85,6 +96,7 @@ class CompletionLoss:
         ordered = [examples[index] for index in self._order]
         groups = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
         self._nats = CompletionNats(super_adapter, groups)
+        self._batches = np.arange(len(examples)) // batch_size  # of each example, in that order
 
     @property
     def name(self) -> str:
@@ -100,22 +112,41 @@ class CompletionLoss:
         """Losses of configurations. Shape (n, n_columns) -> (n,)."""
         return np.array([self.sums(row).sum() / self._tokens.sum() for row in codes], dtype=np.float64)
 
-    def sums(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Loss of one configuration summed over the completion of each example, nats.
 
-        Shape (n_columns,) -> (n_examples,).
+        Args:
+            codes: Shape (n_columns,).
+            examples: Numbers of the examples, best those of `samples`, as whole batches are computed; `None` for all.
+
+        Returns:
+            Shape (n_examples,).
         """
-        sums = np.empty(len(self._tokens))
-        sums[self._order] = np.concatenate(self._nats(codes))
-        return sums
+        places = np.argsort(self._order)[slice(None) if examples is None else examples]
+        batches = np.unique(self._batches[places])
+        sums = np.full(len(self._tokens), np.nan)
+        sums[np.isin(self._batches, batches)] = np.concatenate(self._nats(codes, batches.tolist()))
+        found: NDArray[np.float64] = sums[places]
+        return found
+
+    def samples(self) -> list[NDArray[np.int64]]:
+        """Growing samples of the examples, each within the next: about an eighth, a quarter and a half, and all.
+
+        Each is of whole batches, spread over the lengths of the examples. There are fewer samples of few batches.
+        """
+        n_batches = int(self._batches[-1]) + 1
+        strides = [stride for stride in (8, 4, 2, 1) if stride <= n_batches]
+        return [np.sort(np.array(self._order)[self._batches % stride == 0]) for stride in strides]
 
     def difference(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Interval:
         """Loss of one configuration minus that of another; see `paired_difference`. Shapes (n_columns,)."""
         return paired_difference(self.sums(first), self.sums(second), self._tokens)
 
 
-def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64], tokens: NDArray[np.int64]) -> Interval:
-    """Loss of the first minus that of the second, with a 95 % interval over the examples.
+def paired_difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], tokens: NDArray[np.int64], *, level: float = LEVEL
+) -> Interval:
+    """Loss of the first minus that of the second, with an interval over the examples.
 
     Examples vary much more than the difference does on one example, so the interval is that of the differences. Losses
     are sums over tokens divided by their number, hence a ratio: its standard error is that of the residuals.
@@ -124,6 +155,7 @@ def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64], t
         first: Loss summed over the completion of each example, nats. Shape (n_examples,).
         second: The same of the other.
         tokens: Number of completion tokens. Shape (n_examples,).
+        level: Coverage probability of the interval.
 
     Returns:
         Difference in nats per completion token; of a single example with an infinite interval.
@@ -145,5 +177,5 @@ def paired_difference(first: NDArray[np.float64], second: NDArray[np.float64], t
         return Interval(-np.inf, middle, np.inf)
     residuals = differences - middle * tokens
     error = float(np.sqrt(n / (n - 1) * (residuals @ residuals))) / float(tokens.sum())
-    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
     return Interval(middle - half, middle, middle + half)

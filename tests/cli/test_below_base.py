@@ -84,7 +84,7 @@ def test_from_a_search_below_the_base_to_a_smaller_model(
             assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
     else:
         assert exported.code == 2
-        assert "with --to onnx" in exported.err
+        assert "export it for ONNX Runtime, as onnx" in exported.err
     refused = trained("export", "run/front.json", "-o", "adapter")
     assert refused.code == 2
     assert "belongs to narrower layers" in refused.err

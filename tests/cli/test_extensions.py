@@ -84,7 +84,7 @@ def test_a_registered_recipe_cannot_make_all_layers_alike() -> None:
         (("fit", "--regressor", "nearby"), "unknown regressor 'nearby'; installed packages register curved, non-"),
         (
             ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=5%", "--algorithm", "climber"),
-            "unknown search algorithm 'climber'; installed packages register hill-climbing, nsga2, random",
+            "unknown search algorithm 'climber'; installed packages register hill-climbing, nsga2, random, staged",
         ),
     ],
 )

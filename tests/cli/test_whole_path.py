@@ -52,9 +52,12 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
         each["name"] for each in selection["baselines"]
     }
     assert all(each["predicted"]["upper"] <= selection["limit"] for each in selection["winners"])
-    greedy = next(each for each in selection["baselines"] if each["name"] == "greedy by gate gradients")
-    assert min(each["val_loss"] for each in selection["winners"]) <= greedy["val_loss"] + 1e-6
-    assert selection["evaluations"] == {"nsga2": 12, "random": 12}
+    assert selection["evaluations"] == {"staged-fisher": 8, "random": 8}
+    # Eight examples are too few to replace the incumbent.
+    assert selection["winners"][0]["found_by"] == "staged-fisher"
+    assert [each["predicted"]["upper"] for each in selection["winners"]] == sorted(
+        (each["predicted"]["upper"] for each in selection["winners"]), reverse=True
+    )
 
     # Within one opening no budget is met; measured again, there are two.
     unsure = trained("verify", "run/front.json", "--openings", 1, "--repeats", 0, "--json")
@@ -128,10 +131,11 @@ def test_the_best_of_everything_that_was_evaluated_wins(
     seed: int, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = problem.algorithm_named
-    monkeypatch.setattr(searching, "greedy_point", lambda *ignored: None)
+    monkeypatch.setattr(searching, "algorithm_named", lambda name: Stuck)
+    monkeypatch.setattr(searching, "by_estimate", lambda *ignored: None)
     monkeypatch.setattr(problem, "algorithm_named", lambda name: named(name) if name == "random" else Stuck)
     words = ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 24)
-    found = trained(*words, "--seed", seed, "--json").json
+    found = trained(*words, "--algorithm", "stuck", "--seed", seed, "--json").json
     winner, baselines = found["winners"][0], {each["name"]: each for each in found["baselines"]}
     fitting = [
         each["val_loss"]

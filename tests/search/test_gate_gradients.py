@@ -7,8 +7,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from adaptare.core import InputError
+from adaptare.profiler import WIDTH
+from adaptare.profiler.workloads import LAYER, Dimension, grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.rank_importance import gate_gradients
+from adaptare.search.training.gates import gate_gradients
 from adaptare.search.training.token_examples import TokenExample
 
 COMMON = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -34,44 +36,98 @@ def adapted(request: pytest.FixtureRequest, tiny: SimpleNamespace) -> SuperAdapt
     return super_adapter
 
 
-def loss(super_adapter: SuperAdapter, batch: list[TokenExample]) -> float:
-    """In 64 bits, example by example; transformers computes it in 32."""
-    nats = []
-    for example in batch:
-        logits = super_adapter.model(torch.tensor([example.ids])).logits[0].log_softmax(dim=-1)
-        nats += [-logits[at - 1, example.ids[at]] for at in range(example.prompt_tokens, len(example.ids))]
-    return float(torch.stack(nats).mean())
+@pytest.fixture
+def narrow(tiny: SimpleNamespace) -> SuperAdapter:
+    """Ranks, widths and depth, in 64 bits."""
+    model = tiny.model().double()
+    groups = [{"sites": "*", "ranks": [0, 4], "tie": "all"}, {"widths": [16, 32]}, {"depth": [1, 2]}]
+    super_adapter = SuperAdapter(model, grouped_space("all", groups, tiny.space(model).shape), seed=0)
+    tiny.disturb(super_adapter)
+    for layer in super_adapter.linears.values():
+        layer.double()
+    return super_adapter
 
 
-def slope(super_adapter: SuperAdapter, path: str, component: int, batch: list[TokenExample]) -> float:
-    """Change of the loss with a gate that is built: a factor on one column of B, a little above and below 1."""
+def loss(super_adapter: SuperAdapter, example: TokenExample) -> float:
+    """Sum over the completion, in 64 bits; transformers computes it in 32."""
+    logits = super_adapter.model(torch.tensor([example.ids])).logits[0].log_softmax(dim=-1)
+    return -float(sum(logits[at - 1, example.ids[at]] for at in range(example.prompt_tokens, len(example.ids))))
+
+
+def slopes(super_adapter: SuperAdapter, path: str, component: int, examples: list[TokenExample]) -> list[float]:
+    """Changes of the losses with a gate that is built: a factor on one column of B, a little above and below 1."""
     column, losses = super_adapter.state()[f"{path}.B"][:, component], []
     kept = column.clone()
     for gate in (1 + STEP, 1 - STEP):
         column.copy_(kept * gate)
         with torch.no_grad():
-            losses.append(loss(super_adapter, batch))
+            losses.append([loss(super_adapter, example) for example in examples])
     column.copy_(kept)
-    return (losses[0] - losses[1]) / (2 * STEP)
+    return [(above - below) / (2 * STEP) for above, below in zip(*losses, strict=True)]
+
+
+def at(super_adapter: SuperAdapter, path: str) -> Dimension:
+    return next(each for each in super_adapter.space.dimensions if each.place == path)
 
 
 def test_they_are_the_slopes_of_gates_that_are_built(adapted: SuperAdapter, token_examples: Examples) -> None:
     examples = token_examples(5)
-    found = gate_gradients(adapted, examples, batch_size=2)
-    batches = [examples[:2], examples[2:4], examples[4:]]
+    found = gate_gradients(adapted, adapted.largest, examples, batch_size=2)
     for path in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):
-        assert found[path].shape == (4,)
+        gates = found[at(adapted, path)]
+        assert gates.shape == (5, 4)
         for component in range(4):
-            expected = np.mean([abs(slope(adapted, path, component, batch)) for batch in batches])
-            assert found[path][component] == pytest.approx(expected, rel=5e-3)
-    assert set(found) == {site.path for site in adapted.space.sites}
+            assert gates[:, component] == pytest.approx(slopes(adapted, path, component, examples), rel=5e-3, abs=1e-2)
+    assert set(found) == set(adapted.space.dimensions)
+
+
+def test_components_that_are_not_active_have_gates_too(adapted: SuperAdapter, token_examples: Examples) -> None:
+    """The loss without an adapter, and with a little of one component of it."""
+    examples, path = token_examples(3), "model.layers.0.self_attn.q_proj"
+    nothing = 0 * adapted.largest
+    gates = gate_gradients(adapted, nothing, examples)[at(adapted, path)]
+    codes = nothing.copy()
+    codes[adapted.space.dimensions.index(at(adapted, path))] = 4
+    column, losses = adapted.state()[f"{path}.B"], []
+    kept = column.clone()
+    for gate in (STEP, -STEP):
+        column.copy_(0 * kept)
+        column[:, 2] = gate * kept[:, 2]
+        with adapted.activated(codes), torch.no_grad():
+            losses.append([loss(adapted, example) for example in examples])
+    column.copy_(kept)
+    expected = [(above - below) / (2 * STEP) for above, below in zip(*losses, strict=True)]
+    assert gates[:, 2] == pytest.approx(expected, rel=5e-3, abs=1e-2)
+
+
+def test_neurons_and_layers_have_gates(token_examples: Examples, narrow: SuperAdapter) -> None:
+    examples = token_examples(3)
+    found = gate_gradients(narrow, narrow.largest, examples, batch_size=3)
+    # Everything that reads neuron 5: a column of the base, and one of A.
+    linear, losses = narrow.linears["model.layers.0.mlp.down_proj"], []
+    columns = [linear.base.weight.detach()[:, 5], linear.A.detach()[:, 5]]
+    for factor in (1 + STEP, (1 - STEP) / (1 + STEP)):
+        for column in columns:
+            column *= factor
+        with torch.no_grad():
+            losses.append([loss(narrow, example) for example in examples])
+    expected = [(above - below) / (2 * STEP) for above, below in zip(*losses, strict=True)]
+    assert found[WIDTH(0)].shape == (3, narrow.shape.intermediate)
+    assert found[WIDTH(0)][:, 5] == pytest.approx(expected, rel=5e-3, abs=1e-2)
+    assert [found[LAYER(layer)].shape for layer in range(2)] == [(3, 1)] * 2
+    assert np.all(found[LAYER(1)] != 0)
+    shallow = narrow.space.at(narrow.space.highest - np.array([axis.kind == LAYER for axis in narrow.space.axes]))
+    without = gate_gradients(narrow, shallow, examples)
+    left_out = narrow.space.removal_order[0]
+    assert not without[LAYER(left_out)].any()
+    assert without[LAYER(1 - left_out)].any()
 
 
 def test_nothing_of_the_super_adapter_changes(adapted: SuperAdapter, token_examples: Examples) -> None:
     adapted.activate(0 * adapted.largest)
     adapted.model.train()
     before = {name: tensor.clone() for name, tensor in adapted.state().items()}
-    gate_gradients(adapted, token_examples(3))
+    gate_gradients(adapted, adapted.largest, token_examples(3))
     assert all(torch.equal(tensor, before[name]) for name, tensor in adapted.state().items())
     assert all(weight.grad is None for weight in adapted.model.parameters())
     assert not adapted.active.any()
@@ -81,11 +137,11 @@ def test_nothing_of_the_super_adapter_changes(adapted: SuperAdapter, token_examp
 def test_a_component_that_does_nothing_has_no_importance(adapted: SuperAdapter, token_examples: Examples) -> None:
     path = "model.layers.1.self_attn.v_proj"
     adapted.state()[f"{path}.B"][:, 1] = 0
-    found = gate_gradients(adapted, token_examples(4))[path]
-    assert found[1] == 0
-    assert np.all(np.delete(found, 1) > 0)
+    found = gate_gradients(adapted, adapted.largest, token_examples(4))[at(adapted, path)]
+    assert not found[:, 1].any()
+    assert np.all(np.delete(found, 1, axis=1) != 0)
 
 
 def test_examples_are_needed(adapted: SuperAdapter) -> None:
     with pytest.raises(InputError, match="at least one training example"):
-        gate_gradients(adapted, [])
+        gate_gradients(adapted, adapted.largest, [])

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -113,3 +114,18 @@ def test_a_difference_is_that_of_the_losses_and_smaller_in_spread(
     assert found.middle == pytest.approx(loss(first[None])[0] - loss(second[None])[0])
     assert (found.lower, found.upper) == pytest.approx((-other.upper, -other.lower))
     assert loss.difference(first, first).middle == 0
+
+
+def test_samples_grow_and_have_the_sums_of_their_examples(trained: SuperAdapter, token_examples: Examples) -> None:
+    examples = token_examples(21)
+    whole, parts = (CompletionLoss(trained, examples, batch_size=2) for _ in range(2))
+    samples = parts.samples()
+    assert [len(each) for each in samples] == [4, 6, 11, 21]
+    assert all(set(small) < set(large) for small, large in pairwise(samples))
+    for sample in samples:
+        assert parts.sums(trained.largest, sample) == pytest.approx(whole.sums(trained.largest)[sample], rel=1e-6)
+
+
+def test_a_single_batch_is_the_only_sample(trained: SuperAdapter, token_examples: Examples) -> None:
+    (sample,) = CompletionLoss(trained, token_examples(5)).samples()
+    assert sample.tolist() == [0, 1, 2, 3, 4]

@@ -1,6 +1,6 @@
 """Search problem of one space: the lowest loss under a predicted limit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms import algorithm_named, may_be_screened
-from adaptare.search.budget import Budget, Candidate, candidates_of, feasible
+from adaptare.search.budget import Budget, Candidate, candidates_of, feasible, front_of
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
@@ -80,14 +80,17 @@ class Problem:
         evaluations: int,
         start: Points | None = None,
         screen: AdditiveScreen | None = SCREEN,
+        objectives: Sequence[Objective] = (),
     ) -> Front:
-        """Front that an algorithm finds.
+        """Front of the loss and the predicted quantity that an algorithm finds.
 
         Args:
             title: Title of the progress display.
             algorithm: Registered name.
+            evaluations: Configurations to evaluate.
             start: Points to evaluate first.
             screen: Selects among many proposals; `None` evaluates the first ones.
+            objectives: Objectives of the search; default: both.
         """
         proposer = algorithm_named(algorithm)(self.space, seed=self.seed)
         values: list[float] = []
@@ -98,14 +101,19 @@ class Problem:
                 lowest = f"{self.objective.name} {np.fmin.reduce(values):.3f} at best"
                 update(len(values) / evaluations, f"{len(values)} of {evaluations} evaluated, {lowest}")
 
-            return search(
-                *(proposer, self.space, self._objectives, [self.limit]),
+            front = search(
+                *(proposer, self.space, objectives or self._objectives, [self.limit]),
                 evaluations=evaluations,
                 seed=self.seed,
                 screen=screen if may_be_screened(proposer) else None,
                 start=start,
                 progress=show,
             )
+        return self.front(one.configuration for one in front.history) if objectives else front
+
+    def front(self, configurations: Iterable[Configuration]) -> Front:
+        """Front of configurations; their losses are kept where they were computed before."""
+        return front_of([each.name for each in self._objectives], self.candidates(configurations))
 
     def candidates(self, configurations: Iterable[Configuration]) -> list[Candidate]:
         """Evaluates the configurations that meet the limit."""

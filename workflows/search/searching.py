@@ -13,9 +13,10 @@ from adaptare.profiler import Mode
 from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, SuperAdapter
 from adaptare.search.algorithms import (
+    STAGED,
     algorithm_named,
     baselines,
-    greedy_point,
+    by_estimate,
     midpoint,
     smallest_that_fits,
     uniform_cuts,
@@ -24,9 +25,10 @@ from adaptare.search.budget import Budget, check_predictor, covering, front_of
 from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
-from adaptare.search.training import Answers, gate_gradients
+from adaptare.search.training import Answers, FisherChanges, slope_changes
 from adaptare.workflows.calibrating import recalibrated
 from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
+from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
@@ -35,10 +37,7 @@ from adaptare.workflows.train.task import load_task
 TRAINED_IN: Final = "float32"
 # Uniform cuts to report: the best within the budget, and within smaller parts of it.
 REPORTED_CUTS: Final = 3
-GREEDY: Final = "greedy by gate gradients"
 RANDOM: Final = "random search"
-# Training examples that give the gradients.
-GREEDY_EXAMPLES: Final = 64
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,12 @@ class SearchRequest:
         folder: Folder of the super-adapter.
         predictor: File of a predictor of its base.
         output: File of the result; default: `front.json` in the folder.
-        evaluations: Losses to compute, in the search and in the random search each.
+        evaluations: Configurations of which losses are computed, in the search and in the random search each. The
+            default algorithm takes eight at most.
         winners: Number of winners to report.
-        algorithm: Name of an entry point in the group `adaptare.algorithms`; default: the recipe's.
+        algorithm: `staged-fisher`, or the name of an entry point in the group `adaptare.algorithms`; default: the
+            recipe's.
+        gradient_examples: Training examples whose gradients estimate what each choice adds to the loss.
         polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
         cache: Folder of converted models; `None` for the user's cache folder.
@@ -64,6 +66,7 @@ class SearchRequest:
     evaluations: int = 120
     winners: int = 3
     algorithm: str | None = None
+    gradient_examples: int = 64
     polish: int = 0
     recalibrate: bool = False
     cache: Path | None = None
@@ -83,9 +86,11 @@ class SearchRequest:
 def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult:
     """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
 
-    The algorithm is told the losses of the midpoint, the greedy choice and uniform cuts first. Winners are the best of
-    everything that is predicted to meet the budget: found by the algorithm or the random search, or a baseline. Choices
-    are then evaluated on the test examples.
+    The default algorithm, `staged-fisher`, shrinks the largest configuration to the budget, and to smaller parts of it,
+    and races it with other starts. Each is a winner, unless another configuration within that part is better by its
+    paired interval: from the race or the random search, or a baseline. Other algorithms are told the losses of the
+    midpoint, the greedy choice and uniform cuts first, and winners have the lowest losses of everything evaluated.
+    Choices are then evaluated on the test examples.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
@@ -94,7 +99,8 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     # Errors are reported before the weights are loaded.
     predictor, file, now = covering(request.budget, load_predictor(request.predictor)), request.file, None
     algorithm = request.algorithm or recipe_named(load_task(request.folder).recipe).algorithm
-    algorithm_named(algorithm)
+    if algorithm != STAGED:
+        algorithm_named(algorithm)
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
     adaptation, super_adapter = reload_adaptation(request.folder)
@@ -136,18 +142,22 @@ def _searched(
     problem = _problem(request, adaptation, super_adapter, predictor, validation, feedback)
     space, limit = problem.space, problem.limit
     smallest_that_fits(space, [limit])  # raises before gradients are computed
-    greedy = _greedy(adaptation, super_adapter, problem)
-    cuts = uniform_cuts(space)
-    costs = {name: float(limit.cost(space.at(point)[None])[0]) for name, point in cuts.items()}
-    # Larger models have lower losses.
-    fitting = sorted((name for name, cost in costs.items() if cost <= limit.bound), key=lambda name: -costs[name])
-    cuts = {name: cuts[name] for name in fitting[: request.evaluations // 2]}
-    start = np.vstack([midpoint(space), greedy, *cuts.values()])
-    front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
-    random = problem.run("random search", "random", evaluations=request.evaluations, screen=None)
-    evaluations = {"random": len(random.history), algorithm: len(front.history)}
+    changes = None
+    if super_adapter.layer.separable:
+        changes = FisherChanges(super_adapter, space, adaptation.examples.train[: request.gradient_examples])
+    greedy = _greedy(problem, changes)
+    cuts = _cuts(problem, REPORTED_CUTS if algorithm == STAGED else request.evaluations // 2)
+    if algorithm == STAGED:
+        found = raced(problem, validation, changes, evaluations=request.evaluations, winners=request.winners)
+    else:
+        start = np.vstack([midpoint(space), greedy, *cuts.values()])
+        front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
+        found = Raced(front.history, {}, {}, len(front.history))
+    alone = [problem.objective]
+    random = problem.run(RANDOM, "random", evaluations=found.evaluations, screen=None, objectives=alone)
+    evaluations = {"random": len(random.history), algorithm: found.evaluations}
     names = {space.decode(space.at(point)): name for name, point in cuts.items()}
-    uniform = front_of(front.objectives, tuple(one for one in front.history if one.configuration in names))
+    uniform = problem.front(names)
     simple = [*baselines(space).items(), *((GREEDY, space.decode(codes)) for codes in space.at(greedy))]
     compared = [
         *simple,
@@ -155,16 +165,20 @@ def _searched(
         *((names[config], config) for config in problem.winners(uniform, REPORTED_CUTS)),
     ]
     found_by = dict.fromkeys((one.configuration for one in random.history), RANDOM)
-    found_by |= dict.fromkeys((one.configuration for one in front.history), algorithm)
+    found_by |= dict.fromkeys((one.configuration for one in found.candidates), algorithm)
     others = problem.candidates(config for _, config in simple if config not in found_by)
-    found_by |= names | {config: name for name, config in simple}
-    front = front_of(front.objectives, (*front.history, *random.history, *others))
+    found_by |= found.names | names | {config: name for name, config in simple}
+    everything = (*found.candidates, *random.history, *uniform.history, *others)
+    front = front_of(uniform.objectives, everything)
     winners = problem.winners(front, request.winners)
+    if found.incumbents:
+        winners = settled(problem, validation, found.incumbents, everything)
     choices = [
         problem.choice(f"winner {number}", config, found_by=found_by[config])
         for number, config in enumerate(winners, start=1)
     ]
     choices += [*_folded(adaptation, super_adapter, predictor), *(problem.choice(*each) for each in compared)]
+    _warn_of_idle_ranks(problem, validation)
     examples, scoring = adaptation.examples, adaptation.task.data.scoring
 
     def deployed(choice: Choice) -> tuple[SuperAdapter, Points]:
@@ -241,12 +255,33 @@ def _merged_mode(adaptation: Adaptation) -> Mode:
     return "merged" if adaptation.task.quantisation == "none" else "requantised"
 
 
-def _greedy(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> Points:
-    """Points chosen by importance per added cost, in one row, or none if no adapter fits that way."""
+def _warn_of_idle_ranks(problem: Problem, validation: CompletionLoss) -> None:
+    uniform = [name for name in baselines(problem.space) if name.startswith("uniform ")]
+    if len(uniform) < 2:
+        return
+    small, large = (problem.space.encode(baselines(problem.space)[name]) for name in (uniform[0], uniform[-1]))
+    if (difference := validation.difference(small, large)).middle <= 0:
+        problem.feedback.note(
+            f"{uniform[0]} is no worse than {uniform[-1]} on {len(validation.tokens)} validation examples "
+            f"({difference.middle:+.3f} nats, 95 % [{difference.lower:.3f}, {difference.upper:.3f}]), so ranks hardly "
+            "matter here: train with more examples, fewer steps or a lower learning rate"
+        )
+
+
+def _cuts(problem: Problem, most: int) -> dict[str, Points]:
+    """Uniform cuts within the limit, those with the largest cost first, as larger models have lower losses."""
+    cuts, limit = uniform_cuts(problem.space), problem.limit
+    costs = {name: float(limit.cost(problem.space.at(point)[None])[0]) for name, point in cuts.items()}
+    fitting = sorted((name for name, cost in costs.items() if cost <= limit.bound), key=lambda name: -costs[name])
+    return {name: cuts[name] for name in fitting[:most]}
+
+
+def _greedy(problem: Problem, changes: FisherChanges | None) -> Points:
+    """Points chosen by gradients of gates per added cost, in one row, or none if no adapter fits that way."""
     space = problem.space
     nothing = np.empty((0, space.n_axes), dtype=np.int64)
-    if not any(len(axis.choices) > 1 and not axis.kind.cuts for axis in space.axes):
+    binds = problem.limit.cost(space.at(space.highest)[None])[0] > problem.limit.bound
+    if changes is None or not binds or not any(len(axis.choices) > 1 and not axis.kind.cuts for axis in space.axes):
         return nothing  # there is no rank to choose
-    importance = gate_gradients(super_adapter, adaptation.examples.train[:GREEDY_EXAMPLES])
-    point = greedy_point(space, importance, problem.limit)
+    point = by_estimate(space, slope_changes(space, space.highest, changes.gates), problem.limit)
     return nothing if point is None else point[None]

@@ -1,0 +1,72 @@
+"""Race of configurations on paired examples by successive halving, and the choice between an incumbent and others."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.profiler.analysis import LEVEL
+from adaptare.search.training.quality import paired_difference
+
+
+class PairedLoss(Protocol):
+    """Loss of configurations on the same examples, see `CompletionLoss`."""
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """Number of completion tokens of each example. Shape (n_examples,)."""
+        ...
+
+    def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None, /) -> NDArray[np.float64]:
+        """Loss of one configuration summed over the completion of some examples, default all. Shape (n_examples,)."""
+        ...
+
+    def samples(self) -> Sequence[NDArray[np.int64]]:
+        """Growing samples of examples, each within the next; the last is all of them."""
+        ...
+
+
+def race(loss: PairedLoss, codes: NDArray[np.int64]) -> list[int]:
+    """Configurations left after all rounds: in each but the last, the better half goes on to a larger sample.
+
+    Args:
+        loss: Loss on examples that guided nothing before.
+        codes: Configurations, shape (n, n_columns). The first is the incumbent, which is never dropped.
+
+    Returns:
+        Rows, the lowest loss on all examples first.
+
+    References:
+        Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization"
+        (successive halving).
+    """
+    left, samples = list(range(len(codes))), loss.samples()
+    for number, examples in enumerate(samples, start=1):
+        totals = {row: float(loss.sums(codes[row], examples).sum()) for row in left}
+        left.sort(key=totals.__getitem__)
+        if number < len(samples):
+            n_kept = max(2, (len(left) + 1) // 2)
+            left = [row for place, row in enumerate(left) if place < n_kept or row == 0]
+    return left
+
+
+def decide(loss: PairedLoss, incumbent: NDArray[np.int64], others: NDArray[np.int64]) -> int | None:
+    """The configuration that replaces an incumbent, if any does.
+
+    It has the lowest loss among those whose loss is lower by their paired interval. The intervals hold for all of the
+    differences together with a probability of 95 % (Bonferroni).
+
+    Args:
+        loss: Loss on examples.
+        incumbent: Shape (n_columns,).
+        others: Shape (n, n_columns).
+
+    Returns:
+        Row of `others`, or `None` if the incumbent stays.
+    """
+    level = 1 - (1 - LEVEL) / max(1, len(others))
+    present = loss.sums(incumbent)
+    differences = [paired_difference(loss.sums(row), present, loss.tokens, level=level) for row in others]
+    better = [row for row, difference in enumerate(differences) if difference.upper < 0]
+    return min(better, key=lambda row: differences[row].middle) if better else None

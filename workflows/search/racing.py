@@ -1,0 +1,108 @@
+"""Default search: configurations shrunk in stages by Fisher information, raced with others on the same examples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.profiler import Configuration
+from adaptare.search import CompletionLoss
+from adaptare.search.algorithms import STAGED, portfolio, smallest_that_fits, staged
+from adaptare.search.budget import Candidate, parts_of
+from adaptare.search.training import FisherChanges, decide, race, slope_changes
+from adaptare.workflows.search.problem import Points, Problem
+
+GREEDY: Final = "greedy by gate gradients"
+# Starts of a race.
+MOST: Final = 8
+
+
+@dataclass(frozen=True)
+class Raced:
+    """Configurations whose losses a search computed on all examples.
+
+    Args:
+        candidates: Finalists of the race, and the incumbents of smaller budgets.
+        names: Name of each start.
+        incumbents: Bound -> configuration that others have to beat there.
+        evaluations: Number of starts.
+    """
+
+    candidates: tuple[Candidate, ...]
+    names: dict[Configuration, str]
+    incumbents: dict[float, Configuration]
+    evaluations: int
+
+
+def raced(
+    problem: Problem, loss: CompletionLoss, changes: FisherChanges | None, *, evaluations: int, winners: int
+) -> Raced:
+    """Shrinks the largest configuration to the budget and to smaller parts of it, and races it with other starts.
+
+    Args:
+        problem: Its objective is the loss.
+        loss: Loss on the validation examples.
+        changes: Estimates, from training examples; `None` for adapters that exist merged only, and cost nothing.
+        evaluations: Number of starts at most; there are never more than eight.
+        winners: Number of bounds.
+    """
+    space, limit = problem.space, problem.limit
+    bounds = parts_of(limit.bound, winners, base=_base(problem))
+    points = _shrunk(problem, changes, bounds) or [smallest_that_fits(space, [limit])]
+    table, others = None, {}
+    if changes and limit.cost(space.at(space.highest)[None])[0] > limit.bound:
+        table = changes(space.highest)
+        others = {GREEDY: slope_changes(space, space.highest, changes.gates)}
+    most = min(evaluations, MOST)
+    starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
+    codes = space.at(np.array(list(starts.values())))
+    with problem.feedback.progress(f"race of {len(codes)} configurations"):
+        left = race(loss, codes)
+        kept = np.vstack([codes[left], *(space.at(point)[None] for point in points[1:])])
+        candidates = problem.candidates(space.decode(row) for row in np.unique(kept, axis=0))
+    names = {space.decode(row): name for row, name in zip(codes, starts, strict=True)}
+    shrunk = [space.decode(space.at(point)) for point in points]
+    names = dict.fromkeys(shrunk, STAGED) | names
+    return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), len(starts))
+
+
+def settled(
+    problem: Problem, loss: CompletionLoss, incumbents: Mapping[float, Configuration], candidates: tuple[Candidate, ...]
+) -> list[Configuration]:
+    """The incumbent at each bound, or the candidate within it that is better by its paired interval."""
+    found = []
+    for bound, incumbent in incumbents.items():
+        others = [one.configuration for one in candidates if one.upper[0] <= bound and one.configuration != incumbent]
+        row = decide(loss, problem.space.encode(incumbent), _codes(problem, others))
+        found.append(incumbent if row is None else others[row])
+    return list(dict.fromkeys(found))
+
+
+def _codes(problem: Problem, configurations: list[Configuration]) -> NDArray[np.int64]:
+    codes = np.array([problem.space.encode(each) for each in configurations], dtype=np.int64)
+    return codes.reshape(-1, len(problem.space.dimensions))
+
+
+def _base(problem: Problem) -> float:
+    """Value of the base; below the base, that of the lowest choices."""
+    base, space = problem.predictor.base_value, problem.space
+    return min(base, float(problem.limit.cost(space.at(0 * space.highest)[None])[0])) if space.cuts_base else base
+
+
+def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]) -> list[Points]:
+    """A point for each bound that can be reached."""
+    if changes is None:
+        fits = problem.limit.cost(problem.space.at(problem.space.highest)[None])[0]
+        return [problem.space.highest for bound in bounds if fits <= bound]
+    with problem.feedback.progress("shrinking by Fisher information") as update:
+        stages = 0
+
+        def counted(point: Points, /) -> NDArray[np.float64]:
+            nonlocal stages
+            stages += 1
+            update(min(1.0, stages / (8 + len(bounds))), f"stage {stages}")
+            return changes(point)
+
+        return staged(problem.space, counted, problem.limit, bounds)
