@@ -64,7 +64,7 @@ def raced(
         candidates = problem.candidates(space.decode(row) for row in np.unique(kept, axis=0))
     names = {space.decode(row): name for row, name in zip(codes, starts, strict=True)}
     shrunk = [space.decode(space.at(point)) for point in points]
-    names = dict.fromkeys(shrunk, STAGED) | names
+    names |= dict.fromkeys(shrunk, STAGED)
     return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), len(starts))
 
 
