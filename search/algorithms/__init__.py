@@ -4,9 +4,9 @@ from adaptare.search.algorithms.algorithm import STAGED, algorithm_named, may_be
 from adaptare.search.algorithms.allocation import SumOfSites, allocations
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
 from adaptare.search.algorithms.budget_repair import smallest_that_fits
-from adaptare.search.algorithms.staged_shrinking import LossChanges, filled, lowered, staged
+from adaptare.search.algorithms.staged_shrinking import STAGES, LossChanges, filled, lowered, staged
 from adaptare.search.algorithms.starts import by_estimate, portfolio
 
-__all__ = ["STAGED", "LossChanges", "SumOfSites", "algorithm_named", "allocations", "baselines", "by_estimate"]
-__all__ += ["filled", "lowered", "may_be_screened", "midpoint", "portfolio", "smallest_that_fits", "staged"]
-__all__ += ["uniform_cuts"]
+__all__ = ["STAGED", "STAGES", "LossChanges", "SumOfSites", "algorithm_named", "allocations", "baselines"]
+__all__ += ["by_estimate", "filled", "lowered", "may_be_screened", "midpoint", "portfolio", "smallest_that_fits"]
+__all__ += ["staged", "uniform_cuts"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
-from adaptare.search.algorithms import STAGED, portfolio, smallest_that_fits, staged
+from adaptare.search.algorithms import STAGED, STAGES, portfolio, smallest_that_fits, staged
 from adaptare.search.budget import Candidate, parts_of
 from adaptare.search.training import FisherChanges, decide, race, slope_changes
 from adaptare.workflows.search.problem import Points, Problem
@@ -101,8 +101,9 @@ def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]
 
         def counted(point: Points, /) -> NDArray[np.float64]:
             nonlocal stages
+            table = changes(point)
             stages += 1
-            update(min(1.0, stages / (8 + len(bounds))), f"stage {stages}")
-            return changes(point)
+            update(min(1.0, stages / (STAGES + len(bounds))), f"{stages} estimates")
+            return table
 
         return staged(problem.space, counted, problem.limit, bounds)
