@@ -25,7 +25,14 @@ from adaptare.devices.agent.runtime import AbsentError, AttributingRuntime, Boun
 OUTPUT_VALUES = 512
 # The first events of a profiler are the most expensive.
 WARM_CALLS = 3
-NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "bad_alloc", "out of memory")
+NO_MEMORY = (
+    "can't allocate memory",
+    "Failed to allocate memory",
+    "failed to allocate",
+    "unable to allocate",
+    "bad_alloc",
+    "out of memory",
+)
 
 
 class OptionError(ValueError):

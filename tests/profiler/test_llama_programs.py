@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from adaptare.core import InputError
+from adaptare.core import InputError, ProgramError
 from adaptare.devices import DeviceInfo
 from adaptare.devices.agent.llama_library import Library
 from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
+from adaptare.devices.llama_device import llama_cpu
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.gguf_base import TYPES, base_file
@@ -154,6 +155,14 @@ def test_a_file_is_timed_as_it_is_and_must_be_of_the_base(
     broken.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read as GGUF"):
         programs(f"file={broken}").check(Workload(SHAPE))
+
+
+def test_a_cache_that_does_not_fit_is_out_of_memory(tmp_path: Path) -> None:
+    shape = of_family("llama", head_dim=64, max_position_embeddings=2**20)
+    device = llama_cpu(memory_bytes=400 * 2**20)
+    program = LlamaPrograms(device.info(), cache=tmp_path).program(Workload(shape, past=2**20 - 2))
+    with device.open() as worker, pytest.raises(ProgramError, match=r"^out of memory: .*failed to allocate CPU buffer"):
+        worker.load(program)
 
 
 def test_adapters_have_the_data_type_of_the_device(programs: Callable[..., LlamaPrograms]) -> None:
