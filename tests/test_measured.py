@@ -35,8 +35,6 @@ MISSING = {
         "predicting.md",
         "| known lengths, left out | error | contained | error, interpolated | contained, interpolated |",
     ),
-    ("predicting.md", "| | ships | predicted | measured once before | a line in FLOPs | a line in sites |"),
-    ("predicting.md", "| | ships | predicted | measured once before | a constant | a line in FLOPs |"),
     ("predicting.md", "| | ours | HELP publishes |"),
     ("predicting.md", "| | linears | predicted, at most, ms | loss | difference |"),
     ("recipes.md", "| system | model, task | published |"),
