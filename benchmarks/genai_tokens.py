@@ -196,8 +196,8 @@ def main() -> None:
         return
     for row in rows:
         print(
-            f"{row['model']:13} {row['weights']:16} {row['adapter']:12} {row['equal_tokens']} of {row['tokens']} tokens "
-            f"are PEFT's; logits differ by {row['logits_difference']:.1e}"
+            f"{row['model']:13} {row['weights']:16} {row['adapter']:12} {row['equal_tokens']} of {row['tokens']} "
+            f"tokens are PEFT's; logits differ by {row['logits_difference']:.1e}"
         )
 
 
