@@ -49,6 +49,8 @@ ONCE = canonical_json({"prepared": False})
 SHARED = "past_present_share_buffer=yes"
 # First version of ONNX Runtime whose embeddings read the weights of a quantised head.
 TIES_FROM = (1, 23)
+# And of those that compute the shape behind attention with packed q, k and v, where sizes are fixed.
+PACKS_FROM = (1, 23)
 
 
 class OnnxPrograms:
@@ -69,6 +71,7 @@ class OnnxPrograms:
         self._bases = OnnxBases(cache, weights=weights, tied=_version(device.runtime) >= TIES_FROM)
         self._cache_bytes = device.cache_bytes
         self._form = Form.asked_by(device)
+        self._packs = not self._form.is_fixed or _version(device.runtime) >= PACKS_FROM
         self._shares_buffer = SHARED in device.options
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
@@ -179,10 +182,11 @@ class OnnxPrograms:
         """Path of the graph of a workload; equal for workloads that share it."""
         ranks, base = _ranks(workload), self._bases.graph(workload)
         if not ranks:
-            return beside(base, PACKED)
+            return beside(base, PACKED) if self._packs else base
+        end = ".onnx" if self._packs else "-apart.onnx"
         if workload.mode in FED:
-            return beside(base, f"swappable-{content_hash(sorted(ranks))}.onnx")
-        return beside(base, f"{workload.mode}-{content_hash(ranks)}.onnx")
+            return beside(base, f"swappable-{content_hash(sorted(ranks))}{end}")
+        return beside(base, f"{workload.mode}-{content_hash(ranks)}{end}")
 
     def _write(self, workload: Workload, file: Path) -> None:
         """Writes the graph of a base with an adapter; requantised ones are merged in floating point first."""
@@ -194,7 +198,14 @@ class OnnxPrograms:
             application, quantisation = "merged", workload.quantisation
             base = replace(workload, mode="merged", quantisation="none")
         adapted = _random_adapter(workload, self._bases.base(base), _ranks(workload))
-        write_graph(adapted, file, application=application, quantisation=quantisation, tied=self._bases.tied)
+        write_graph(
+            adapted,
+            file,
+            application=application,
+            quantisation=quantisation,
+            tied=self._bases.tied,
+            packs=self._packs,
+        )
 
     def _write_folded(self, workload: Workload, base: OnnxBase, file: Path) -> None:
         from adaptare.profiler.programs.onnx.quantise import dequantised_weights

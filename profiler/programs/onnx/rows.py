@@ -58,7 +58,12 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             nodes.append(helper.make_node("Reshape", [name, TOKENS], [open_again[name]], open_again[name]))
         return open_again[name]
 
+    renamed = dict[str, str]()
     for node in map(copy.deepcopy, graph.node):
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        if node.op_type == "Flatten" and flat.get(node.input[0]) == node.input[0]:  # it has two dimensions by now
+            renamed[node.output[0]] = node.input[0]
+            continue
         if node.op_type == "Flatten" or TOKENS in node.input:
             flat |= dict.fromkeys(node.output if node.op_type == "Flatten" else (), node.output[0])
             nodes.append(node)

@@ -37,6 +37,7 @@ def write_graph(
     weights: Weights | None = None,
     quantisation: str = "none",
     tied: bool = True,
+    packs: bool = True,
 ) -> None:
     """Writes the graph of a base with an adapter.
 
@@ -49,6 +50,7 @@ def write_graph(
         weights: Name of an initializer of the base -> its new value.
         quantisation: Quantisation of the written graph, of a base in floating point.
         tied: See `quantise`.
+        packs: Packs q, k and v where none of them carries an adapter; see `pack`.
     """
     base = adapted.base
     model, new = load_graph(base), dict(weights or {})
@@ -59,7 +61,8 @@ def write_graph(
         tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         for path, (A, B) in rows.items():
             new[sites[path].weight] = read_weight(tensors[sites[path].weight], base.folder) + A @ B
-    pack(model, base, new, adapted=() if application == "merged" else rows)
+    if packs:
+        pack(model, base, new, adapted=() if application == "merged" else rows)
     if application == "static":
         add_static(model, base.sites, rows)
     elif application == "folded":
