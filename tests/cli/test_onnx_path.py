@@ -94,7 +94,7 @@ def test_the_demo_runs_on_a_quantised_base(
     run: Callable[..., Any], model_cache: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {"configurations": 12, "half_width": 0.5, "seconds": 1.0}
-    quick |= {"steps": 4, "train_s": 20.0, "evaluations": 4, "held_out": 8}
+    quick |= {"steps": 4, "train_s": 20.0, "gradient_examples": 4, "held_out": 8}
     monkeypatch.setattr("adaptare.commands.demo.QUICK", quick)
     answer = run(
         *("demo", "--quick", "--model", "tiny-random", "--device", INT4, "--data", data),

@@ -283,8 +283,8 @@ def test_weights_that_are_no_finite_numbers_are_not_written(
 
 
 def test_bad_arguments_are_refused(one: SuperAdapter, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown kind of export 'gguf'"):
-        exported(one, SMALL, tmp_path / "out", kind="gguf")
+    with pytest.raises(InputError, match="unknown kind of export 'awq'"):
+        exported(one, SMALL, tmp_path / "out", kind="awq")
     with pytest.raises(InputError, match="without any site"):
         exported(one, Configuration(), tmp_path / "out", kind="peft-uniform", base_name=None)
 
