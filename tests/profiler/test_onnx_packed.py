@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.packed import ATTENTION
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, quantise_base
+from adaptare.profiler.programs.onnx.rows import OPEN
 from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.writer import write_graph, write_model
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
@@ -77,6 +79,20 @@ def test_an_adapter_elsewhere_leaves_them_packed(
         SubAdapter(Configuration(), adapter(model, *paths), base), tmp_path / "new.onnx", application=application
     )
     assert of_attention(tmp_path / "new.onnx", FIRST) == ["qkv_proj"]
+
+
+def test_the_width_of_packed_attention_is_known_where_dimensions_open_again(export: Export, tmp_path: Path) -> None:
+    """ONNX Runtime before 1.31 would take it for 0, and refuse the product behind attention."""
+    model, base = export("llama")
+    paths = [f"model.layers.{layer}.mlp.{linear}" for layer in (0, 1) for linear in ("up_proj", "down_proj")]
+    write_graph(SubAdapter(Configuration(), adapter(model, *paths), base), tmp_path / "new.onnx", application="static")
+    graph = graph_of(tmp_path / "new.onnx")
+    told = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in graph.value_info}
+    opened = [node.input[0] for node in graph.node if node.op_type == ATTENTION and node.input[0].endswith(OPEN)]
+    assert opened
+    config = model.config
+    width = (config.num_attention_heads + 2 * config.num_key_value_heads) * model.model.layers[0].self_attn.head_dim
+    assert {told[name] for name in opened} == {width}
 
 
 @pytest.mark.parametrize("quantisation", ["none", "int4"])

@@ -177,7 +177,8 @@ class Cutter:
         largest = self.super_adapter.largest
         uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
         # The largest uniform rank within the limit need not be a point of the space, and may win too.
-        even = problem.candidates(map(problem.space.decode, uniform[feasible(uniform, [problem.limit])][-1:]))
+        fits = feasible(uniform, [problem.limit])
+        even = problem.candidates(map(problem.space.decode, uniform[fits][-1:]))
         found = problem.winners(front_of(front.objectives, (*front.history, *even)), 1)
         if not found:
             raise InputError(
@@ -185,7 +186,7 @@ class Cutter:
             )
         winner = problem.choice("shrunk", found[0])
         latency = PredictedLatency(problem.predictor, problem.space.dimensions)
-        rank = 1 + max(np.flatnonzero(latency(uniform) <= winner.predicted.middle).tolist(), default=-1)
+        rank = 1 + max(np.flatnonzero(fits & (latency(uniform) <= winner.predicted.middle)).tolist(), default=-1)
         best = [winner]
         plain = [problem.choice("original", problem.space.decode(largest))]
         plain.append(replace(winner, name="first rows, same ranks"))

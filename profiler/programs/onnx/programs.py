@@ -49,8 +49,8 @@ ONCE = canonical_json({"prepared": False})
 SHARED = "past_present_share_buffer=yes"
 # First version of ONNX Runtime whose embeddings read the weights of a quantised head.
 TIES_FROM = (1, 23)
-# And of those that compute the shape behind attention with packed q, k and v, where sizes are fixed.
-PACKS_FROM = (1, 23)
+# First version that knows the width behind attention with packed q, k and v, where sizes are fixed.
+PACKS_FROM = (1, 31)
 
 
 class OnnxPrograms:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from adaptare.profiler.programs.onnx.surgery import replace_entries
 
@@ -37,6 +37,7 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
     nodes: list[onnx.NodeProto] = []
     # Tensor -> its name in two dimensions, the same if it has no other form; and -> its name in three.
     flat, open_again = dict[str, str](), dict[str, str]()
+    width = {tensor.name: tensor.dims[-1] for tensor in graph.initializer if len(tensor.dims) == 2}
     shaped = TOKENS in {name for node in graph.node for name in node.output}
 
     def rows(name: str) -> str:
@@ -55,6 +56,9 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
     def tokens(name: str) -> str:
         if name not in open_again:
             open_again[name] = f"{name}{OPEN}"
+            if name in width:  # before version 1.31, ONNX Runtime takes an unknown width of packed attention for 0
+                sizes = [None, None, width[name]]
+                graph.value_info.append(helper.make_tensor_value_info(open_again[name], TensorProto.FLOAT, sizes))
             nodes.append(helper.make_node("Reshape", [name, TOKENS], [open_again[name]], open_again[name]))
         return open_again[name]
 
@@ -81,6 +85,10 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             if node.op_type != "Gemm":
                 node.input[place] = rows(node.input[place])
         nodes.append(node)
+        known = [attribute.i for attribute in node.attribute if attribute.name == "N"]
+        same = node.input[1:] if product or node.op_type == "Gemm" else node.input
+        known += [width[name] for name in same if name in width]
+        width |= dict.fromkeys(node.output[:1], known[0]) if known else {}
         for place, name in enumerate(node.output):
             flat |= {name: name} if name else {}
             if name in results:
