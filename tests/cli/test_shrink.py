@@ -117,11 +117,9 @@ def test_without_data_stock_peft_loads_the_best_slices(
     assert original["energy_lost"] == 0
     assert "first rows, same ranks" in {each["name"] for each in others}
     assert all(each["predicted"]["middle"] <= shrunk["predicted"]["middle"] for each in others)
-    # A uniform cut of the same ranks may be the winner itself.
-    assert all(shrunk["energy_lost"] <= each["energy_lost"] for each in others)
-    trained = [each for each in others if each["name"].startswith("first")]
-    assert trained
-    assert all(shrunk["energy_lost"] < each["energy_lost"] for each in trained)
+    # Sites that keep all of their ranks compute the same in either basis, but for rounding.
+    assert any(each["name"].startswith("first") for each in others)
+    assert all(shrunk["energy_lost"] <= each["energy_lost"] * (1 + 1e-6) for each in others)
     assert {each["test_loss"] for each in cuts(answer)} == {None}
     assert "the most energy was kept; --data FILE" in answer.err
     assert json.loads(Path("small/shrink.json").read_text())["winners"] == answer.json["winners"]
