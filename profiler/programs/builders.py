@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -258,6 +259,14 @@ def _running(workload: Workload) -> dict[str, int]:
 def _feed(workload: Workload) -> Feed:
     arguments = {"phase": workload.phase, "batch": workload.batch, "length": workload.length}
     return Feed(workload.hash, canonical_json(arguments), workload.work())
+
+
+def prompt_of(workload: Workload) -> dict[str, Json]:
+    """Specification of the token ids `ids` of a runtime that keeps its cache itself, and `before`: those not timed."""
+    before, new = (workload.past, 1) if workload.phase == "decode" else (0, workload.tokens)
+    vocabulary = workload.shape.vocabulary
+    ids: Json = {"dtype": "int32", "shape": [before + new], "integers": vocabulary, "seed": zlib.crc32(b"ids")}
+    return {"ids": ids, "before": before}
 
 
 def is_cold(workload: Workload) -> bool:

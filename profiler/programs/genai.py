@@ -1,6 +1,5 @@
 """Programs of a folder of onnxruntime-genai, whose adapters are inputs of its graph."""
 
-import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json
 from adaptare.devices import DeviceInfo, Feed, Program, program_file
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, name_of
+from adaptare.profiler.programs.builders import Need, name_of, prompt_of
 from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
 from adaptare.profiler.workloads.adapter_weights import random_adapter
 from adaptare.profiler.workloads.workload import Mode, Workload
@@ -70,15 +69,7 @@ class GenaiPrograms:
 
     def program(self, workload: Workload) -> Program:
         self.check(workload)
-        decode = workload.phase == "decode"
-        before, new = (workload.past, 1) if decode else (0, workload.tokens)
-        ids: Json = {
-            "dtype": "int32",
-            "shape": [before + new],
-            "integers": workload.shape.vocabulary,
-            "seed": zlib.crc32(b"ids"),
-        }
-        arguments = canonical_json({"ids": ids, "before": before, "adapter": self._adapter(workload)})
+        arguments = canonical_json({**prompt_of(workload), "adapter": self._adapter(workload)})
         feed = Feed(workload.hash, arguments, workload.work())
         return Program(name_of(workload), CONFIG, "{}", (feed,), self._files, self._bytes)
 

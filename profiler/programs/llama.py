@@ -1,7 +1,6 @@
 """Programs of llama.cpp: one GGUF file for each base, and adapters that are set at run time."""
 
 import importlib.util
-import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from adaptare.core import InputError, MissingPackageError
 from adaptare.core.content_hash import Json, canonical_json
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of
+from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of, prompt_of
 from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
 from adaptare.profiler.programs.gguf_names import adapter_names, architecture_of
 from adaptare.profiler.workloads.adapter_weights import random_adapter
@@ -84,17 +83,8 @@ class LlamaPrograms:
         brought = self._brought or program_file(
             base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights)
         )
-        decode = workload.phase == "decode"
-        before, new = (workload.past, 1) if decode else (0, workload.tokens)
-        ids: Json = {
-            "dtype": "int32",
-            "shape": [before + new],
-            "integers": workload.shape.vocabulary,
-            "seed": zlib.crc32(b"ids"),
-        }
-        arguments: dict[str, Json] = {"ids": ids, "before": before, "adapter": self._adapter(workload)}
-        arguments["architecture"] = architecture_of(workload.shape)
-        feed = Feed(workload.hash, canonical_json(arguments), workload.work())
+        own: dict[str, Json] = {"adapter": self._adapter(workload), "architecture": architecture_of(workload.shape)}
+        feed = Feed(workload.hash, canonical_json({**prompt_of(workload), **own}), workload.work())
         return Program(name_of(workload), brought.name, "{}", (feed,), (brought,), self._base_bytes(workload))
 
     def merged_reference(self, workload: Workload) -> Program:

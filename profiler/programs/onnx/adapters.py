@@ -18,7 +18,7 @@ from adaptare.profiler.programs.onnx.surgery import replace_entries
 
 RowHalves = tuple[NDArray[np.float32], NDArray[np.float32]]
 Widths = tuple[int, int]
-# Time of a node that gives a tensor other dimensions, as a share of that of a sum (`benchmarks/graphs.py --adapters`).
+# Time of a node that gives a tensor other dimensions, as a share of that of a sum (`benchmarks/graph_adapters.py`).
 RESHAPING = 0.25
 
 
