@@ -1,7 +1,7 @@
 """Export of a winner, or of a PEFT adapter, to files that unmodified PEFT, transformers or ONNX Runtime load."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +10,15 @@ from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models import published_name
 from adaptare.profiler.workloads import SubAdapter
-from adaptare.search import ExportKind, Origin, export_adapter, load_base
+from adaptare.search import ExportKind, Origin, SuperAdapter, export_adapter, load_base
+from adaptare.search.algorithms import baselines, uniform_cuts
 from adaptare.search.export import ExportOptions, import_peft
+from adaptare.search.recipes import Recipe
 from adaptare.search.super_adapter import Base
-from adaptare.workflows.search.result import load_result
+from adaptare.workflows.adapter_files import read_adapters
+from adaptare.workflows.search.result import POLISHED, Choice, load_result
 from adaptare.workflows.train.adaptation import reload_adaptation
+from adaptare.workflows.train.task import FILE as TASK
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,12 @@ class ExportRequest:
     """Adapter to export, and the form of its files.
 
     Args:
-        source: Result of a search, or a PEFT folder.
+        source: Result of a search, folder of a training, or a PEFT folder.
         folder: Absent, empty, or an earlier export, which is replaced.
         kind: Kind of files, see `export_kind`.
-        base: Base model of a PEFT folder; `None` for the result of a search, which knows its base.
+        base: Base model of a PEFT folder; `None` for other sources, which know their base.
         winner: Number of the winner, from 1.
+        choice: Instead of a winner: a name of `_choices`, or a JSON file of ranks.
         base_name: Name by which others load the base; default: its own.
         quantisation: Quantisation of the weights of a model; default: as the adapter was trained.
         every_site: A swappable model takes adapters on every site; default: as latency was predicted.
@@ -39,6 +44,7 @@ class ExportRequest:
     kind: ExportKind
     base: str | None = None
     winner: int = 1
+    choice: str | None = None
     base_name: str | None = None
     quantisation: Quantisation | None = None
     every_site: bool | None = None
@@ -87,7 +93,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     """
     kind = request.kind
     kind.check_installed()  # before anything is loaded
-    adapted, opened = (_peft_adapter(request), False) if request.base is not None else _winner(request)
+    adapted, opened = (_peft_adapter(request), False) if request.base is not None else _sub_adapter(request)
     origin = adapted.base.origin
     if request.base_name is not None and origin.prepared:
         raise InputError(
@@ -117,19 +123,63 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     )
 
 
-def _winner(request: ExportRequest) -> tuple[SubAdapter[Base], bool]:
-    """Winner of a search, and true if latency was predicted for graphs where every site takes an adapter."""
-    result = load_result(request.source)
-    if result.folder is None:
-        raise InputError(f"{str(request.source)!r} names no folder of a super-adapter; search again")
-    if not 1 <= request.winner <= len(result.winners):
-        raise InputError(f"winner must be 1 to {len(result.winners)} in {request.source}, not {request.winner}")
-    adaptation, super_adapter = reload_adaptation(result.folder)
+def _sub_adapter(request: ExportRequest) -> tuple[SubAdapter[Base], bool]:
+    """Winner or choice of a super-adapter, and true if latency was predicted for graphs where every site takes one."""
+    if (request.source / TASK).exists():
+        result, folder, rows = None, request.source, tuple[Choice, ...]()
+        if request.choice is None:
+            raise InputError(
+                f"{request.source} is of a training; say which of its adapters with a choice, such as start",
+                parameter="choice",
+            )
+    else:
+        result = load_result(request.source)
+        if result.folder is None:
+            raise InputError(f"{str(request.source)!r} names no folder of a super-adapter; search again")
+        if not 1 <= request.winner <= len(result.winners):
+            raise InputError(f"winner must be 1 to {len(result.winners)} in {request.source}, not {request.winner}")
+        folder, rows = result.folder, (*result.winners, *result.baselines)
+    adaptation, super_adapter = reload_adaptation(folder)
     opened = False
     with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
-        opened = result.predictor is not None and load_predictor(result.predictor).template.graph == "open"
-    configuration = result.winners[request.winner - 1].configuration
+        opened = bool(result and result.predictor) and load_predictor(result.predictor).template.graph == "open"
+    if request.choice is not None:
+        configuration = _chosen(request.choice, super_adapter, _choices(super_adapter, adaptation.recipe, rows))
+    else:
+        configuration = rows[request.winner - 1].configuration
     return super_adapter.sub_adapter(configuration, adaptation.origin), opened
+
+
+def _choices(super_adapter: SuperAdapter, recipe: Recipe, rows: Sequence[Choice]) -> dict[str, Configuration]:
+    """Configurations that need no search, and the rows of a search, by name."""
+    space = super_adapter.space
+    points = {
+        "start": recipe.start(space),
+        "minimal": 0 * space.highest,
+        "maximal": space.highest,
+        **uniform_cuts(space),
+    }
+    own = {name: space.decode(space.at(point)) for name, point in points.items()} | baselines(space)
+    return own | {row.name: row.configuration for row in rows if row.name != POLISHED}
+
+
+def _chosen(choice: str, super_adapter: SuperAdapter, known: Mapping[str, Configuration]) -> Configuration:
+    """Configuration of a name, with blanks or hyphens between its words; or of a file."""
+    by_words = {_words(name): configuration for name, configuration in known.items()}
+    if _words(choice) in by_words:
+        return by_words[_words(choice)]
+    if not Path(choice).exists():
+        raise InputError(
+            f"choice must be one of {', '.join(map('-'.join, by_words))}, or a JSON file of ranks, not {choice!r}"
+        )
+    found = list(read_adapters(Path(choice), super_adapter.shape).values())
+    if len(found) != 1:
+        raise InputError(f"{choice!r} has {len(found)} adapters, and one is exported at a time; give a file of one")
+    return found[0]
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(word for word in name.replace("-", " ").split() if word not in ("width", "of"))
 
 
 def _peft_adapter(request: ExportRequest) -> SubAdapter[Base]:

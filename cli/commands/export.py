@@ -31,11 +31,24 @@ class ExportCommand(TyperCommand):
 @command
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="FRONT", help="What adaptare search wrote, or a PEFT folder with --base.")
+        Path,
+        typer.Argument(
+            metavar="FRONT",
+            help="What adaptare search wrote, a folder of adaptare train, or a PEFT folder with --base.",
+        ),
     ],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     winner: Annotated[
         int | None, typer.Option("--winner", help="Number of the winner, from 1.", show_default="1")
+    ] = None,
+    choice: Annotated[
+        str | None,
+        typer.Option(
+            "--choice",
+            help="Another adapter: start, minimal, maximal, midpoint, uniform-8, uniform-1152 (width), 22-layers, a "
+            "row of FRONT, or a JSON file of ranks.",
+            show_default="the winner",
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The base model of a PEFT folder.", show_default="of the search")
@@ -92,12 +105,17 @@ def export(
     of_folder = (source / CONFIG).is_file()
     if of_folder and kind == "peft":
         raise InputError(f"{source} is an adapter for PEFT already; choose another kind with --to")
-    if of_folder and winner is not None:
-        raise InputError(f"--winner is for the result of a search, and {source} is one adapter; leave it out")
+    if of_folder and (winner is not None or choice is not None):
+        given = "--choice" if winner is None else "--winner"
+        raise InputError(f"{given} is for a super-adapter, and {source} is one adapter; leave it out")
+    if winner is not None and choice is not None:
+        raise InputError("--winner and --choice both say which adapter; leave one out")
     if of_folder and not base:
         raise InputError(f"{source} is an adapter without its base model; name that with --base")
     if base and not of_folder:
-        raise InputError(f"--base is for a PEFT folder, which {source} is not; leave it out, the search knows its base")
+        raise InputError(
+            f"--base is for a PEFT folder, which {source} is not; leave it out, its training knows the base"
+        )
     return console.show(export_files(requested(ExportRequest, source=source, kind=chosen), console.note), view)
 
 

@@ -79,6 +79,13 @@ def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
     assert onnx.json["configuration"]["left_out"] == [1]
 
 
+def test_a_model_of_fewer_layers_is_exported_without_a_search(trained: Callable[..., Any], tmp_path: Path) -> None:
+    exported = trained("export", "run", "--choice", "1-layers", "--to", "merged", "-o", "shallow", "--json")
+    assert exported.code == 0, exported.err
+    assert exported.json["configuration"]["left_out"] == [1]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "shallow").config.num_hidden_layers == 1
+
+
 def test_a_budget_below_the_shallowest_model_is_infeasible_and_says_what_to_do(trained: Callable[..., Any]) -> None:
     found = trained("search", "run", "--predictor", "faster", "--budget", "prefill=-95%", "--evaluations", 4)
     assert found.code == 1

@@ -17,6 +17,8 @@ from adaptare.search.training import Accuracy
 from adaptare.workflows.calibrating import Recalibration
 
 SCHEMA: Final = 2
+# Row of the first winner after further training, whose weights are in a folder of their own.
+POLISHED: Final = "winner polished"
 Verdict = Literal["met", "missed", "ambiguous"]
 
 

@@ -29,7 +29,7 @@ from adaptare.search.training import Answers, FisherChanges, slope_changes
 from adaptare.workflows.calibrating import recalibrated
 from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
-from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
+from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
@@ -122,7 +122,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
             seed=request.seed,
             feedback=feedback,
         )
-        row = replace(row, name="winner polished")
+        row = replace(row, name=POLISHED)
         result = replace(result, baselines=(row, *result.baselines), polished=request.polished)
         return save_result(result, file)
     if request.polished.exists():
