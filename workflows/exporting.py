@@ -125,24 +125,23 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
 
 def _sub_adapter(request: ExportRequest) -> tuple[SubAdapter[Base], bool]:
     """Winner or choice of a super-adapter, and true if latency was predicted for graphs where every site takes one."""
-    if (request.source / TASK).exists():
-        result, folder, rows = None, request.source, tuple[Choice, ...]()
-        if request.choice is None:
-            raise InputError(
-                f"{request.source} is of a training; say which of its adapters with a choice, such as start",
-                parameter="choice",
-            )
-    else:
+    folder, rows, predictor = request.source, tuple[Choice, ...](), None
+    if not (folder / TASK).exists():
         result = load_result(request.source)
         if result.folder is None:
             raise InputError(f"{str(request.source)!r} names no folder of a super-adapter; search again")
         if not 1 <= request.winner <= len(result.winners):
             raise InputError(f"winner must be 1 to {len(result.winners)} in {request.source}, not {request.winner}")
-        folder, rows = result.folder, (*result.winners, *result.baselines)
+        folder, rows, predictor = result.folder, (*result.winners, *result.baselines), result.predictor
+    elif request.choice is None:
+        raise InputError(
+            f"{request.source} is of a training; say which of its adapters with a choice, such as start",
+            parameter="choice",
+        )
     adaptation, super_adapter = reload_adaptation(folder)
     opened = False
     with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
-        opened = bool(result and result.predictor) and load_predictor(result.predictor).template.graph == "open"
+        opened = predictor is not None and load_predictor(predictor).template.graph == "open"
     if request.choice is not None:
         configuration = _chosen(request.choice, super_adapter, _choices(super_adapter, adaptation.recipe, rows))
     else:
