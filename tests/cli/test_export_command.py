@@ -69,63 +69,6 @@ def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) 
     )
 
 
-@pytest.fixture
-def exported_ranks(export: Run, run: Run, model_cache: Path) -> Callable[..., dict[str, int]]:
-    """Ranks of an export of a training, or of a front, without a predictor."""
-
-    def ranks(source: str, choice: str) -> dict[str, int]:
-        answer = run("export", source, "--choice", choice, "-o", f"out/{choice}", "--cache", model_cache, "--json")
-        assert answer.code == 0, answer.err
-        config = json.loads(Path(f"out/{choice}/adapter_config.json").read_text())
-        found: dict[str, int] = answer.json["configuration"]["ranks"]
-        assert len(config["target_modules"]) == len(found)
-        return found
-
-    Path("out").mkdir()
-    return ranks
-
-
-@pytest.mark.parametrize(
-    ("choice", "rank"), [("start", 4), ("midpoint", 4), ("maximal", 16), ("uniform-2", 2), ("uniform 8", 8)]
-)
-def test_what_needs_no_search_is_exported_from_a_training(
-    exported_ranks: Callable[..., dict[str, int]], choice: str, rank: int
-) -> None:
-    ranks = exported_ranks("run", choice)
-    assert set(ranks.values()) == {rank}
-    assert len(ranks) == 14
-
-
-def test_baselines_of_a_front_and_ranks_of_a_file_are_exported(exported_ranks: Callable[..., dict[str, int]]) -> None:
-    assert set(exported_ranks("run/front.json", "q+v 16").values()) == {16}
-    assert exported_ranks("run/front.json", "winner 1") == SITES
-    Path("ranks.json").write_text(json.dumps({"*.q_proj": 8, "*.0.mlp.up_proj": 3}))
-    ranks = exported_ranks("run", "ranks.json")
-    assert sorted(ranks.values()) == [3, 8, 8]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "say which of its adapters with a choice, such as start (option --choice)"),
-        (("--choice", "uniform-1152"), "choice must be one of start, minimal, maximal, uniform-2,"),
-        (("--choice", "start", "--winner", 1), "--winner and --choice both say which adapter; leave one out"),
-        (("--choice", "ranks.json"), "rank of"),
-        (("--choice", "two.csv"), "'two.csv' has 2 adapters, and one is exported at a time"),
-        (("--choice", "minimal"), "an adapter without any site cannot be written"),
-    ],
-)
-def test_a_choice_that_a_training_does_not_have_is_refused(
-    export: Run, run: Run, model_cache: Path, words: tuple[object, ...], message: str
-) -> None:
-    Path("ranks.json").write_text(json.dumps({"*.q_proj": 99}))
-    Path("two.csv").write_text("*.q_proj\n4\n8\n")
-    answer = run("export", "run", "-o", "out", "--cache", model_cache, *words)
-    assert answer.code == 2
-    assert message in answer.err
-    assert not Path("out").exists()
-
-
 def test_an_adapter_is_written_for_a_folder_of_ones_own(export: Run) -> None:
     assert export("-o", "theirs", "--to", "genai", "--quantise", "int4").code == 0
     answer = export("-o", "out", "--to", "onnx-adapter", "--adapter-of", "theirs", "--json")
