@@ -261,7 +261,7 @@ def plain(
 
     model, _ = load_base(base)
     round_base(model, adaptation.task.quantisation)
-    adapted = SuperAdapter(model, space, scaling=super_adapter.scaling, seed=0)
+    adapted = SuperAdapter(model, space, alpha=super_adapter.alpha, seed=0)
     say(f"plain LoRA on the cut model, {name}")
     train_super_adapter(
         adapted,

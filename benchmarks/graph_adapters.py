@@ -41,7 +41,7 @@ from adaptare.profiler.programs import write_onnx_adapter
 from adaptare.profiler.programs.onnx import adapters
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases
-from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.onnx.export import run_model
 from adaptare.profiler.programs.onnx.surgery import change_weights, data_of, load_graph, read_weight, replace_entries
 from adaptare.profiler.programs.onnx.writer import write_graph
 from adaptare.profiler.workloads import Halves, SubAdapter

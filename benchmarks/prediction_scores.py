@@ -44,9 +44,9 @@ def judge(cell: Sessions, *, by_rows: bool) -> dict[str, Any]:
     planned = planned_of(cell.cell, cell.first, cell.second)
     training: list[Measurement] = [cell.first[each.configuration] for each in planned.training]
     shipped = LatencyPredictor().fit(training)
-    relevelled = shipped.relevelled([cell.second[each.configuration] for each in planned.references])
     truth, again = (cell.ratios(session, planned.tested) for session in (cell.second, cell.first))
-    own, level = (_ratios(predictor, planned.tested) for predictor in (shipped, relevelled))
+    own = _ratios(shipped, planned.tested)
+    level = own * np.median(cell.ratios(cell.second, planned.references) / _ratios(shipped, planned.references))
     own_errors, level_errors, retest = (np.abs(each - truth) for each in (own, level, again))
     errors = {fit: np.abs(each - truth) for fit, each in _others(shipped, training, planned.tested).items()}
     goal = GOAL * _points(retest)

@@ -34,7 +34,7 @@ def peft_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Calla
     recipe = recipe_named(name)
     sites = recipe.space(ModelShape.from_config(model.config), ranks=recipe.ranks).sites
     rank, targets = max(recipe.ranks), [site.path for site in sites]
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=recipe.scaling.alpha, target_modules=targets))
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=recipe.alpha, target_modules=targets))
     return adapted, lambda batch, step: adapted(**batch, use_cache=False).loss.backward()
 
 
@@ -45,7 +45,7 @@ def recipe_step(model: PreTrainedModel, name: str) -> tuple[PreTrainedModel, Cal
         keep_masters(model)
     round_base(model, recipe.quantisation(None))
     space = recipe.space(ModelShape.from_config(model.config), ranks=recipe.ranks)
-    super_adapter = SuperAdapter(model, space, scaling=recipe.scaling, seed=0, layer=recipe.layer)
+    super_adapter = SuperAdapter(model, space, alpha=recipe.alpha, seed=0, layer=recipe.layer)
 
     def gradients(batch: Batch, step: int) -> None:
         codes = recipe.step.codes(space, seed=0, step=step)

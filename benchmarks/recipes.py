@@ -39,7 +39,6 @@ from adaptare.core import InputError
 from adaptare.profiler import WIDTH, Configuration, Space, open_model
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import (
-    AdditiveScreen,
     CompletionLoss,
     Limit,
     SuperAdapter,
@@ -48,7 +47,7 @@ from adaptare.search import (
     search,
     train_super_adapter,
 )
-from adaptare.search.algorithms.algorithm import STAGED, algorithm_named, may_be_screened
+from adaptare.search.algorithms.algorithm import STAGED, algorithm_named
 from adaptare.search.recipes.recipe import Recipe, recipe_named
 from adaptare.search.super_adapter.base_model import Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear
@@ -121,7 +120,7 @@ class Bench:
             keep_masters(model)
         round_base(model, recipe.quantisation(None), block=block)
         seed = self.options.seed
-        made = SuperAdapter(model, space, scaling=recipe.scaling, seed=seed, layer=recipe.layer)
+        made = SuperAdapter(model, space, alpha=recipe.alpha, seed=seed, layer=recipe.layer)
         folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
         settings = TrainingSettings(
@@ -206,8 +205,7 @@ def searched(bench: Bench, recipe: Recipe, super_adapter: SuperAdapter, start: C
     name = "nsga2" if recipe.algorithm == STAGED else recipe.algorithm  # the number of evaluations is an option
     note(f"searching by {name}")
     algorithm = algorithm_named(name)(space, seed=bench.options.seed)
-    screen = AdditiveScreen() if may_be_screened(algorithm) else None
-    options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.options.seed, "screen": screen}
+    options: dict[str, Any] = {"evaluations": bench.options.evaluations, "seed": bench.options.seed}
     front = search(algorithm, space, [validation], limits, **options)
     best = min(front.history, key=lambda candidate: candidate.values[0])
     return space.encode(best.configuration)

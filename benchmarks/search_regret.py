@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.profiler import ModelShape, Space, named_space
-from adaptare.search import AdditiveScreen, Algorithm, Limit, Nsga2, RandomSearch, search
+from adaptare.search import Algorithm, Limit, Nsga2, RandomSearch, search
 from adaptare.search.algorithms import by_estimate, portfolio, staged
 from adaptare.search.training import decide, race
 
@@ -144,15 +144,14 @@ class Noisy:
         return np.array([self.sums(row).mean() for row in codes])
 
 
-def by_evaluations(simulated: Simulated, algorithm: Algorithm, *, screened: bool) -> list[float]:
+def by_evaluations(simulated: Simulated, algorithm: Algorithm, *, cost: bool) -> list[float]:
     """True loss of the lowest evaluated one after each number of evaluations; NaN before any."""
     noisy, space = Noisy(simulated), simulated.space
-    objectives = [noisy, simulated.limit.cost] if screened else [noisy]
+    objectives = [noisy, simulated.limit.cost] if cost else [noisy]
     front = search(
         *(algorithm, space, objectives, [simulated.limit]),
         evaluations=max(EVALUATIONS),
         seed=simulated.seed,
-        screen=AdditiveScreen() if screened else None,
     )
     values = np.array([one.values[0] for one in front.history])
     chosen = [front.history[int(np.argmin(values[:n]))].configuration if n else None for n in EVALUATIONS]
@@ -173,8 +172,8 @@ def losses(simulated: Simulated) -> dict[str, list[float]]:
     raced = codes[0] if row is None else codes[others[row]]
     alone, at_last = float(simulated.loss(shrunk)), float(simulated.loss(simulated.points(raced)))
     return {
-        "random": by_evaluations(simulated, RandomSearch(space, seed=seed), screened=False),
-        "NSGA-II, screened": by_evaluations(simulated, Nsga2(space, seed=seed), screened=True),
+        "random": by_evaluations(simulated, RandomSearch(space, seed=seed), cost=False),
+        "NSGA-II": by_evaluations(simulated, Nsga2(space, seed=seed), cost=True),
         "greedy, gains within e^±0.5": [float(simulated.loss(greedy))] * len(EVALUATIONS),
         "staged": [alone] * len(EVALUATIONS),
         "staged, raced": [alone, *[at_last] * (len(EVALUATIONS) - 1)],

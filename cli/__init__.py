@@ -32,24 +32,6 @@ VERSION: Final = "0.2.0.dev0"
 __version__ = VERSION
 
 # Imported when first used: `adaptare --help` needs none of them.
-_LATER: Final = {
-    "Configuration": "profiler",
-    "LatencyPredictor": "predictor",
-    "Space": "profiler",
-    "Store": "profiler",
-    "Workload": "profiler",
-    "connect": "devices",
-    "design": "profiler",
-    "load_predictor": "predictor",
-    "named_space": "profiler",
-    "open_model": "profiler",
-    "overhead": "workflows.overhead.overhead",
-    "precise_within": "profiler",
-    "profile": "profiler",
-    "read_peft": "profiler",
-    "read_space": "profiler",
-    "save_predictor": "predictor",
-}
 
 __all__ = [
     "VERSION",
@@ -72,4 +54,4 @@ __all__ = [
     "save_predictor",
 ]
 
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

@@ -1,7 +1,11 @@
 """Public names of a package, each imported when it is first used."""
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from adaptare.core.errors import MissingPackageError
@@ -29,12 +33,11 @@ def advice_to_install(package: str) -> str:
     return f"install it with: pip install 'adaptare[{EXTRAS[package]}]'" if package in EXTRAS else ""
 
 
-def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
-    """The `__getattr__` of a package.
+def lazy_names(package: str) -> Callable[[str], object]:
+    """The `__getattr__` of a package, for the names that it imports `if TYPE_CHECKING`.
 
     Args:
         package: Its `__name__`.
-        modules: Public name -> module of the package that defines it, such as `store.database`.
 
     Raises:
         AttributeError: On use, if the package has no such name.
@@ -42,13 +45,26 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], obje
     """
 
     def imported(name: str) -> object:
-        if name not in modules:
+        if name not in later_names(package):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         try:
-            return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+            return getattr(importlib.import_module(later_names(package)[name]), name)
         except ModuleNotFoundError as error:
             if not (advice := missing_package(error)):
                 raise
             raise MissingPackageError(advice) from error
 
     return imported
+
+
+@cache
+def later_names(package: str) -> dict[str, str]:
+    """Name that a package imports `if TYPE_CHECKING` -> module that defines it."""
+    return dict(_type_checking_imports(Path(str(sys.modules[package].__file__))))
+
+
+def _type_checking_imports(file: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            imports = (each for each in node.body if isinstance(each, ast.ImportFrom) and each.module)
+            yield from ((name.name, str(each.module)) for each in imports for name in each.names)

@@ -50,8 +50,3 @@ def percent(share: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Number and noun, in the plural unless the number is one."""
     return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def between(lower: float, upper: float, text: Callable[[float], str], *, too_few_openings: int = 0) -> str:
-    """Interval, or the number of openings (fresh loads of the program) if these are too few for one."""
-    return f"too few openings: {too_few_openings}" if too_few_openings else f"[{text(lower)}, {text(upper)}]"

@@ -3,10 +3,10 @@
 from adaptare.predictor.adaptive import measure_until
 from adaptare.predictor.base_curve import at_length
 from adaptare.predictor.features import FeatureSet
-from adaptare.predictor.files.predictor_file import load_predictor, save_predictor
 from adaptare.predictor.fitted_predictor import FittedPredictor, Prediction
 from adaptare.predictor.fitting.cross_validation import ErrorCard
 from adaptare.predictor.latency_predictor import LEVEL, LatencyPredictor
+from adaptare.predictor.predictor_file import load_predictor, save_predictor
 from adaptare.predictor.regressor import LeftOutRegressor, LinearRegressor, Regressor
 
 __all__ = [

@@ -9,20 +9,18 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
-from adaptare.predictor.base_curve import BaseCurve, at_length, relative_features
+from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitting.cross_validation import ErrorCard
-from adaptare.predictor.fitting.training_rows import differences, training_rows
 from adaptare.predictor.intervals import (
     NO_SPREAD,
     SessionSpread,
     conformal_half_width,
-    rows_needed,
     spread_since,
 )
 from adaptare.predictor.regressor import LinearRegressor
-from adaptare.profiler import Configuration, Measurement, Workload
+from adaptare.profiler import Configuration, Workload
 from adaptare.profiler.analysis import LEAST_OPENINGS, Interval, too_few
 from adaptare.profiler.store import LATENCY
 from adaptare.profiler.workloads import Dimension
@@ -80,7 +78,7 @@ class FittedPredictor:
         error_card: Errors on held-out adapters.
         workloads: Hash of each training row's workload.
         length: Tokens of prefill, or cached positions of decode, of the predictions; see `at`.
-        scale: Factor on the predicted ratio; see `relevelled`.
+        scale: Factor on the predicted ratio.
         quantity: The predicted quantity, in its SI `unit`.
         source: The device from which coefficients were transferred, if any.
         reason: Reason for the choice, one sentence; empty for a loaded predictor, because files do not keep rows.
@@ -154,40 +152,6 @@ class FittedPredictor:
         below = self._shift(change).probability_below(slack - self.residuals[:, None] * change).sum(axis=0)
         probability: Array = below / (len(self.residuals) + 1)
         return probability
-
-    def relevelled(self, references: Sequence[Measurement]) -> "FittedPredictor":
-        """Predictor recalibrated for a session in which some rows were measured, spread evenly over it.
-
-        Level and interval come from the references; seconds remain those of the calibrated base. A new session mainly
-        shifts all latencies together. References from its start only, before the device reaches a steady state, are
-        worse than none.
-
-        The references are part of the scale they are compared with, which reduces coverage slightly, more so the fewer
-        they are; their even instead of random spacing raises it (`hwgpt-session` of benchmarks/prediction_external.py
-        prints the sum of both), so no reference is left out of its scale.
-
-        Raises `InputError` for references of another device, base or kind of workload, and for too few.
-        """
-        rows = training_rows(references, self.quantity)
-        if rows.device != self.device:
-            raise InputError(
-                f"references must be of the predictor's device; they are of {differences(rows.device, self.device)}"
-            )
-        # With an adapter on every site, a cut graph equals an open one.
-        everywhere = self.template.graph == "open" and (rows.values > 0).all()
-        template = self.features.template if everywhere else at_length(rows.template, self.features.template.length)
-        if template.hash != self.features.template.hash or rows.base.base.hash != self.base.base.hash:
-            raise InputError("references must differ from what the predictor was fitted for only in ranks and widths")
-        least = rows_needed(self.level)
-        if len(rows.ratios) < least:
-            raise InputError(f"an interval of level {self.level:g} needs {least} references, {len(rows.ratios)} came")
-        values = self.features.spread(rows.values, rows.features.dimensions)
-        X = relative_features(self.features, values, rows.lengths, self.base)
-        predicted = self._ratios(X)
-        scale = float(np.median(rows.ratios / predicted))
-        change = self.regressor.change(X)
-        residuals = np.log(rows.ratios / (scale * predicted))[change > 0] / change[change > 0]
-        return replace(self, scale=scale * self.scale, residuals=residuals, spread=NO_SPREAD)
 
     def recalibrated(self, base: Interval, openings: int) -> "FittedPredictor":
         """Predictor for the session in which the base was just measured, at this length.

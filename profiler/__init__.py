@@ -26,9 +26,6 @@ from adaptare.profiler.workloads.workload import Mode, Phase, Workload
 if TYPE_CHECKING:
     from adaptare.profiler.store.database import Store
 
-_LATER = {
-    "Store": "store.database",
-}
 
 __all__ = [
     "RANK",
@@ -58,4 +55,4 @@ __all__ = [
     "read_space",
 ]
 
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

@@ -9,7 +9,6 @@ from adaptare.core.lazy_names import lazy_names
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import InfeasibleBudgetError
 from adaptare.search.algorithms.random_search import RandomSearch
-from adaptare.search.algorithms.screen import AdditiveScreen
 from adaptare.search.budget.front import Front, pick_winners
 from adaptare.search.budget.limits import read_budget
 from adaptare.search.budget.objective import Limit, Objective, PredictedLatency, PredictedUpperEnd
@@ -28,20 +27,9 @@ if TYPE_CHECKING:
     from adaptare.search.training.token_examples import tokenize_split
     from adaptare.search.training.train import train_super_adapter
 
-__all__ = ["AdditiveScreen", "Algorithm", "CompletionLoss", "ExportKind", "Front", "InfeasibleBudgetError", "Limit"]
+__all__ = ["Algorithm", "CompletionLoss", "ExportKind", "Front", "InfeasibleBudgetError", "Limit"]
 __all__ += ["Nsga2", "Objective", "Origin", "PredictedLatency", "PredictedUpperEnd", "RandomSearch", "SuperAdapter"]
 __all__ += ["TrainingSettings", "chatterbot_examples", "export_adapter", "load_base", "load_super_adapter"]
 __all__ += ["pick_winners", "read_budget", "read_examples", "search", "tokenize_split", "train_super_adapter"]
 
-_LATER = {
-    **dict.fromkeys(("ExportKind", "export_adapter"), "export.kinds"),
-    **dict.fromkeys(("Origin", "load_base"), "super_adapter.base_model"),
-    "Nsga2": "algorithms.nsga2",
-    "load_super_adapter": "super_adapter.file",
-    "SuperAdapter": "super_adapter.model",
-    "CompletionLoss": "training.quality",
-    "TrainingSettings": "training.record",
-    "tokenize_split": "training.token_examples",
-    "train_super_adapter": "training.train",
-}
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

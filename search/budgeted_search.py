@@ -9,7 +9,6 @@ from adaptare.core import InputError
 from adaptare.profiler import Space
 from adaptare.search.algorithms.algorithm import Algorithm
 from adaptare.search.algorithms.budget_repair import BudgetRepair
-from adaptare.search.algorithms.screen import AdditiveScreen
 from adaptare.search.budget.candidate import Candidate, candidates_of, new_rows
 from adaptare.search.budget.front import Front, front_of
 from adaptare.search.budget.objective import Limit, Objective
@@ -27,7 +26,6 @@ def search(
     evaluations: int,
     seed: int,
     batch: int = 8,
-    screen: AdditiveScreen | None = None,
     start: NDArray[np.int64] | None = None,
     progress: Callable[[Candidate], bool | None] = lambda candidate: None,
 ) -> Front:
@@ -45,7 +43,6 @@ def search(
         evaluations: Configurations to evaluate. Fewer where the feasible (and filled) part of the space has no more.
         seed: Seed of the repair.
         batch: Configurations proposed at once.
-        screen: Selects among many proposals by earlier evaluations; without it the first proposals are taken.
         start: Points to repair and evaluate before the algorithm is asked; it is told of them. Those beyond the
             evaluations are left out. Shape (n, n_axes).
         progress: Called with every candidate once it is evaluated; True ends the search after the batch.
@@ -65,15 +62,10 @@ def search(
     while len(history) < evaluations and idle < PATIENCE and not stopped:
         n = min(batch, evaluations - len(history))
         given, waiting = waiting[:n], waiting[n:]
-        asked = given if len(given) else algorithm.ask(screen.proposals(n, len(history)) if screen else n)
+        asked = given if len(given) else algorithm.ask(n)
         points = repair(asked)
         # Of several objectives one may be the limited cost, of which all smaller values are wanted too.
         wasteful = np.any(points < asked, axis=1) | (len(objectives) == 1 and not len(given))
-        rows = np.array(new_rows(space.at(points), history), dtype=np.int64)
-        if screen:
-            known = np.array([candidate.values for candidate in history.values()]).reshape(-1, len(objectives))
-            rows = rows[screen.choose(space.at(points[rows]), np.array(list(history)), known, n)]
-        points, wasteful = points[rows], wasteful[rows]
         points[wasteful] = repair.fill(points[wasteful])
         points = points[new_rows(space.at(points), history)]
         codes = space.at(points)

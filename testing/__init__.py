@@ -7,7 +7,7 @@ A suite is subclassed under a name that pytest collects, and the fixtures that i
 import contextlib
 from typing import TYPE_CHECKING
 
-from adaptare.core.lazy_names import lazy_names
+from adaptare.core.lazy_names import later_names, lazy_names
 
 if TYPE_CHECKING:
     from adaptare.testing.algorithm import AlgorithmSuite
@@ -33,24 +33,11 @@ __all__ = [
     "onnx_programs",
 ]
 
-_MODULES = {
-    "FEEDS": "device",
-    "AlgorithmSuite": "algorithm",
-    "DevicePrograms": "device",
-    "DeviceSuite": "device",
-    "ObjectiveSuite": "objective",
-    "ProgramBuilderSuite": "program_builder",
-    "RegressorSuite": "regressor",
-    "RuntimeProgram": "runtime",
-    "RuntimeSuite": "runtime",
-    "SpaceSuite": "space",
-    "onnx_programs": "onnx_files",
-}
 
-__getattr__ = lazy_names(__name__, _MODULES)
+__getattr__ = lazy_names(__name__)
 
 with contextlib.suppress(ModuleNotFoundError):  # a suite says so when it is used
     import pytest
 
     # Failed assertions then show their values, as those of the user's own files do.
-    pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in set(_MODULES.values())))
+    pytest.register_assert_rewrite(*set(later_names(__name__).values()))

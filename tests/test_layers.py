@@ -50,7 +50,7 @@ HEAVY = {
             "models/stored_model.py",
             "models/model_cache.py",
         },
-        "onnxruntime": {"programs/onnx/session.py", "programs/onnx/quantise.py", "programs/onnx/adapter_file.py"},
+        "onnxruntime": {"programs/onnx/export.py", "programs/onnx/quantise.py", "programs/onnx/adapter_file.py"},
         "peft": {"programs/torch/programs.py"},
         "sklearn": set(),
     },
@@ -143,7 +143,7 @@ def test_sub_packages_import_each_other_in_one_direction() -> None:
 
 PREDICTOR = (
     *("regressor", "estimators", "features", "base_curve", "intervals", "fitting", "fitted_predictor"),
-    *("latency_predictor", "files", "adaptive"),
+    *("latency_predictor", "predictor_file", "adaptive"),
 )
 
 

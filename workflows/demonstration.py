@@ -29,10 +29,8 @@ from adaptare.search.export import difference_in_peft, export_kind
 from adaptare.workflows.exporting import ExportRequest, export_files
 from adaptare.workflows.fit.fit_rows import RowFilter
 from adaptare.workflows.fit.fitting import FitRequest, fit_rows
-from adaptare.workflows.overhead.overhead import OverheadReport, measure_overhead
-from adaptare.workflows.overhead.request import OverheadRequest
-from adaptare.workflows.profiling.request import ProfileRequest
-from adaptare.workflows.profiling.space_report import profile_space
+from adaptare.workflows.overhead.overhead import OverheadReport, OverheadRequest, measure_overhead
+from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
 from adaptare.workflows.search.result import SearchResult
 from adaptare.workflows.search.searching import SearchRequest, search_folder
 from adaptare.workflows.target import target_of

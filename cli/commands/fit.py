@@ -79,8 +79,7 @@ def fit(
     existing predictor is replaced by one of the same kind unless that is expected to be worse (exit code 1), and by
     others only with --replace.
     """
-    from adaptare.figures.figure_file import check_figure, drawn
-    from adaptare.figures.parity import draw_parity
+    from adaptare.figures import check_figure, draw_parity, drawn
     from adaptare.inputs import read_phase_and_lengths
     from adaptare.profiler import open_model
     from adaptare.views import fit as view

@@ -75,13 +75,11 @@ def overhead(
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.core import InputError
-    from adaptare.figures.figure_file import check_figure, drawn
-    from adaptare.figures.overhead import draw
+    from adaptare.figures import check_figure, draw_overhead, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.views import overhead as view
     from adaptare.views import side_by_side as view_of_several
-    from adaptare.workflows.overhead.overhead import measure_overhead
-    from adaptare.workflows.overhead.request import OverheadRequest
+    from adaptare.workflows.overhead.overhead import OverheadRequest, measure_overhead
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
     console = Console(as_json=as_json)
@@ -102,5 +100,5 @@ def overhead(
     report = measure_overhead(request, feedback=console.feedback_with(view))
     code, failed = console.show(report, view), 0
     if figure and report.rows:
-        failed = drawn(partial(draw, report.rows, figure, title=view.title(report)), figure, console)
+        failed = drawn(partial(draw_overhead, report.rows, figure, title=view.title(report)), figure, console)
     return code or failed

@@ -59,8 +59,7 @@ def profile(
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.inputs import read_phase, whole_numbers
     from adaptare.views import profile_adapters as view
-    from adaptare.workflows.profiling.request import ProfileRequest
-    from adaptare.workflows.profiling.space_report import profile_space
+    from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from adaptare.core.table import Column, Table
-from adaptare.core.units import between
 from adaptare.search.training import UNTRAINED, Accuracy
 
 
@@ -12,11 +11,11 @@ def accuracy_table(accuracies: Sequence[Accuracy], part: str) -> Table[Accuracy]
     columns: tuple[Column[Accuracy], ...] = (
         Column("", lambda row: row.name),
         Column("right", lambda row: _share(row.share.middle)),
-        Column("95 % interval", lambda row: between(row.share.lower, row.share.upper, _share)),
+        Column("95 % interval", lambda row: row.share.ends(_share)),
         Column("to untrained", lambda row: "" if row.name == UNTRAINED else _change(row.difference.middle)),
         Column(
             "95 %, paired",
-            lambda row: "" if row.name == UNTRAINED else between(row.difference.lower, row.difference.upper, _change),
+            lambda row: "" if row.name == UNTRAINED else row.difference.ends(_change),
         ),
     )
     return Table(f"Accuracy on {accuracies[0].questions} {part} questions", columns, accuracies)

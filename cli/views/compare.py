@@ -4,7 +4,6 @@ from typing import Final
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import milliseconds, percent
 from adaptare.exit_codes import ExitCode
-from adaptare.views.words import ends
 from adaptare.workflows.comparison import Compared, Comparison, counts_of
 
 COLUMNS: Final[tuple[Column[Compared], ...]] = (
@@ -14,7 +13,7 @@ COLUMNS: Final[tuple[Column[Compared], ...]] = (
     Column("ms", lambda row: milliseconds(row.one_s), 2),
     Column("ms there", lambda row: milliseconds(row.other_s), 2),
     Column("difference", lambda row: percent(row.difference.middle)),
-    Column("95 % interval", lambda row: ends(row.difference, percent, too_few_openings=row.too_few_openings)),
+    Column("95 % interval", lambda row: row.difference.ends(percent, too_few_openings=row.too_few_openings)),
     Column("verdict", lambda row: row.verdict),
 )
 

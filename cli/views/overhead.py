@@ -7,7 +7,6 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, energy, megabytes, milliseconds, per_second, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.views.compare import compared
-from adaptare.views.words import ends
 from adaptare.workflows.overhead.energy_rows import EnergyRow
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, Way
 from adaptare.workflows.overhead.overhead import OverheadReport
@@ -19,7 +18,7 @@ A_DAY_S: Final = 24 * 60 * 60
 
 def interval(row: Row | ComposedRequest) -> str:
     """Formatted interval of an overhead."""
-    return ends(row.over_base, percent, too_few_openings=row.too_few_openings)
+    return row.over_base.ends(percent, too_few_openings=row.too_few_openings)
 
 
 ROWS: Final[tuple[Column[Row], ...]] = (
@@ -52,7 +51,7 @@ ENERGY: Final[tuple[Column[EnergyRow], ...]] = (
     Column("placement", lambda row: f"{row.placement} r{row.rank}" if row.mode else row.placement, folds=True),
     Column("mode", lambda row: row.mode),
     Column("energy", lambda row: energy(row.joules.middle)),
-    Column("95 %", lambda row: ends(row.joules, energy), 1),
+    Column("95 %", lambda row: row.joules.ends(energy), 1),
     Column("W", lambda row: f"{row.watts:.3g}", 2),
     Column("over the base", lambda row: _share(row)),
 )
@@ -117,7 +116,7 @@ def exit_code(report: OverheadReport) -> ExitCode:
 
 def _slope(slope: Slope) -> str:
     cause = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
-    interval = ends(slope.seconds, _microseconds, too_few_openings=slope.too_few_openings)
+    interval = slope.seconds.ends(_microseconds, too_few_openings=slope.too_few_openings)
     where = f"{slope.phase} {slope.length}, {slope.placement}"
     return f"{where}: {cause} adds {_microseconds(slope.seconds.middle)} us {interval}"
 
@@ -151,7 +150,7 @@ def _ways(result: MergeOrSwap) -> Iterator[Section]:
 
 
 def _share(row: EnergyRow) -> str:
-    return f"{percent(row.over_base.middle)} {ends(row.over_base, percent)}" if row.over_base else ""
+    return f"{percent(row.over_base.middle)} {row.over_base.ends(percent)}" if row.over_base else ""
 
 
 def _microseconds(seconds: float) -> str:

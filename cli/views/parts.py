@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from adaptare.core.table import Column, Section, Table
-from adaptare.core.units import between, milliseconds, percent
+from adaptare.core.units import milliseconds, percent
 from adaptare.workflows.profiling.parts_report import PartRow, PartsResult
 from adaptare.workflows.target import spelled
 
@@ -48,9 +48,9 @@ def sections(result: PartsResult) -> Iterator[Section]:
     title = f"{result.model} on {device}, {result.phase} {result.length}: {what}"
     yield Table(title, COLUMNS, [*lines, Line("the whole", 0, result.whole_s)])
     for caches, parts in result.parts.items():
-        ratio, one = parts.over_whole, parts.together.too_few_openings
-        ends = between(ratio.lower - 1, ratio.upper - 1, percent, too_few_openings=one)
-        yield f"the sum of the {caches} parts differs from the whole by {percent(ratio.middle - 1)} {ends}"
+        over = parts.over_whole.over_one
+        ends = over.ends(percent, too_few_openings=parts.together.too_few_openings)
+        yield f"the sum of the {caches} parts differs from the whole by {percent(over.middle)} {ends}"
 
 
 def _line(name: str, cold: PartRow, hot: PartRow, whole_s: float) -> Line:

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import between, displayed, megabytes, percent
+from adaptare.core.units import displayed, megabytes, percent
 from adaptare.workflows.fit.predicting import PredictedRow, PredictResult
 
 
@@ -14,12 +14,10 @@ def sections(result: PredictResult) -> Iterator[Section]:
         Column(unit, lambda row: number(row.predicted.middle)),
         Column(
             f"{result.level:.0%}, {'this' if result.recalibration else 'a new'} session",
-            lambda row: between(row.predicted.lower, row.predicted.upper, number),
+            lambda row: row.predicted.ends(number),
         ),
         Column("overhead", lambda row: percent(row.overhead.middle)),
-        Column(
-            f"{result.level:.0%}, of it alone", lambda row: between(row.overhead.lower, row.overhead.upper, percent)
-        ),
+        Column(f"{result.level:.0%}, of it alone", lambda row: row.overhead.ends(percent)),
         Column("memory MB", lambda row: megabytes(row.memory_bytes), 2),
         Column("outside the profiled range", lambda row: "yes" if row.extrapolates else "no", 1),
     ]

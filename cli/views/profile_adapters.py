@@ -7,7 +7,6 @@ from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import COMPOSED, milliseconds, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.profiler.workloads import kind_named
-from adaptare.views.words import ends
 from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
 from adaptare.workflows.target import spelled
 
@@ -15,7 +14,7 @@ COLUMNS: Final[tuple[Column[SpaceRow], ...]] = (
     Column("sites", lambda row: str(row.sites)),
     Column("adapter weights", lambda row: f"{row.parameters:,}", 1),
     Column("latency ms", lambda row: milliseconds(row.latency.middle)),
-    Column("95 % interval", lambda row: ends(row.latency, milliseconds, too_few_openings=row.too_few_openings)),
+    Column("95 % interval", lambda row: row.latency.ends(milliseconds, too_few_openings=row.too_few_openings)),
     Column("overhead", lambda row: percent(row.over_base.middle)),
 )
 

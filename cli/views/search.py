@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterator
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import between, displayed
+from adaptare.core.units import displayed
 from adaptare.profiler.analysis import Interval
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.search.result import Choice, SearchResult
@@ -31,7 +31,7 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
         Column[Choice](f"{result.origin} {unit}", lambda row: text(row.predicted.middle)),
         Column[Choice](
             f"{result.level:.0%}, {_where(result)}",
-            lambda row: between(row.predicted.lower, row.predicted.upper, text),
+            lambda row: row.predicted.ends(text),
         ),
     ]
     if any(row.found_by for row in rows):
@@ -67,4 +67,4 @@ def _text(value: float | None, text: Callable[[float], str]) -> str:
 def _difference(interval: Interval | None) -> str:
     if interval is None:
         return ""
-    return f"{interval.middle:+.3f} {between(interval.lower, interval.upper, lambda nats: f'{nats:+.3f}')}"
+    return f"{interval.middle:+.3f} {interval.ends(lambda nats: f'{nats:+.3f}')}"

@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 
 from adaptare.core.table import Section
-from adaptare.core.units import between
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.train.training import TrainResult
 
@@ -9,7 +8,7 @@ from adaptare.workflows.train.training import TrainResult
 def sections(result: TrainResult) -> Iterator[Section]:
     """Held-out losses, accuracies on questions if there are any, and the next command."""
     change = result.loss_difference
-    ends = between(change.lower, change.upper, lambda loss: f"{loss:+.3f}")
+    ends = change.ends(lambda loss: f"{loss:+.3f}")
     yield (
         f"held-out loss {result.base_loss:.3f} without adapter, {result.start_loss:.3f} with the recipe's choice "
         f"without a search, {result.full_loss:.3f} with all of it: {change.middle:+.3f}, 95 % {ends}"

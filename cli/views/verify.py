@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterator
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import between, displayed, percent
+from adaptare.core.units import displayed, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import CALIBRATION_HOLDS
@@ -56,8 +56,7 @@ def measured_table(result: SearchResult) -> Table[Choice]:
         return lambda row: show(_of(row))
 
     def ends(interval: Interval | None, text: Callable[[float], str], row: Measured) -> str:
-        few = row.too_few_openings
-        return between(interval.lower, interval.upper, text, too_few_openings=few) if interval else ""
+        return interval.ends(text, too_few_openings=row.too_few_openings) if interval else ""
 
     columns = (
         Column[Choice]("", lambda row: row.name),

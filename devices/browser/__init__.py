@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_page"]
 
-__getattr__ = lazy_names(__name__, {"serve_page": "server"})
+__getattr__ = lazy_names(__name__)

@@ -20,7 +20,7 @@ from adaptare.predictor.regressor import rows_by_left_out_set
 
 # A correction beyond this factor is an extrapolation.
 LARGEST = 3.0
-# Arrays of the correction and their names in the state, which files of earlier versions have too.
+# Arrays of the correction and their names in the state.
 CURVE = {name: f"curve_{name}_0" for name in ("rows", "weights", "centre", "scale", "level")}
 
 
@@ -54,8 +54,6 @@ class Curved(LinearEstimator):
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        if "curve_rows_1" in state:
-            raise InputError("an earlier version fitted it with two curves, which this version lacks; fit it again")
         made = super().from_state(state)
         made.curve_ = {own: state[name] for own, name in CURVE.items()}
         return made

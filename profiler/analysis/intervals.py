@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,11 @@ class Interval:
     def contains(self, value: float) -> bool:
         """True if the value lies within the interval."""
         return self.lower <= value <= self.upper
+
+    def ends(self, text: Callable[[float], str], *, too_few_openings: int = 0) -> str:
+        """Both ends as text, or the number of openings (fresh loads of the program) if these are too few."""
+        few = f"too few openings: {too_few_openings}" if too_few_openings else ""
+        return few or f"[{text(self.lower)}, {text(self.upper)}]"
 
 
 def ratio_interval(ratios: NDArray[np.float64], openings: NDArray[np.int64]) -> Interval:

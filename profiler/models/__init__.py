@@ -12,5 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelSource", "cache_argument", "dequantised_file", "published_name", "without_bars"]
 
-_LATER = {"cache_argument": "random_model", "without_bars": "model_cache"}
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

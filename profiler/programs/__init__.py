@@ -50,16 +50,4 @@ __all__ = [
     "write_onnx_adapter",
 ]
 
-_LATER = {
-    **dict.fromkeys(("write_gguf_adapter", "write_gguf_base"), "gguf_base"),
-    "gguf_site": "gguf_names",
-    "memory_bytes": "builders",
-    "write_onnx_adapter": "onnx.adapter_file",
-    **dict.fromkeys(("adapter_inputs_of", "as_inputs", "check_base", "read_adapter_file", "rounds"), "genai_folder"),
-    **dict.fromkeys(("GENAI", "OnnxBase", "adapter_inputs"), "onnx.base"),
-    **dict.fromkeys(("OnnxBases", "check_installed"), "onnx.bases"),
-    **dict.fromkeys(("pack_int4", "rounded_weights"), "onnx.quantise"),
-    **dict.fromkeys(("code_names", "write_model"), "onnx.writer"),
-    **dict.fromkeys(("narrowed", "set_layers", "set_weight", "shallow", "shared_copy", "tensors_of"), "torch.cut"),
-}
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

@@ -182,7 +182,7 @@ class TorchPrograms:
 
     def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
         ranks = _running(workload) if workload.mode == "merged" else {}
-        config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope, site=workload.site)
+        config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope)
         parts = workload.parts if merged else {}
         return self._weights.files(config, merged, parts=parts, kind=workload.configuration.kind, dtype=workload.dtype)
 
@@ -198,7 +198,6 @@ class TorchPrograms:
                 "kind": workload.configuration.kind,
                 "mode": workload.mode,
                 "scope": workload.scope,
-                "site": workload.site,
                 "dtype": workload.dtype,
             }
         )
@@ -281,7 +280,7 @@ def cache_traffic(workload: Workload) -> tuple[int, int]:
     """
     if not is_cold(workload):
         return 0, 0
-    own, whole = (part.base.work().moved_bytes for part in (workload, replace(workload, scope="model", site="")))
+    own, whole = (part.base.work().moved_bytes for part in (workload, replace(workload, scope="model")))
     return own, whole - own
 
 

@@ -27,7 +27,7 @@ def needs_merged_reference(workload: Workload) -> bool:
 
 def changes_outputs(workload: Workload) -> bool:
     """True if an adapter must change the outputs: a softmax over one key is 1, for any query and key."""
-    unseen = {"q_proj", "k_proj"} if workload.positions == 1 and workload.scope != "layer" else set[str]()
+    unseen = {"q_proj", "k_proj"} if workload.positions == 1 else set[str]()
     return bool(_kinds(workload) - unseen)
 
 

@@ -9,7 +9,7 @@ from adaptare.devices import DeviceInfo, Feed, Program, program_file
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import Need, name_of, prompt_of
 from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
-from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import Mode, Workload
 
 FOLDER = "folder="

@@ -11,7 +11,7 @@ from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of, prompt_of
 from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
 from adaptare.profiler.programs.gguf_names import adapter_names, architecture_of
-from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import BYTES, Mode, Workload
 
 NEEDED = ("gguf", "torch")

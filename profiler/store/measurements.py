@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.core.table import Column, Table
-from adaptare.core.units import between, milliseconds, percent
+from adaptare.core.units import milliseconds, percent
 from adaptare.profiler.store.measurement import Measurement
 from adaptare.profiler.workloads.kinds import all_kinds
 
@@ -35,7 +35,7 @@ COLUMNS: Final[tuple[Column[Measurement], ...]] = (
     Column("to the reference", lambda row: percent(row.ratio.middle - 1) if row.visits else ""),
     Column(
         "95 % interval",
-        lambda row: between(row.ratio.lower - 1, row.ratio.upper - 1, percent) if row.visits else row.failure,
+        lambda row: row.ratio.over_one.ends(percent) if row.visits else row.failure,
     ),
 )
 

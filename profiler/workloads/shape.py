@@ -248,7 +248,7 @@ def with_kept_layers(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str
 
 def first_layer(path: str) -> str:
     """Path of the same linear in layer 0."""
-    return in_layer(path, 0) if path else path
+    return in_layer(path, 0)
 
 
 def in_layer(path: str, layer: int) -> str:

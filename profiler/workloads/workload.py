@@ -19,7 +19,7 @@ from adaptare.profiler.workloads.work import Linears, linears_of
 
 Phase = Literal["prefill", "decode"]
 Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
-Scope = Literal["model", "block", "layer", "head"]
+Scope = Literal["model", "block", "head"]
 Caches = Literal["cold", "hot"]
 Graph = Literal["cut", "open"]
 
@@ -44,13 +44,11 @@ class Workload:
             run time, and those without one get rank 0, which still takes time. If every site has an adapter, both are
             the same program, named `cut`.
         phase: `prefill`: `tokens` at once, logits of the last; `decode`: one token with `past` cached ones.
-        scope: The whole `model`; one decoder `block` (layer 0); one adapted `layer` (a linear); or the `head`: all but
-            the decoder layers.
-        site: For scope `layer`: the module path of the linear.
+        scope: The whole `model`; one decoder `block` (layer 0); or the `head`: all but the decoder layers.
         batch: Sequences processed together.
         tokens: Tokens per sequence in prefill; ignored in decode, also in comparisons.
         past: Cached positions in decode; ignored in prefill, also in comparisons.
-        caches: Processor caches at the call of a block, layer or head: `cold`, as left by the rest of its model, or
+        caches: Processor caches at the call of a block or head: `cold`, as left by the rest of its model, or
             `hot`, as left by its previous call. A whole model has the caches to itself.
         dtype: Data type of base and adapter.
         quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters stay in `dtype`.
@@ -62,7 +60,6 @@ class Workload:
     graph: Graph = "cut"
     phase: Phase = "decode"
     scope: Scope = "model"
-    site: str = ""
     batch: int = 1
     tokens: int = field(default=64, compare=False)
     past: int = field(default=64, compare=False)
@@ -90,10 +87,6 @@ class Workload:
         for name, count, least in counts:
             if count < least:
                 raise InputError(f"{name} must be at least {least}, not {count}")
-        if (self.scope == "layer") != bool(self.site):
-            raise InputError("scope 'layer' needs the path of a site, and only that scope takes one")
-        if self.site and self.site not in self.shape.site_by_path:
-            raise InputError(f"the base model has no linear {self.site!r}")
         if self.scope != "model" and self.configuration.left_out:
             raise InputError(f"layers are left out of a whole model, not of a {self.scope}; take a scope of model")
         object.__setattr__(self, "configuration", self.configuration.on(self.shape))
@@ -112,12 +105,11 @@ class Workload:
 
     def describe(self) -> str:
         """Short description of everything except the adapter."""
-        what = self.site or self.scope
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         weights = self.dtype if self.quantisation == "none" else self.quantisation
         caches = "" if self.scope == "model" else f" {self.caches}"
         mode = f"{self.mode}{' open' * (self.graph == 'open')}"
-        return f"{what}{caches} {self.phase} {self.length} {mode} {weights}{batch} ({self.shape.hash[:6]})"
+        return f"{self.scope}{caches} {self.phase} {self.length} {mode} {weights}{batch} ({self.shape.hash[:6]})"
 
     @property
     def bare(self) -> "Workload":
@@ -164,8 +156,6 @@ class Workload:
         sites = self.configuration.sites(self.shape)
         if self.scope == "model":
             return sites
-        if self.scope == "layer":
-            return tuple(site for site in sites if site.path == self.site)
         return tuple(site for site in sites if site.layer < self.layers)
 
     @cached_property
@@ -183,7 +173,7 @@ class Workload:
     def layers(self) -> int:
         """Number of complete decoder layers that run."""
         whole = self.shape.layers - len(self.configuration.left_out)
-        return {"model": whole, "block": 1, "layer": 0, "head": 0}[self.scope]
+        return {"model": whole, "block": 1, "head": 0}[self.scope]
 
     @property
     def has_head(self) -> bool:
@@ -254,7 +244,7 @@ class Workload:
             "mode": self.mode,
             "phase": self.phase,
             "scope": self.scope,
-            "site": self.site,
+            "site": "",  # of a scope of earlier versions, kept so that hashes stay
             "batch": self.batch,
             "length": self.length,
             "dtype": self.dtype,
@@ -274,11 +264,11 @@ class Workload:
         """
         if content["shape"] != shape.hash:
             raise InputError(f"the workload is of shape {content['shape']}, not of {shape.hash}")
-        fields = {name: content[name] for name in ("mode", "phase", "scope", "site", "batch", "dtype")}
+        fields = {name: content[name] for name in ("mode", "phase", "scope", "batch", "dtype")}
         fields["quantisation"] = content.get("quantisation", "none")
         fields["caches"] = content.get("caches", "cold")
         ranks = content["adapter"]
-        known = {"shape", "adapter", "adapter_kind", "length", *fields}
+        known = {"shape", "site", "adapter", "adapter_kind", "length", *fields}
         others = {name: value for name, value in content.items() if name not in known}
         kind = {"kind": content["adapter_kind"]} if "adapter_kind" in content else {}
         configuration = Configuration.from_json({RANK.key: ranks, **kind, **others})

@@ -1,12 +1,11 @@
-"""Search algorithms: staged shrinking, NSGA-II, random search and hill climbing; screens, repair and baselines."""
+"""Search algorithms: staged shrinking, NSGA-II, random search and hill climbing; repair and baselines."""
 
-from adaptare.search.algorithms.algorithm import STAGED, algorithm_named, may_be_screened
-from adaptare.search.algorithms.allocation import SumOfSites, allocations
+from adaptare.search.algorithms.algorithm import STAGED, algorithm_named
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
 from adaptare.search.algorithms.budget_repair import smallest_that_fits
 from adaptare.search.algorithms.staged_shrinking import STAGES, LossChanges, filled, lowered, staged
 from adaptare.search.algorithms.starts import by_estimate, portfolio
 
-__all__ = ["STAGED", "STAGES", "LossChanges", "SumOfSites", "algorithm_named", "allocations", "baselines"]
-__all__ += ["by_estimate", "filled", "lowered", "may_be_screened", "midpoint", "portfolio", "smallest_that_fits"]
+__all__ = ["STAGED", "STAGES", "LossChanges", "algorithm_named", "baselines"]
+__all__ += ["by_estimate", "filled", "lowered", "midpoint", "portfolio", "smallest_that_fits"]
 __all__ += ["staged", "uniform_cuts"]

@@ -19,9 +19,6 @@ class Algorithm(Protocol):
     A point has one integer for each axis, from 0 to below `n_choices`: the index of its choice. An algorithm is made
     with a space and a `seed`; the same seed and the same answers give the same proposals. It is handed over to
     `search`, or named on the command line by an entry point in the group `adaptare.algorithms`.
-
-    Many proposals may be asked for, of which an `AdditiveScreen` lets only the most promising be evaluated. An
-    algorithm that needs an answer to each of them, as a local search does, has the attribute `screened = False`.
     """
 
     def ask(self, n: int) -> NDArray[np.int64]:
@@ -39,11 +36,6 @@ class Algorithm(Protocol):
             values: Objectives to minimise, shape (n, n_objectives); finite.
         """
         ...
-
-
-def may_be_screened(algorithm: Algorithm) -> bool:
-    """False if the algorithm needs an answer to every proposal."""
-    return bool(getattr(algorithm, "screened", True))
 
 
 def algorithm_named(name: str) -> Callable[..., Algorithm]:

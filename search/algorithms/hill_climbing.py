@@ -24,8 +24,6 @@ class HillClimbing:
         climbing from the midpoint; its published code has none, so the neighbourhood is a choice made here.
     """
 
-    screened = False
-
     def __init__(self, space: Space, *, seed: int) -> None:
         self._space = space
         self._rng = np.random.default_rng(seed)

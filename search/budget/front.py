@@ -87,23 +87,5 @@ def parts_of(bound: float, n: int, *, base: float) -> list[float]:
     return [bound] + [base + (bound - base) * (n - part) / n for part in range(1, n) if bound > base]
 
 
-def most_spread(values: NDArray[np.float64], first: int, n: int) -> list[int]:
-    """Rows beginning with `first`, each next one the farthest from those before, each objective scaled to 0..1.
-
-    Args:
-        values: Shape (at least n, n_objectives).
-        first: First row.
-        n: Length of the result.
-    """
-    span = np.ptp(values, axis=0)
-    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
-    picked = [first]
-    while len(picked) < n:
-        distances = np.linalg.norm(scaled[:, None] - scaled[picked], axis=2).min(axis=1)
-        distances[picked] = -1.0
-        picked.append(int(np.argmax(distances)))
-    return picked
-
-
 def _values(candidates: Sequence[Candidate], n_objectives: int) -> NDArray[np.float64]:
     return np.array([one.values for one in candidates], dtype=np.float64).reshape(-1, n_objectives)

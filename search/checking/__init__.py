@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 __all__ = ["AdapterRuntime", "Files", "Finding", "SiteFinding", "adapter_runtime", "finding_by_rule"]
 __all__ += ["finding_of_logits"]
 
-__getattr__ = lazy_names(__name__, {"finding_by_rule": "hypotheses", "finding_of_logits": "logits"})
+__getattr__ = lazy_names(__name__)

@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportOptions", "check_replaceable", "difference_in_peft", "export_kind", "import_peft"]
 
-__getattr__ = lazy_names(__name__, {"difference_in_peft": "check", "import_peft": "peft_import"})
+__getattr__ = lazy_names(__name__)

@@ -18,14 +18,8 @@ from adaptare.search.training.step import (
 if TYPE_CHECKING:
     from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, all_recipes, check_widths, recipe_named
     from adaptare.search.super_adapter.elastic import ElasticLinear
-    from adaptare.search.super_adapter.scaling import Scaling
 
-__all__ = ["DEFAULT_RECIPE", "SANDWICH", "BudgetSampler", "ElasticLinear", "LargestShareSampler", "Recipe", "Scaling"]
+__all__ = ["DEFAULT_RECIPE", "SANDWICH", "BudgetSampler", "ElasticLinear", "LargestShareSampler", "Recipe"]
 __all__ += ["SpreadSampler", "TrainingStep", "UniformSampler", "all_recipes", "check_widths", "recipe_named"]
 
-_LATER = {
-    **dict.fromkeys(("DEFAULT_RECIPE", "Recipe", "all_recipes", "check_widths", "recipe_named"), "recipes.recipe"),
-    "ElasticLinear": "super_adapter.elastic",
-    "Scaling": "super_adapter.scaling",
-}
-__getattr__ = lazy_names("adaptare.search", _LATER)
+__getattr__ = lazy_names(__name__)

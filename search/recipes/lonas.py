@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.step import TrainingStep, UniformSampler
 
 QUERY_KEY_VALUE = ["*.q*_proj", "*.k_proj", "*.v_proj"]
@@ -36,7 +35,7 @@ RECIPE = Recipe(
     gives="a smaller dense model: for transformers at one width, for ONNX Runtime at any; the adapter merges",
     space=space,
     ranks=(28, 32),
-    scaling=Scaling(alpha=64.0),
+    alpha=64.0,
     step=TrainingStep(UniformSampler()),
     algorithm="nsga2",
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,12 @@ from adaptare.profiler.workloads import DEFAULT_RANKS
 from adaptare.search.algorithms.algorithm import STAGED
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear
-from adaptare.search.super_adapter.scaling import Scaling
+from adaptare.search.super_adapter.model import ALPHA
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 
 RECIPES = "adaptare.recipes"
 DEFAULT_RECIPE = "placement"
-NESTED: Final = Scaling()
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Recipe:
             examples given to `prepare`; kept beside the base. `None`: an even spread.
         calibration: Largest number of training examples given to `prepare`.
         layer: Elastic linear of every site.
-        scaling: Rule for the scale of each rank.
+        alpha: Scale of each adapter times its largest rank.
         step: Configurations and losses of one optimiser step.
         start: The configuration to take without a search, as points of shape (n_axes,).
         algorithm: Default search algorithm: `staged-fisher`, or an entry point in the group `adaptare.algorithms`.
@@ -65,7 +64,7 @@ class Recipe:
     layer_order: Callable[[PreTrainedModel, Sequence[TokenExample]], Sequence[int]] | None = None
     calibration: int = 128
     layer: type[ElasticLinear] = ElasticLinear
-    scaling: Scaling = NESTED
+    alpha: float = ALPHA
     step: TrainingStep = DEFAULT_STEP
     start: Callable[[Space], NDArray[np.int64]] = midpoint
     algorithm: str = STAGED
@@ -82,7 +81,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Values of the recipe without its functions."""
-        named = ("name", "summary", "paper", "needs", "gives", "ranks", "scaling", "algorithm", "quantisations")
+        named = ("name", "summary", "paper", "needs", "gives", "ranks", "alpha", "algorithm", "quantisations")
         values = {name: to_json(getattr(self, name)) for name in named}
         return {**values, "prepares_base": self.prepare is not None, "step": repr(self.step)}
 

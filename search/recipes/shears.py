@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.recipe import Recipe
-from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.pruning import prune_by_wanda
 from adaptare.search.training.step import TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
@@ -42,7 +41,7 @@ RECIPE = Recipe(
     space=space,
     ranks=(16, 24, 32),
     prepare=prune_half,
-    scaling=Scaling("constant", alpha=64.0),
+    alpha=64.0,
     step=TrainingStep(UniformSampler()),
     algorithm="hill-climbing",
 )

@@ -13,10 +13,4 @@ if TYPE_CHECKING:
 __all__ = ["Base", "energy_lost", "fills_zeros", "ladder_space", "load_rounded", "on_space", "rebase", "requantised"]
 __all__ += ["weight_grams"]
 
-_LATER = {
-    "Base": "base_model",
-    "load_rounded": "quantised_base",
-    **dict.fromkeys(("fills_zeros", "requantised"), "merging"),
-    **dict.fromkeys(("energy_lost", "ladder_space", "on_space", "rebase", "weight_grams"), "rebasis"),
-}
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

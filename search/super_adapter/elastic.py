@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from adaptare.profiler import Part
 from adaptare.profiler.workloads import WHOLE, Halves
-from adaptare.search.super_adapter.scaling import Scaling
 
 
 class ElasticLinear(nn.Module):
-    """y = base(x) + factor(r) * B[:, :r] A[:r] x, where r is the active rank.
+    """y = base(x) + factor * B[:, :r] A[:r] x, where r is the active rank, and factor is alpha over the largest.
 
     Ranks are nested: rank r is the first r rows of A and the first r columns of B of every larger rank. Rank 0 is
-    the base alone. As in LoRA, A starts uniform and B at zero, so every rank starts as the base.
+    the base alone. The factor is the same for every rank, so the output of a slice does not depend on the other rows.
+    As in LoRA, A starts uniform and B at zero, so every rank starts as the base.
 
     `rank` is the active rank, 0 for the base alone, and `part` the active part of the linear: in a narrower MLP, W, its
     bias, A and B are sliced to the same neurons.
@@ -24,7 +24,7 @@ class ElasticLinear(nn.Module):
     Args:
         base: The adapted linear; never modified.
         largest: Rows of A and columns of B; 0 for a linear that is only sliced.
-        scaling: Rule for the factor.
+        alpha: Factor times the largest rank, above 0.
         generator: CPU generator of the initial A.
 
     References:
@@ -37,10 +37,10 @@ class ElasticLinear(nn.Module):
     # True if the weight is rounded to the 4-bit grid of the base, so that it is merged into its codes.
     on_grid: ClassVar[bool] = False
 
-    def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
+    def __init__(self, base: nn.Linear, largest: int, *, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
         self.base = base
-        self.scaling = scaling
+        self.factor = alpha / max(1, largest)
         # Uniform in +-1/sqrt(fan in), as kaiming_uniform with a = sqrt(5).
         bound = 1 / sqrt(base.in_features)
         start = (2 * torch.rand(largest, base.in_features, generator=generator) - 1) * bound
@@ -66,13 +66,13 @@ class ElasticLinear(nn.Module):
             return y
         A, B = self._halves(self.rank, self.part)
         # Scaled at rank width, where the activation is smallest.
-        inner = functional.linear(x.to(A.dtype), A) * self.scaling.factor(self.rank, self.largest)
+        inner = functional.linear(x.to(A.dtype), A) * self.factor
         return y + functional.linear(inner, B).to(y.dtype)
 
     def halves(self, rank: int, part: Part = WHOLE) -> Halves:
         """Copies of A and B, with their scale, of a rank >= 1 and a part of the linear."""
         A, B = (half.detach().float().cpu().numpy().copy() for half in self._halves(rank, part))
-        return Halves(A, B, self.scaling.factor(rank, self.largest))
+        return Halves(A, B, self.factor)
 
     @classmethod
     def merge(cls, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:

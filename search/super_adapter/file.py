@@ -1,9 +1,9 @@
-"""Super-adapters on disk: `super_adapter.safetensors`, and `super_adapter.json` with base model, space and scaling."""
+"""Super-adapters on disk: `super_adapter.safetensors`, and `super_adapter.json` with base model, space and scale."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -18,7 +18,6 @@ from adaptare.profiler import Axis, ModelShape, Space
 from adaptare.profiler.workloads import kind_named
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.scaling import Scaling
 
 SCHEMA = 4
 _TENSORS, _DESCRIPTION = "super_adapter.safetensors", "super_adapter.json"
@@ -38,20 +37,25 @@ class _Space:
 
 
 @dataclass(frozen=True)
+class _Scaling:
+    rule: Literal["constant"]
+    alpha: float
+
+
+@dataclass(frozen=True)
 class _Description:
     base_shape: str
     space: _Space
-    scaling: Scaling
+    scaling: _Scaling
     layer: str = ElasticLinear.__name__
 
 
 def describe(super_adapter: SuperAdapter) -> dict[str, Any]:
-    """Base model, space and scaling of a super-adapter, as JSON; the layer too, if it is not the usual one."""
+    """Base model, space and scale of a super-adapter, as JSON; the layer too, if it is not the usual one."""
     space, layer = super_adapter.space, super_adapter.layer.__name__
     axes = [_Axis(axis.kind.key, tuple(each.place for each in axis.dimensions), axis.choices) for axis in space.axes]
-    saved = to_json(
-        _Description(super_adapter.shape.hash, _Space(space.name, tuple(axes)), super_adapter.scaling, layer)
-    )
+    scaling = _Scaling("constant", super_adapter.alpha)
+    saved = to_json(_Description(super_adapter.shape.hash, _Space(space.name, tuple(axes)), scaling, layer))
     if layer == ElasticLinear.__name__:
         del saved["layer"]
     return {"schema": SCHEMA, **saved}
@@ -94,7 +98,7 @@ def load_super_adapter(
         space = _space(saved.space, shape)
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{_otherwise(folder)}; its base has no such dimensions: {error}") from error
-    super_adapter = SuperAdapter(model, space, scaling=saved.scaling, seed=0, layer=layer)
+    super_adapter = SuperAdapter(model, space, alpha=saved.scaling.alpha, seed=0, layer=layer)
     try:
         if super_adapter.layer.__name__ != saved.layer:
             raise InputError(

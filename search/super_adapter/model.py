@@ -1,5 +1,6 @@
 """Super-adapter: nested adapters on the sites of a space, trained once, usable at smaller ranks, widths and depths."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,8 @@ from adaptare.profiler.programs import set_layers, shared_copy
 from adaptare.profiler.workloads import WHOLE, Halves, SubAdapter, rank_space
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 from adaptare.search.super_adapter.elastic import ElasticLinear
-from adaptare.search.super_adapter.scaling import Scaling
+
+ALPHA = 32.0
 
 
 class SuperAdapter:
@@ -29,13 +31,13 @@ class SuperAdapter:
         model: A causal language model whose shape has the sites.
         space: Sites and their largest ranks, layers whose width may be smaller, and depth. A site whose only choice is
             0 is not adapted.
-        scaling: Rule for the scale of each rank.
+        alpha: Scale of each adapter times its largest rank, above 0.
         seed: Seed of the initial A matrices.
         layer: Elastic linear of a site.
 
     Raises:
-        InputError: The model lacks a site, or has another width there, or already has an adapter; or the space has
-            widths and the layers are not for them.
+        InputError: The model lacks a site, or has another width there, or already has an adapter; the space has widths
+            and the layers are not for them; or alpha is no number above 0.
     """
 
     def __init__(
@@ -43,13 +45,15 @@ class SuperAdapter:
         model: PreTrainedModel,
         space: Space,
         *,
-        scaling: Scaling | None = None,
+        alpha: float = ALPHA,
         seed: int,
         layer: type[ElasticLinear] = ElasticLinear,
     ) -> None:
+        if not 0 < alpha < math.inf:
+            raise InputError(f"alpha must be a number above 0, not {alpha!r}")
         self.model = model
         self.space = space
-        self.scaling = scaling or Scaling()
+        self.alpha = alpha
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
         types: Sequence[str] | None = getattr(model.config, "layer_types", None)
@@ -67,7 +71,7 @@ class SuperAdapter:
             base = _linear(model, site.path, site.in_features, site.out_features)
             if (rank := largest.get(site.path, 0)) or site.path in narrowed:
                 kind = self.layer if rank else ElasticLinear
-                self._layers[site.path] = kind(base, rank, scaling=self.scaling, generator=generator)
+                self._layers[site.path] = kind(base, rank, alpha=alpha, generator=generator)
         if narrowed and not self.layer.separable:
             raise InputError(
                 f"the space {space.name!r} cuts linears, which adapters that keep the zeros of a sparse base do not "
@@ -84,7 +88,7 @@ class SuperAdapter:
         shape, ranks = adapted.base.shape, adapted.configuration.by_path
         paths = [site.path for site in shape.sites if site.path in ranks]
         space = rank_space("one adapter", shape, [[path] for path in paths], [[ranks[path]] for path in paths])
-        made = cls(adapted.base.model, space, scaling=Scaling(alpha=1.0), seed=0)
+        made = cls(adapted.base.model, space, alpha=1.0, seed=0)
         made.put(adapted.halves)
         return made
 
@@ -166,7 +170,7 @@ class SuperAdapter:
         """Overwrites the first rows of A and columns of B: module path -> update of at most the largest rank."""
         for path, own in halves.items():
             layer = self._layers[path]
-            scale = own.scale / self.scaling.factor(own.rank, layer.largest)
+            scale = own.scale / layer.factor
             with torch.no_grad():
                 layer.A[: own.rank].copy_(torch.from_numpy(own.A))
                 layer.B[:, : own.rank].copy_(torch.from_numpy(own.B) * scale)

@@ -12,13 +12,12 @@ from torch.nn import functional
 
 from adaptare.core.quantisation import BLOCK
 from adaptare.search.super_adapter.elastic import ElasticLinear
-from adaptare.search.super_adapter.scaling import Scaling
 
 ZERO, LARGEST = 8, 15
 
 
 class MaskedElasticLinear(ElasticLinear):
-    """y = (W + M * factor(r) B[:, :r] A[:r]) x, where M is 1 at the non-zero weights of the base, 0 elsewhere.
+    """y = (W + M * factor B[:, :r] A[:r]) x, where M is 1 at the non-zero weights of the base, 0 elsewhere.
 
     Merging keeps every zero. The update is no product of small matrices, so there is no adapter to keep apart from
     the base, and each call computes a weight of full size, in training too.
@@ -39,7 +38,7 @@ class MaskedElasticLinear(ElasticLinear):
     def adapted(self, rank: int) -> torch.Tensor:
         """Weight at a rank >= 1, differentiable in A and B. Shape (out, in)."""
         with torch.autocast(self.A.device.type, enabled=False):  # so that it is what the merge writes
-            update = self.scaling.factor(rank, self.largest) * (self.B[:, :rank] @ self.A[:rank])
+            update = self.factor * (self.B[:, :rank] @ self.A[:rank])
         return MaskedElasticLinear.merge(self.master, update)
 
     @classmethod
@@ -65,8 +64,8 @@ class QuantisedElasticLinear(MaskedElasticLinear):
     # Inputs that share a scale. Exports have blocks of `BLOCK`.
     block: ClassVar[int] = BLOCK
 
-    def __init__(self, base: nn.Linear, largest: int, *, scaling: Scaling, generator: torch.Generator) -> None:
-        super().__init__(base, largest, scaling=scaling, generator=generator)
+    def __init__(self, base: nn.Linear, largest: int, *, alpha: float, generator: torch.Generator) -> None:
+        super().__init__(base, largest, alpha=alpha, generator=generator)
         self.register_buffer("scales", int4_scales(self.master.detach(), block=self.block), persistent=False)
 
     @property

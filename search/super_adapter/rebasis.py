@@ -27,11 +27,11 @@ def on_space(super_adapter: SuperAdapter, space: Space) -> SuperAdapter:
     """Moves the first rows of A and columns of B to a super-adapter of another space, on the same model.
 
     Args:
-        super_adapter: Source of the weights, with the scaling rule `constant`; it is removed from its model.
+        super_adapter: Source of the weights; it is removed from its model.
         space: Some of its sites, with largest ranks that are no larger.
     """
     super_adapter.remove()
-    moved = SuperAdapter(super_adapter.model, space, scaling=super_adapter.scaling, seed=0)
+    moved = SuperAdapter(super_adapter.model, space, alpha=super_adapter.alpha, seed=0)
     moved.put(super_adapter.halves(space.decode(moved.largest)))
     return moved
 

@@ -9,26 +9,15 @@ from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
 if TYPE_CHECKING:
     from adaptare.search.training.answers import Answers, Scoring
     from adaptare.search.training.loss_changes import FisherChanges, fisher_changes, slope_changes
+    from adaptare.search.training.passes import activation_grams
     from adaptare.search.training.polish import polished
     from adaptare.search.training.quality import paired_difference
-    from adaptare.search.training.rank_importance import activation_grams, loss_lost
     from adaptare.search.training.record import check_examples
     from adaptare.search.training.successive_halving import decide, race
     from adaptare.search.training.token_examples import TokenSplit
 
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
-__all__ += ["activation_grams", "check_examples", "decide", "fisher_changes", "loss_lost", "paired_difference"]
+__all__ += ["activation_grams", "check_examples", "decide", "fisher_changes", "paired_difference"]
 __all__ += ["polished", "race", "slope_changes", "split_examples"]
 
-_LATER = {
-    "Answers": "answers",
-    "Scoring": "answers",
-    "TokenSplit": "token_examples",
-    "polished": "polish",
-    "paired_difference": "quality",
-    **dict.fromkeys(("decide", "race"), "successive_halving"),
-    "check_examples": "record",
-    **dict.fromkeys(("FisherChanges", "fisher_changes", "slope_changes"), "loss_changes"),
-    **dict.fromkeys(("activation_grams", "loss_lost"), "rank_importance"),
-}
-__getattr__ = lazy_names(__name__, _LATER)
+__getattr__ = lazy_names(__name__)

@@ -130,6 +130,5 @@ def _gates(
     if not isinstance(module, ElasticLinear):
         raise TypeError(f"{dimension} is of a {type(module).__name__}")
     A, B = module.A.detach()[:, module.part.inputs], module.B.detach()[module.part.outputs]
-    factor = module.scaling.factor(module.rank or module.largest, module.largest)
     inner = functional.linear(x.to(A.dtype), A) * functional.linear(slope.to(B.dtype), B.T)
-    return factor * inner.sum(dim=1)
+    return module.factor * inner.sum(dim=1)

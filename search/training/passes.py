@@ -137,3 +137,25 @@ def watch(
             real = batch["attention_mask"].bool()
             model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=1)
     return sum(len(example.ids) for example in examples)
+
+
+def activation_grams(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
+    """Second moments E[(A x) (A x)^T] over the inputs x of every site, with the whole adapter active.
+
+    Args:
+        super_adapter: Its active configuration is restored.
+        examples: Calibration examples; prompts count as completions do.
+
+    Returns:
+        Module path -> shape (rank, rank), 64 bits.
+    """
+    weights = {path: linear.A.detach() for path, linear in super_adapter.linears.items() if linear.largest}
+    grams = {path: torch.zeros(len(A), len(A), dtype=torch.float64, device=A.device) for path, A in weights.items()}
+
+    def add(path: str, x: torch.Tensor, _: torch.Tensor) -> None:
+        inside = (x.to(weights[path].dtype) @ weights[path].T).double()
+        grams[path] += inside.T @ inside
+
+    with evaluated_at(super_adapter, super_adapter.largest) as model:
+        n_tokens = watch(model, {path: super_adapter.linears[path] for path in weights}, examples, add)
+    return {path: gram / n_tokens for path, gram in grams.items()}

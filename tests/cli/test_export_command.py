@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from adaptare.core.extensions import extensions
-from adaptare.profiler import Configuration, ModelShape, open_model
+from adaptare.devices import SimulatedDevice
+from adaptare.predictor import LatencyPredictor, save_predictor
+from adaptare.profiler import Configuration, FixedRounds, Workload, design, named_space, open_model, profile
 from adaptare.profiler.analysis.intervals import Interval
 from adaptare.search import load_base, read_budget
 from adaptare.search.export import onnx as onnx_exports
@@ -189,13 +191,16 @@ def test_an_adapter_loads_where_its_base_is_in_another_cache(
 @pytest.fixture
 def open_predictor() -> Path:
     """A predictor of latency where every site is open."""
-    kept = Path(__file__).parents[1] / "predictor" / "kept" / "release-0-1-0"
-    shutil.copy(kept.with_suffix(".npz"), "predictor.npz")
-    content = json.loads(kept.with_suffix(".json").read_text())
-    (fields,) = content["shapes"].values()
-    content["template"]["adapter"] = {site.path: 0 for site in ModelShape(**fields).sites}
-    Path("predictor.json").write_text(json.dumps(content))
-    return Path("predictor.json")
+    base = Workload(open_model("tiny-random").shape, graph="open")
+    configurations = design(named_space("sites", base.shape), 12, seed=0)
+    rows = profile(
+        [base.with_configuration(each) for each in configurations],
+        reference=base.base,
+        device=SimulatedDevice(),
+        stop=FixedRounds(4),
+        seed=0,
+    )
+    return save_predictor(LatencyPredictor().fit(rows), "predictor")[0]
 
 
 @pytest.mark.parametrize(("words", "is_open"), [((), True), (("--open",), True), (("--cut",), False)])

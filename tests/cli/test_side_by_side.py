@@ -15,7 +15,7 @@ from adaptare.core.progress import SILENT
 from adaptare.profiler import Store
 from adaptare.views.side_by_side import exit_code
 from adaptare.workflows.overhead import side_by_side as module
-from adaptare.workflows.overhead.request import OverheadRequest
+from adaptare.workflows.overhead.overhead import OverheadRequest
 from adaptare.workflows.overhead.side_by_side import DeviceResult, side_by_side
 
 UNREACHABLE = "ssh://127.0.0.1:1/ort-cpu"

@@ -4,19 +4,19 @@ import importlib
 
 import pytest
 
+from adaptare import testing
 from adaptare.core import MissingPackageError
 from adaptare.core.lazy_names import lazy_names
+from adaptare.search.super_adapter.model import SuperAdapter
 
 
 def test_a_name_is_imported_from_its_module() -> None:
-    assert (
-        lazy_names("collections", {"Mapping": "abc"})("Mapping") is importlib.import_module("collections.abc").Mapping
-    )
+    assert lazy_names("adaptare.search")("SuperAdapter") is SuperAdapter
 
 
 def test_a_name_that_is_not_there_is_told_like_any_other() -> None:
-    with pytest.raises(AttributeError, match="module 'collections' has no attribute 'Shelf'"):
-        lazy_names("collections", {"Mapping": "abc"})("Shelf")
+    with pytest.raises(AttributeError, match=r"module 'adaptare\.search' has no attribute 'Shelf'"):
+        lazy_names("adaptare.search")("Shelf")
 
 
 def test_suites_without_pytest_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,4 +25,4 @@ def test_suites_without_pytest_say_what_to_install(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MissingPackageError, match=r"pytest is not installed; .*pip install 'adaptare\[testing\]'"):
-        lazy_names("adaptare.testing", {"DeviceSuite": "device"})("DeviceSuite")
+        testing.__getattr__("DeviceSuite")

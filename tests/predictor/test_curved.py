@@ -91,14 +91,6 @@ def test_between_two_lengths_it_bends_where_it_does_at_both(campaign: Campaign, 
     assert np.abs(predicted / truth - 1).mean() < 0.7 * np.abs(linear / truth - 1).mean()
 
 
-@pytest.mark.usefixtures("without_card")
-def test_a_session_levels_it_like_any_other(bent: FittedPredictor, campaign: Campaign, knee: SmallCache) -> None:
-    shape, unseen = bent.template.shape, drawn(bent.template.shape, 30, 1)
-    again = bent.relevelled(campaign(drawn(shape, 20, 2), device=knee, sigma=0.002, session="second"))
-    shares = again.predict_configs(unseen).mean / bent.predict_configs(unseen).mean
-    assert shares == pytest.approx(np.full(30, shares[0]))
-
-
 def rows(n: int) -> tuple[Array, Array]:
     X = np.random.default_rng(0).uniform(size=(n, 3))
     return X, (1 + X[:, 0]) * (1 + 0.2 * np.sin(6 * X[:, 1]))

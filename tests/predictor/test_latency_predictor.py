@@ -250,38 +250,6 @@ def test_the_probability_of_meeting_a_budget_is_that_of_unseen_adapters(
 
 
 @pytest.mark.usefixtures("without_card")
-def test_a_session_that_shifted_is_relevelled_by_its_references(
-    campaign: Campaign, draw_configs: DrawConfigs, device: SimulatedDevice
-) -> None:
-    predictor = LatencyPredictor().fit(campaign(draw_configs(40, 0), sigma=0.01)).relative
-    later = [
-        replace(each, visits=tuple(replace(visit, samples_s=(1.2 * visit.median_s,)) for visit in each.visits))
-        for each in campaign(draw_configs(220, 1), sigma=0.01, seed=1, session="later")
-    ]
-    level = predictor.relevelled(later[::11])
-    codes = predictor.features.values([each.workload.configuration for each in later])
-
-    def covered(by: FittedPredictor) -> float:
-        said = by.predict(codes)
-        return float(
-            np.mean(
-                [low <= each.latency_s <= high for each, low, high in zip(later, said.lower, said.upper, strict=True)]
-            )
-        )
-
-    assert covered(predictor) < 0.1
-    assert covered(level) > 0.8
-    with pytest.raises(InputError, match="needs 9 references, 8 came"):
-        predictor.relevelled(later[:8])
-    elsewhere = [replace(each, device=replace(each.device, device="other")) for each in later]
-    with pytest.raises(InputError, match="references must be of the predictor's device"):
-        predictor.relevelled(elsewhere)
-    prefill = campaign(draw_configs(20, 1), template=replace(predictor.template, phase="prefill"))
-    with pytest.raises(InputError, match="only in ranks and widths"):
-        predictor.relevelled(prefill)
-
-
-@pytest.mark.usefixtures("without_card")
 def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     campaign: Campaign, draw_configs: DrawConfigs, template: Workload
 ) -> None:

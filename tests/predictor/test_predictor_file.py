@@ -2,7 +2,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,8 @@ import pytest
 from adaptare.core import InputError, StorageError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, load_predictor, save_predictor
-from adaptare.predictor.intervals import PRIOR
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 
-KEPT = Path(__file__).parent / "kept"
-ONE_SESSION = PRIOR.spread(np.ones(1))
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
 
@@ -69,20 +65,6 @@ def test_a_loaded_predictor_knows_where_it_comes_from(predictor: FittedPredictor
     ):
         assert getattr(loaded, name) == getattr(predictor, name)
     assert loaded.error_card == predictor.error_card
-
-
-def test_a_file_that_knows_no_spread_of_sessions_takes_the_prior(tmp_path: Path) -> None:
-    saved = tmp_path / "kept"
-    for suffix in (".json", ".npz"):
-        shutil.copy(KEPT / f"release-0-2-0-dev0{suffix}", saved.with_suffix(suffix))
-    loaded = load_predictor(saved)
-    assert loaded.spread == ONE_SESSION
-    assert loaded.error_card.mape_upper is None
-    card = json.loads(saved.with_suffix(".json").read_text())["error_card"]
-    change(saved, error_card={**card, "sessions": 4})
-    assert load_predictor(saved).spread.scale == pytest.approx(ONE_SESSION.scale / 2)
-    save_predictor(loaded, saved)
-    assert load_predictor(saved).spread == ONE_SESSION
 
 
 def test_a_transferred_predictor_says_so_after_loading(predictor: FittedPredictor, tmp_path: Path) -> None:
@@ -191,16 +173,17 @@ def arrays_of(**arrays: Any) -> bytes:
 
 
 STATE = {"state.coefficients": np.zeros(3), "state.intercept": 1.0}
+NONE = {"largest": np.empty(0)}
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"nothing of the kind",
-        arrays_of(**STATE),
-        arrays_of(**STATE, feature_range=np.zeros((2, 3)), residuals=np.zeros(9)),
-        arrays_of(**STATE, feature_range=np.zeros((2, 17)), residuals=np.zeros(9)),
-        arrays_of(feature_range=np.array([{"a": 1}], dtype=object)),
+        arrays_of(**STATE, **NONE),
+        arrays_of(**STATE, **NONE, feature_range=np.zeros((2, 3)), residuals=np.zeros(9)),
+        arrays_of(**STATE, **NONE, feature_range=np.zeros((2, 17)), residuals=np.zeros(9)),
+        arrays_of(**NONE, feature_range=np.array([{"a": 1}], dtype=object)),
     ],
     ids=[
         "no archive",
@@ -254,16 +237,3 @@ def test_a_write_that_fails_leaves_the_old_files_whole(
         save_predictor(other, saved)
     assert load_predictor(saved).error_card.rows == 20
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_file_of_release_0_1_0_still_loads(shape: ModelShape) -> None:
-    loaded = load_predictor(KEPT / "release-0-1-0")
-    said = loaded.relative.predict_configs([Configuration.uniform(shape, rank) for rank in (1, 8, 32)])
-    np.testing.assert_allclose(said.mean, [6.31542189e-4, 6.65754753e-4, 7.83054973e-4], rtol=1e-8)
-    # Its own interval, and that of the shift of a session, of which the file says nothing.
-    own = np.log([6.36077972e-4, 6.70536254e-4, 7.88678933e-4] / said.mean)
-    np.testing.assert_allclose(np.log(said.upper / said.mean), ONE_SESSION.widened(own, 0.9), rtol=1e-2)
-    # Half of what lies between both ends of the interval is slower than predicted.
-    (probability,) = loaded.probability_within([Configuration.uniform(shape, 8)], 6.65754753e-4)
-    assert probability == pytest.approx(0.5, abs=0.02)
-    assert (loaded.error_card.rows, loaded.device.device) == (40, "simulated:launch_s=5e-07")

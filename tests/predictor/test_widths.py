@@ -95,17 +95,6 @@ def test_a_predictor_of_ranks_refuses_narrower_layers(campaign: Campaign, config
         predictor.predict(np.array([[96]]), [WIDTH(0)])
 
 
-def test_a_session_is_relevelled_by_rows_of_ranks_alone(
-    campaign: Campaign, configurations: list[Configuration]
-) -> None:
-    predictor = LatencyPredictor().fit(rows(campaign, configurations[:40]))
-    slower = SimulatedDevice(launch_s=5e-7)
-    ranks = list({Configuration.of(each.by_path) for each in configurations[40:]})[:20]
-    found = predictor.relevelled(rows(campaign, ranks, device=slower, session="second"))
-    unseen = configurations[40:]
-    np.testing.assert_allclose(found.predict_configs(unseen).mean, truth(unseen), rtol=0.05)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 def test_widths_are_predicted_between_lengths(

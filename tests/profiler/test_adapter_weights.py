@@ -12,7 +12,7 @@ from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.onnx.base import adapter_inputs
 from adaptare.profiler.programs.onnx.programs import _fed
 from adaptare.profiler.programs.torch.programs import build
-from adaptare.profiler.workloads.adapter_weights import RandomMatrix, random_adapter
+from adaptare.profiler.workloads.sub_adapter import RandomMatrix, random_adapter
 
 PATH = "model.layers.1.mlp.down_proj"
 

@@ -23,10 +23,9 @@ from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.onnx.base import OnnxBase
-from adaptare.profiler.programs.onnx.export import export_decoder, tolerance_of
+from adaptare.profiler.programs.onnx.export import export_decoder, run_model, tolerance_of
 from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
-from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.torch.programs import build
 
 LEFT_OUT = (0, 2, 3)

@@ -22,8 +22,7 @@ from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.onnx import export as onnx_export
 from adaptare.profiler.programs.onnx.base import HEAD, OnnxBase
 from adaptare.profiler.programs.onnx.cut import cut
-from adaptare.profiler.programs.onnx.export import tolerance_of
-from adaptare.profiler.programs.onnx.session import run_model
+from adaptare.profiler.programs.onnx.export import run_model, tolerance_of
 
 Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]

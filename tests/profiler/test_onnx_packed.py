@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.export import run_model
 from adaptare.profiler.programs.onnx.packed import ATTENTION
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, quantise_base
 from adaptare.profiler.programs.onnx.rows import OPEN
-from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.writer import write_graph, write_model
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 

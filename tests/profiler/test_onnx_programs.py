@@ -28,7 +28,7 @@ from adaptare.profiler.programs.onnx.base import OnnxBase
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.profiler.programs.torch.programs import build
-from adaptare.profiler.workloads.adapter_weights import random_adapter
+from adaptare.profiler.workloads.sub_adapter import random_adapter
 
 Logits = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 Outputs = Callable[[Program], tuple[float, ...]]
@@ -129,11 +129,6 @@ def test_modes_are_those_that_make_sense(
     programs: OnnxPrograms, llama: ModelShape, ranks: dict[str, int], quantisation: Any, modes: tuple[str, ...]
 ) -> None:
     assert programs.modes(Workload(llama, Configuration.of(ranks), quantisation=quantisation)) == modes
-
-
-def test_ranks_outside_of_the_scope_make_nothing_to_pad(programs: OnnxPrograms, mixed: Workload) -> None:
-    layer = replace(mixed, scope="layer", site=DOWN_PROJ)
-    assert "padded" not in programs.modes(layer)
 
 
 def sources(programs: OnnxPrograms, *workloads: Workload) -> set[str]:

@@ -22,12 +22,12 @@ from adaptare.core.quantisation import BLOCK, QUANTISATIONS
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.adapters import RowHalves
 from adaptare.profiler.programs.onnx.base import TIED, OnnxBase, adapter_inputs
+from adaptare.profiler.programs.onnx.export import run_model
 from adaptare.profiler.programs.onnx.quantise import (
     dequantised_weights,
     quantise_base,
     rounded_weights,
 )
-from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import load_graph
 from adaptare.profiler.programs.onnx.writer import write_graph
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter

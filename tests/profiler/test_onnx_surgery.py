@@ -24,9 +24,8 @@ from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs.onnx.adapters import RESHAPING, RowHalves
 from adaptare.profiler.programs.onnx.base import DATA, OnnxBase, adapter_inputs
-from adaptare.profiler.programs.onnx.export import tolerance_of
+from adaptare.profiler.programs.onnx.export import run_model, tolerance_of
 from adaptare.profiler.programs.onnx.rows import OPEN, ROWS, TOKENS, WIDTH
-from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import location_of, read_weight
 from adaptare.profiler.programs.onnx.writer import write_graph
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter

@@ -12,13 +12,11 @@ from adaptare.profiler.programs.builders import TorchPrograms
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=512, num_attention_heads=4, intermediate_size=1024, vocab_size=1000)
 )
-SITE = "model.layers.1.mlp.up_proj"
 BASE = Workload(SHAPE, past=4).base
 ADAPTED = Workload(SHAPE, Configuration.uniform(SHAPE, 2), past=4)
 PARTS = [
     replace(BASE, scope="head"),
     replace(ADAPTED, scope="block"),
-    replace(ADAPTED, scope="layer", site=SITE),
 ]
 
 

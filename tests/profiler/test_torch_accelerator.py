@@ -42,9 +42,8 @@ def feed(workload: Workload) -> dict[str, Any]:
 
 def check_placement(shape: ModelShape, scope: Any, phase: Any, mode: Any = "swappable", kind: Any = "lora") -> None:
     sites = {} if scope == "head" else {site.path: 2 for site in shape.sites}
-    site = shape.sites[0].path if scope == "layer" else ""
     configuration = Configuration.of(sites, kind=kind)
-    workload = Workload(shape, configuration, mode=mode, phase=phase, scope=scope, site=site, tokens=6, past=5)
+    workload = Workload(shape, configuration, mode=mode, phase=phase, scope=scope, tokens=6, past=5)
     call, restore = built(workload, device=ELSEWHERE).bind(feed(workload))
     restore()
     with Elsewhere():
@@ -52,14 +51,14 @@ def check_placement(shape: ModelShape, scope: Any, phase: Any, mode: Any = "swap
     assert output._tensor.device.type == ELSEWHERE
 
 
-@pytest.mark.parametrize("scope", ["model", "block", "layer", "head"])
+@pytest.mark.parametrize("scope", ["model", "block", "head"])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_nothing_of_any_family_stays_on_the_processor(shape: ModelShape, phase: Any, scope: Any) -> None:
     check_placement(shape, scope, phase)
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("merged", "lora"), ("swappable", "dora"), ("merged", "dora")])
-@pytest.mark.parametrize("scope", ["model", "layer"])
+@pytest.mark.parametrize("scope", ["model", "block"])
 def test_nothing_of_any_adapter_stays_on_the_processor(llama: ModelShape, scope: Any, mode: Any, kind: Any) -> None:
     check_placement(llama, scope, "decode", mode, kind)
 

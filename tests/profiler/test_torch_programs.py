@@ -34,22 +34,20 @@ def outputs(workload: Workload) -> np.ndarray:
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+@pytest.mark.parametrize("scope", ["model", "block"])
 def test_merged_and_swappable_agree_and_differ_from_the_base(shape: ModelShape, phase: Any, scope: Any) -> None:
-    site = shape.sites[-1].path if scope == "layer" else ""
     adapter = Configuration.of({site.path: 1 + index % 4 for index, site in enumerate(shape.sites)})
-    swappable = Workload(shape, adapter, phase=phase, scope=scope, site=site, batch=2, tokens=6, past=5)
+    swappable = Workload(shape, adapter, phase=phase, scope=scope, batch=2, tokens=6, past=5)
     ours, merged, base = (outputs(each) for each in (swappable, swappable.merged, swappable.base))
     assert ours.shape == merged.shape == base.shape
     assert np.abs(ours - merged).max() <= 1e-5 * max(1, np.abs(merged).max())
     assert np.abs(ours - base).max() > 1e-3 * np.abs(base).max()
 
 
-@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+@pytest.mark.parametrize("scope", ["model", "block"])
 def test_a_dora_is_the_same_merged_and_not_what_a_lora_is(shape: ModelShape, scope: Any) -> None:
-    site = shape.sites[-1].path if scope == "layer" else ""
     ranks = {site.path: 1 + index % 4 for index, site in enumerate(shape.sites)}
-    lora = Workload(shape, Configuration.of(ranks), scope=scope, site=site, phase="prefill", tokens=6)
+    lora = Workload(shape, Configuration.of(ranks), scope=scope, phase="prefill", tokens=6)
     dora = lora.with_configuration(Configuration.of(ranks, kind="dora"))
     ours, merged, plain = (outputs(each) for each in (dora, dora.merged, lora))
     assert np.abs(ours - merged).max() <= 1e-5 * max(1, np.abs(merged).max())
@@ -94,12 +92,6 @@ def test_decode_computes_what_one_long_prefill_does(llama: ModelShape, configs: 
 def test_a_block_is_decoder_layer_0_of_the_model(llama: ModelShape) -> None:
     call, _ = bound(Workload(llama, phase="prefill", scope="block", tokens=3, batch=2).base)
     assert len(call().tolist()) == 2 * 3 * llama.hidden
-
-
-def test_a_layer_is_the_linear_itself(llama: ModelShape) -> None:
-    site = llama.sites[-1]
-    call, _ = bound(Workload(llama, phase="prefill", scope="layer", site=site.path, tokens=3).base)
-    assert len(call().tolist()) == 3 * site.out_features
 
 
 def test_programs_of_one_base_share_its_weights(llama: ModelShape) -> None:

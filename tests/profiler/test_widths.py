@@ -27,10 +27,9 @@ from adaptare.profiler.programs.builders import (
     own_bytes,
 )
 from adaptare.profiler.programs.onnx.base import OnnxBase
-from adaptare.profiler.programs.onnx.export import export_decoder
+from adaptare.profiler.programs.onnx.export import export_decoder, run_model
 from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
-from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.torch.programs import build
 
 QUERY, DOWN, GATE = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj", "model.layers.0.mlp.gate_proj"
@@ -99,15 +98,14 @@ def test_biases_of_narrower_layers_are_sliced_too(torch_programs: TorchPrograms)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+@pytest.mark.parametrize("scope", ["model", "block"])
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_an_adapter_on_narrower_torch_layers_is_the_same_merged_in_file_and_in_memory(
     shape: ModelShape, torch_programs: TorchPrograms, scope: Any, kind: Any
 ) -> None:
     ranks = {site.path: 1 + index % 4 for index, site in enumerate(shape.sites)}
     configuration = Configuration.of(ranks, widths=WIDTHS, kind=kind)
-    site = shape.sites[-1].path if scope == "layer" else ""
-    swappable = Workload(shape, configuration, scope=scope, site=site, phase="prefill", tokens=6)
+    swappable = Workload(shape, configuration, scope=scope, phase="prefill", tokens=6)
     ours, merged = (torch_outputs(torch_programs, each) for each in (swappable, swappable.merged))
     in_memory = torch_outputs(torch_programs, swappable.merged, in_file=False)
     without = torch_outputs(torch_programs, swappable.with_configuration(configuration.without_adapter))
@@ -200,12 +198,11 @@ def test_narrower_bases_of_onnx_runtime_compute_what_sliced_weights_do(
 
 
 @pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])
-@pytest.mark.parametrize("scope", ["model", "block", "layer"])
+@pytest.mark.parametrize("scope", ["model", "block"])
 def test_every_mode_on_narrower_layers_of_onnx_runtime_agrees_with_its_merged_reference(
     llama: ModelShape, onnx_programs: OnnxPrograms, scope: Any, quantisation: Any
 ) -> None:
-    site = DOWN if scope == "layer" else ""
-    at = narrow(llama, {QUERY: 2, DOWN: 4, GATE: 6}, scope=scope, site=site, quantisation=quantisation, caches="hot")
+    at = narrow(llama, {QUERY: 2, DOWN: 4, GATE: 6}, scope=scope, quantisation=quantisation, caches="hot")
     wanted = [replace(at, mode=mode) for mode in onnx_programs.modes(at)]
     wanted.append(replace(at, configuration=Configuration.of({}, widths=WIDTHS)))
     if scope == "model":

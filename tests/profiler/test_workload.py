@@ -114,22 +114,6 @@ def test_kernels_of_the_base_are_near_those_of_torch() -> None:
     assert DECODE.base.work().launches == pytest.approx(counter.kernels.total(), rel=0.1)
 
 
-def test_work_of_a_layer_is_that_of_its_matrix() -> None:
-    layer = Workload(SHAPE, scope="layer", site=DOWN, phase="prefill", tokens=5)
-    assert layer.work() == Work(1, 4 * 24 * 16, 2 * 5 * 24 * 16)
-
-
-def test_work_of_an_adapted_layer_adds_two_matrices_and_three_passes_over_its_output() -> None:
-    bare = Workload(SHAPE, scope="layer", site=DOWN, phase="prefill", tokens=5)
-    added = Work(4, 4 * (3 * (24 + 16) + 3 * 5 * 16), 2 * 5 * 3 * (24 + 16))
-    assert bare.with_configuration(Configuration.of({DOWN: 3})).work() == bare.work() + added
-
-
-def test_work_of_a_layer_ignores_the_adapters_of_others() -> None:
-    layer = Workload(SHAPE, scope="layer", site=DOWN)
-    assert layer.with_configuration(Configuration.of({QUERY: 3})).work() == layer.work()
-
-
 def test_a_model_is_its_blocks_and_its_head() -> None:
     model, block = Workload(SHAPE).work(), Workload(SHAPE, scope="block").work()
     head = Work(12, 4 * 40 * 16, 2 * 40 * 16)
@@ -165,7 +149,6 @@ CHANGES = {
     "mode": {"mode": "static"},
     "phase": {"phase": "prefill"},
     "block": {"scope": "block"},
-    "layer": {"scope": "layer", "site": QUERY},
     "batch": {"batch": 3},
     "past": {"past": 12},
     "dtype": {"dtype": "bfloat16"},
@@ -183,11 +166,6 @@ def test_the_hash_of_a_prefill_changes_with_its_tokens() -> None:
 
 def test_what_a_phase_ignores_does_not_change_the_hash() -> None:
     assert (replace(DECODE, tokens=8).hash, replace(PREFILL, past=8).hash) == (DECODE.hash, PREFILL.hash)
-
-
-def test_another_site_changes_the_hash_of_a_layer() -> None:
-    layers = [Workload(SHAPE, scope="layer", site=path) for path in (QUERY, DOWN)]
-    assert layers[0].hash != layers[1].hash
 
 
 @pytest.mark.parametrize("change", ["", *CHANGES])
@@ -215,7 +193,7 @@ def test_the_base_has_no_adapter_and_is_otherwise_the_same() -> None:
     [
         ("mode", "fused", "merged, swappable, static, padded, requantised"),
         ("phase", "training", "prefill, decode"),
-        ("scope", "tail", "model, block, layer, head"),
+        ("scope", "tail", "model, block, head"),
         ("dtype", "int4", "float32, bfloat16, float16"),
     ],
 )
@@ -229,17 +207,6 @@ def test_counts_that_are_too_small_are_refused(field: str, value: int, least: in
     phase = "prefill" if field == "tokens" else "decode"
     with pytest.raises(InputError, match=f"{field} must be at least {least}, not {value}"):
         Workload(SHAPE, phase=phase, **{field: value})
-
-
-@pytest.mark.parametrize("fields", [{"scope": "layer"}, {"site": QUERY}, {"scope": "block", "site": QUERY}], ids=str)
-def test_a_layer_and_only_a_layer_needs_a_site(fields: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="scope 'layer' needs the path of a site, and only that scope takes one"):
-        Workload(SHAPE, **fields)
-
-
-def test_a_site_of_another_model_is_refused() -> None:
-    with pytest.raises(InputError, match=r"the base model has no linear 'h\.0'"):
-        Workload(SHAPE, scope="layer", site="h.0")
 
 
 def test_an_adapter_of_another_model_is_refused() -> None:

@@ -49,7 +49,7 @@ def on_grid_of(super_adapter: SuperAdapter, model: PreTrainedModel) -> SuperAdap
     """Copy of the adapters on another model, which is rounded to 4 bits and keeps its weights beside."""
     keep_masters(model)
     round_base(model, "int4")
-    copied = SuperAdapter(model, super_adapter.space, scaling=super_adapter.scaling, seed=0, layer=super_adapter.layer)
+    copied = SuperAdapter(model, super_adapter.space, alpha=super_adapter.alpha, seed=0, layer=super_adapter.layer)
     with torch.no_grad():
         for name, tensor in copied.state().items():
             tensor.copy_(super_adapter.state()[name])

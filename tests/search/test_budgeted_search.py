@@ -9,7 +9,6 @@ from pymoo.indicators.hv import HV
 from adaptare.core import AdaptareError, InputError
 from adaptare.profiler import Configuration, ModelShape, Space, named_space
 from adaptare.search import Algorithm, Front, InfeasibleBudgetError, Limit, Nsga2, RandomSearch, search
-from adaptare.search.algorithms.screen import AdditiveScreen
 from adaptare.search.budget.candidate import Candidate
 
 RANKS = (0, 2, 4, 8, 16)
@@ -78,7 +77,7 @@ class Knapsack:
             best = np.max(options, axis=0)
         return float(best.max())
 
-    def front(self, algorithm: Algorithm, *, evaluations: int = 100, seed: int = 0, screened: bool = False) -> Front:
+    def front(self, algorithm: Algorithm, *, evaluations: int = 100, seed: int = 0) -> Front:
         return search(
             algorithm,
             self.space,
@@ -86,7 +85,6 @@ class Knapsack:
             [self.limit],
             evaluations=evaluations,
             seed=seed,
-            screen=AdditiveScreen() if screened else None,
         )
 
     def volume(self, front: Front) -> float:
@@ -109,23 +107,12 @@ def test_dynamic_programming_finds_the_optimum_of_a_small_space() -> None:
     assert knapsack.best_gain() == pytest.approx(knapsack.base_loss - knapsack.loss(codes[fits]).min(), rel=1e-12)
 
 
-def test_nsga2_with_a_screen_comes_close_to_the_exact_optimum() -> None:
-    reached = []
-    for seed in range(5):
-        knapsack = Knapsack(seed=seed)
-        front = knapsack.front(Nsga2(knapsack.space, seed=seed), seed=seed, screened=True)
-        reached.append((knapsack.base_loss - front.values[0, 0]) / knapsack.best_gain())
-    assert max(reached) <= 1 + 1e-12
-    assert np.median(reached) >= 0.97
-
-
-@pytest.mark.parametrize("screened", [False, True], ids=["plain", "screened"])
-def test_nsga2_is_not_worse_than_random_search_with_equal_evaluations(screened: bool) -> None:
+def test_nsga2_is_not_worse_than_random_search_with_equal_evaluations() -> None:
     volumes = []
     for seed in range(5):
         knapsack = Knapsack(seed=seed)
         fronts = [
-            knapsack.front(algorithm, seed=seed, screened=screened and not isinstance(algorithm, RandomSearch))
+            knapsack.front(algorithm, seed=seed)
             for algorithm in (Nsga2(knapsack.space, seed=seed), RandomSearch(knapsack.space, seed=seed))
         ]
         assert [len(front.history) for front in fronts] == [100, 100]
@@ -183,10 +170,9 @@ def test_the_loss_is_evaluated_exactly_as_often_as_allowed_and_never_twice_on_th
 
 
 @both
-@pytest.mark.parametrize("screened", [False, True], ids=["plain", "screened"])
-def test_the_same_seed_gives_the_same_front(make: Make, screened: bool) -> None:
+def test_the_same_seed_gives_the_same_front(make: Make) -> None:
     fronts = [
-        knapsack.front(make(knapsack.space, 5), evaluations=40, seed=5, screened=screened)
+        knapsack.front(make(knapsack.space, 5), evaluations=40, seed=5)
         for knapsack in (Knapsack(seed=4), Knapsack(seed=4))
     ]
     assert fronts[0] == fronts[1]
@@ -347,7 +333,6 @@ def test_a_loss_that_is_no_number_stays_in_the_history_alone() -> None:
         [knapsack.limit],
         evaluations=60,
         seed=0,
-        screen=AdditiveScreen(),
     )
     assert any(np.isnan(candidate.values[0]) for candidate in front.history)
     assert np.all(np.isfinite(front.values))

@@ -8,7 +8,7 @@ from adaptare.core import InputError
 from adaptare.profiler import Configuration
 from adaptare.search import Front, pick_winners
 from adaptare.search.budget.candidate import Candidate
-from adaptare.search.budget.front import front_of, most_spread, non_dominated
+from adaptare.search.budget.front import front_of, non_dominated
 
 NAMES = ("loss_nats", "latency_s")
 
@@ -109,8 +109,3 @@ def test_winners_that_mean_nothing_cannot_be_asked_for() -> None:
 def test_below_the_base_the_best_that_is_predicted_to_fit_is_the_only_winner() -> None:
     (winner,) = pick_winners(bounded((1.0, 8.5), (2.0, 8.0)), 3, base=10, bound=9)
     assert winner.values[0] == 1.0
-
-
-def test_spread_rows_go_to_the_far_end_and_then_to_the_middle() -> None:
-    line = np.arange(9, dtype=np.float64)[:, None]
-    assert most_spread(line, 0, 3) == [0, 8, 4]

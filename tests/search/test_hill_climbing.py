@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.profiler import Space, named_space
-from adaptare.search import Limit, RandomSearch, search
-from adaptare.search.algorithms.algorithm import algorithm_named, may_be_screened
+from adaptare.search import Limit, search
+from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.algorithms.hill_climbing import HillClimbing
 from adaptare.testing.algorithm import SHAPE
@@ -89,11 +89,6 @@ def test_a_search_stays_within_its_limit() -> None:
     front = search(HillClimbing(SPACE, seed=0), SPACE, [best], [Limit(ranks, 40.0)], evaluations=60, seed=0)
     assert all(one.upper[0] <= 40 for one in front.history)
     assert front.members[0].values[0] <= -36
-
-
-def test_it_gets_an_answer_to_every_proposal() -> None:
-    assert not may_be_screened(HillClimbing(SPACE, seed=0))
-    assert may_be_screened(RandomSearch(SPACE, seed=0))
 
 
 def test_it_is_found_by_name() -> None:

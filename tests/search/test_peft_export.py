@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, read_peft
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.scaling import Scaling
 
 Q = "model.layers.{}.self_attn.q_proj"
 DOWN = "model.layers.{}.mlp.down_proj"
@@ -47,7 +46,7 @@ def logits(super_adapter: SuperAdapter, config: Configuration, ids: torch.Tensor
 def deep(tiny: SimpleNamespace) -> SuperAdapter:
     """Twelve layers, so that layers.1 and layers.11 must be told apart."""
     model = tiny.model(layers=12)
-    super_adapter = SuperAdapter(model, tiny.space(model), scaling=Scaling("rank-stabilised", 1.0), seed=0)
+    super_adapter = SuperAdapter(model, tiny.space(model), alpha=1.0, seed=0)
     tiny.disturb(super_adapter)
     return super_adapter
 

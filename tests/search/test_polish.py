@@ -10,7 +10,6 @@ from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.scaling import Scaling
 from adaptare.search.training.polish import polished
 from adaptare.search.training.token_examples import TokenExample
 
@@ -18,10 +17,10 @@ CONFIG = Configuration.of({"model.layers.0.self_attn.q_proj": 2, "model.layers.1
 Examples = Callable[[int], list[TokenExample]]
 
 
-@pytest.fixture(params=["constant", "per-rank", "rank-stabilised"])
-def adapted(request: pytest.FixtureRequest, tiny: SimpleNamespace) -> SuperAdapter:
+@pytest.fixture
+def adapted(tiny: SimpleNamespace) -> SuperAdapter:
     model = tiny.model()
-    super_adapter = SuperAdapter(model, tiny.space(model), scaling=Scaling(request.param, 2.0), seed=0)
+    super_adapter = SuperAdapter(model, tiny.space(model), alpha=2.0, seed=0)
     tiny.disturb(super_adapter)
     return super_adapter
 

@@ -21,7 +21,6 @@ from adaptare.search import export_adapter
 from adaptare.search.export import peft
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.scaling import Scaling
 
 COMMON = {
     "vocab_size": 260,
@@ -45,7 +44,6 @@ RANKS = {
     "model.layers.1.mlp.down_proj": 8,
 }
 CONFIG = Configuration.of(RANKS)
-RULES = ("constant", "per-rank", "rank-stabilised")
 
 
 def base(family: str) -> PreTrainedModel:
@@ -59,11 +57,11 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=RULES)
-def adapted(request: pytest.FixtureRequest, family: str, tiny: SimpleNamespace) -> SuperAdapter:
+@pytest.fixture
+def adapted(family: str, tiny: SimpleNamespace) -> SuperAdapter:
     model = base(family)
     space = named_space("sites", ModelShape.from_config(model.config), ranks=(0, 1, 2, 4, 8))
-    super_adapter = SuperAdapter(model, space, scaling=Scaling(request.param, 3.0), seed=0)
+    super_adapter = SuperAdapter(model, space, alpha=3.0, seed=0)
     tiny.disturb(super_adapter)
     return super_adapter
 
@@ -187,10 +185,8 @@ def test_an_adapter_with_patterns_is_read_wrong_by_the_others(
     exported(adapted, CONFIG, tmp_path / "out", base_name=None)
     expected = as_exported(adapted, ids)
     assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
-    # One scale everywhere is what Olive computes, and one alpha everywhere what llama.cpp does.
-    wrong = {"constant": [by_llama_cpp], "per-rank": [by_olive], "rank-stabilised": [by_llama_cpp, by_olive, by_vllm]}
-    for read in wrong[adapted.scaling.rule]:
-        assert np.abs(with_updates(family, read(tmp_path / "out"), ids) - expected).max() > 1e-2, read.__name__
+    # One alpha everywhere is what llama.cpp computes.
+    assert np.abs(with_updates(family, by_llama_cpp(tmp_path / "out"), ids) - expected).max() > 1e-2
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")

@@ -21,7 +21,7 @@ from transformers import (
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
-from adaptare.search.training.rank_importance import activation_grams, loss_lost
+from adaptare.search.training.passes import activation_grams
 from adaptare.search.training.token_examples import TokenExample
 
 Array = NDArray[np.float64]
@@ -193,38 +193,6 @@ def test_an_adapter_that_changes_nothing_loses_nothing(imported: SuperAdapter) -
     grams = rebase(imported, weight_grams(imported))
     assert not energy_lost(imported, grams).any()
     assert all(tensor.isfinite().all() for tensor in imported.state().values())
-
-
-def test_the_loss_of_a_rank_follows_from_the_slopes_of_each_example(
-    imported: SuperAdapter, examples: list[TokenExample]
-) -> None:
-    def losses() -> Array:
-        found = []
-        with torch.no_grad():
-            for example in examples:
-                chances = imported.model(torch.tensor([example.ids])).logits[0].double().log_softmax(-1)
-                places = range(example.prompt_tokens, len(example.ids))
-                found.append(-sum(float(chances[place - 1, example.ids[place]]) for place in places))
-        return np.array(found)
-
-    def slopes(rank: int) -> Array:
-        A, step, found = imported.state()[f"{DOWN}.A"], 1e-2, []
-        whole = A.clone()
-        for sign in (1, -1):
-            A[rank:] = (1 + sign * step) * whole[rank:]
-            found.append(losses())
-            A.copy_(whole)
-        slope: Array = (found[0] - found[1]) / (2 * step)
-        return slope
-
-    column = [site.path for site in imported.space.sites].index(DOWN)
-    tokens = sum(example.completion_tokens for example in examples)
-    estimates = [np.sum(slope**2 / 2 - slope) / tokens for slope in (slopes(rank) for rank in range(8))]
-    expected = [max([0.0, *estimates[rank:]]) for rank in range(8)]
-    found = loss_lost(imported, examples)[column]
-    assert max(expected) > 0.01
-    assert found[:8] == pytest.approx(expected, rel=0.02, abs=2e-4)
-    assert found[8] == 0
 
 
 def test_what_moves_to_a_smaller_space_computes_the_same(imported: SuperAdapter) -> None:

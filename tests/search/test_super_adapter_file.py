@@ -11,7 +11,6 @@ from adaptare.core import InputError, StorageError
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import MaskedElasticLinear
-from adaptare.search.super_adapter.scaling import Scaling
 
 
 def test_what_was_saved_computes_the_same(
@@ -23,12 +22,12 @@ def test_what_was_saved_computes_the_same(
         assert torch.equal(loaded.model(ids).logits, trained.model(ids).logits)
 
 
-def test_the_space_and_scaling_come_with_the_files(tiny: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_space_and_alpha_come_with_the_files(tiny: SimpleNamespace, tmp_path: Path) -> None:
     model = tiny.model()
-    saved = SuperAdapter(model, tiny.space(model, "blocks"), scaling=Scaling("per-rank", 3.0), seed=0)
+    saved = SuperAdapter(model, tiny.space(model, "blocks"), alpha=3.0, seed=0)
     save_super_adapter(saved, tmp_path)
     loaded = load_super_adapter(tmp_path, tiny.model())
-    assert (loaded.space, loaded.scaling) == (saved.space, saved.scaling)
+    assert (loaded.space, loaded.alpha) == (saved.space, saved.alpha)
 
 
 def test_the_base_model_is_not_saved(trained: SuperAdapter, tmp_path: Path) -> None:
@@ -82,13 +81,13 @@ def test_weights_that_are_no_finite_numbers_are_refused(
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
-def test_a_scaling_that_is_no_finite_number_is_refused(
+def test_an_alpha_that_is_no_finite_number_is_refused(
     tiny: SimpleNamespace, trained: SuperAdapter, tmp_path: Path
 ) -> None:
     save_super_adapter(trained, tmp_path)
     file = tmp_path / "super_adapter.json"
     file.write_text(file.read_text().replace('"alpha": 32.0', '"alpha": NaN'))
-    with pytest.raises(InputError, match="alpha of a scaling must be a number above 0, not nan"):
+    with pytest.raises(InputError, match="alpha must be a number above 0, not nan"):
         load_super_adapter(tmp_path, tiny.model())
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from adaptare.core import AdaptareError, DeviceError, InputError
 from adaptare.core.progress import Feedback
 from adaptare.devices import this_machine
-from adaptare.workflows.overhead.overhead import OverheadReport, measure_overhead
-from adaptare.workflows.overhead.request import OverheadRequest
+from adaptare.workflows.overhead.overhead import OverheadReport, OverheadRequest, measure_overhead
 from adaptare.workflows.target import target_of
 
 MOST = 26

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,6 @@ from adaptare.predictor import FittedPredictor, Prediction
 from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.workloads import Dimension
 from adaptare.search import (
-    AdditiveScreen,
     Front,
     Limit,
     Objective,
@@ -21,12 +19,11 @@ from adaptare.search import (
     pick_winners,
     search,
 )
-from adaptare.search.algorithms import algorithm_named, may_be_screened
+from adaptare.search.algorithms import algorithm_named
 from adaptare.search.budget import Budget, Candidate, candidates_of, feasible, front_of
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
-SCREEN: Final = AdditiveScreen()
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,6 @@ class Problem:
         *,
         evaluations: int,
         start: Points | None = None,
-        screen: AdditiveScreen | None = SCREEN,
         objectives: Sequence[Objective] = (),
     ) -> Front:
         """Front of the loss and the predicted quantity that an algorithm finds.
@@ -89,7 +85,6 @@ class Problem:
             algorithm: Registered name.
             evaluations: Configurations to evaluate.
             start: Points to evaluate first.
-            screen: Selects among many proposals; `None` evaluates the first ones.
             objectives: Objectives of the search; default: both.
         """
         proposer = algorithm_named(algorithm)(self.space, seed=self.seed)
@@ -105,7 +100,6 @@ class Problem:
                 *(proposer, self.space, objectives or self._objectives, [self.limit]),
                 evaluations=evaluations,
                 seed=self.seed,
-                screen=screen if may_be_screened(proposer) else None,
                 start=start,
                 progress=show,
             )

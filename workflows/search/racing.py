@@ -17,6 +17,7 @@ from adaptare.workflows.search.problem import Points, Problem
 GREEDY: Final = "greedy by gate gradients"
 # Starts of a race.
 MOST: Final = 8
+NONE: Final[Mapping[str, NDArray[np.float64]]] = {}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,13 @@ class Raced:
 
 
 def raced(
-    problem: Problem, loss: CompletionLoss, changes: FisherChanges | None, *, evaluations: int, winners: int
+    problem: Problem,
+    loss: CompletionLoss,
+    changes: FisherChanges | None,
+    *,
+    evaluations: int,
+    winners: int,
+    others: Mapping[str, NDArray[np.float64]] = NONE,
 ) -> Raced:
     """Shrinks the largest configuration to the budget and to smaller parts of it, and races it with other starts.
 
@@ -47,14 +54,15 @@ def raced(
         changes: Estimates, from training examples; `None` for adapters that exist merged only, and cost nothing.
         evaluations: Number of starts at most; there are never more than eight.
         winners: Number of bounds.
+        others: Name -> changes of the loss by another estimate, for further starts.
     """
     space, limit = problem.space, problem.limit
     bounds = parts_of(limit.bound, winners, base=_base(problem))
     points = _shrunk(problem, changes, bounds) or [smallest_that_fits(space, [limit])]
-    table, others = None, {}
+    table = None
     if changes and limit.cost(space.at(space.highest)[None])[0] > limit.bound:
         table = changes(space.highest)
-        others = {GREEDY: slope_changes(space, space.highest, changes.gates)}
+        others = {GREEDY: slope_changes(space, space.highest, changes.gates), **others}
     most = min(evaluations, MOST)
     starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
     codes = space.at(np.array(list(starts.values())))

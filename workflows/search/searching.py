@@ -154,7 +154,7 @@ def _searched(
         front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
         found = Raced(front.history, {}, {}, len(front.history))
     alone = [problem.objective]
-    random = problem.run(RANDOM, "random", evaluations=found.evaluations, screen=None, objectives=alone)
+    random = problem.run(RANDOM, "random", evaluations=found.evaluations, objectives=alone)
     evaluations = {"random": len(random.history), algorithm: found.evaluations}
     names = {space.decode(space.at(point)): name for name, point in cuts.items()}
     uniform = problem.front(names)

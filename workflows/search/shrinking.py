@@ -1,36 +1,36 @@
 """Cut of an existing adapter to a budget: its basis is changed, and its ranks are searched, without training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Quantisation, open_model, read_peft
+from adaptare.profiler import Configuration, Quantisation, Space, open_model, read_peft
 from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
-from adaptare.search.algorithms import SumOfSites, allocations, smallest_that_fits
-from adaptare.search.budget import Budget, check_predictor, covering, feasible, front_of
+from adaptare.search.algorithms import STAGED, by_estimate, smallest_that_fits
+from adaptare.search.budget import Budget, Candidate, check_predictor, covering, feasible
 from adaptare.search.export import check_replaceable, import_peft
 from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounded, on_space, rebase, weight_grams
-from adaptare.search.training import TokenSplit, activation_grams, loss_lost
+from adaptare.search.training import FisherChanges, TokenSplit, activation_grams
 from adaptare.workflows.calibrating import recalibrated
 from adaptare.workflows.search.problem import Problem
+from adaptare.workflows.search.racing import raced, settled
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import polish, scored
 from adaptare.workflows.train.task import TrainingData
 
-NSGA2: Final = "nsga2"
+ENERGY: Final = "energy_lost"
 # Maximum number of examples whose activations and gradients determine the importance of ranks.
 CALIBRATION: Final = 64
-# Allocations that the search begins with, for each kind of importance.
-SEEDS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ShrinkRequest:
         output: Folder of the result for PEFT.
         data: Examples that guide the cut by held-out loss; `None` keeps the most energy of the weights.
         polish: Steps of training after the cut.
-        evaluations: Configurations to evaluate.
+        evaluations: Configurations of which held-out losses are computed; there are never more than eight.
         quantisation: Quantisation of the base that losses are computed on.
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
         cache: Folder of converted models; `None` for the user's cache folder.
@@ -120,12 +120,36 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
         place=place_of(request.base, fitted),
         winners=(winner,),
         baselines=tuple(baselines),
-        evaluations={NSGA2: evaluated},
+        evaluations={STAGED: evaluated},
         folder=request.output,
         predictor=request.predictor,
         recalibration=now,
     )
     return save_result(result, request.output / "shrink.json")
+
+
+@dataclass(frozen=True)
+class EnergyLost:
+    """Objective: share of the energy of the outputs that a configuration loses, the sum over its sites.
+
+    Args:
+        lost: Energy of each site lost at each rank. Shape (n_columns, largest rank + 1).
+    """
+
+    lost: NDArray[np.float64] = field(repr=False)
+    name: str = ENERGY
+
+    def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
+        """Shape (n, n_columns) -> (n,)."""
+        total: NDArray[np.float64] = self.lost[np.arange(codes.shape[1]), codes].sum(axis=1)
+        return total
+
+    def changes(self, space: Space) -> NDArray[np.float64]:
+        """The energy as the change of a loss, see `LossChanges`, in a space whose axes are single sites."""
+        table = np.full((space.n_axes, int(space.n_choices.max())), np.nan)
+        for number, axis in enumerate(space.axes):
+            table[number, : len(axis.choices)] = self.lost[number, list(axis.choices)]
+        return table
 
 
 class Cutter:
@@ -155,14 +179,13 @@ class Cutter:
         if calibration:
             feedback.note(f"calibrating on {len(calibration)} examples")
         grams = activation_grams(super_adapter, calibration) if calibration else weight_grams(super_adapter)
-        self._trained_energy = SumOfSites(energy_lost(super_adapter, grams), "energy_lost")
+        self._trained_energy = EnergyLost(energy_lost(super_adapter, grams))
         if not self._trained_energy.lost.any():
             raise InputError("the adapter changes nothing: every B is zero; train it first")
-        self._energy = SumOfSites(energy_lost(super_adapter, rebase(super_adapter, grams)), "energy_lost")
-        self._importances = [self._energy]
-        if calibration:
-            self._importances.append(SumOfSites(loss_lost(super_adapter, calibration), "loss_nats"))
-        objective = CompletionLoss(super_adapter, examples.validation) if examples else self._energy
+        self._energy = EnergyLost(energy_lost(super_adapter, rebase(super_adapter, grams)))
+        self._calibration = calibration
+        self._loss = CompletionLoss(super_adapter, examples.validation) if examples else None
+        objective = self._loss or self._energy
         space, mode = super_adapter.space, predictor.template.mode
         self.problem = Problem(space, objective, predictor, request.budget, mode, request.seed, feedback)
 
@@ -170,36 +193,43 @@ class Cutter:
         """The best cut; the original and simpler cuts no slower than it; and the number of evaluated configurations."""
         problem = self.problem
         smallest_that_fits(problem.space, [problem.limit])  # raises if the budget is infeasible
-        starts = [allocations(problem.space, each, problem.limit, most=SEEDS) for each in self._importances]
-        # The best allocation of each kind of importance first, then the second best of each, and so on.
-        order = np.argsort(np.concatenate([np.arange(len(points)) for points in starts]), kind="stable")
-        front = problem.run("searching", NSGA2, evaluations=self._evaluations, start=np.vstack(starts)[order])
         largest = self.super_adapter.largest
         uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
         # The largest uniform rank within the limit need not be a point of the space, and may win too.
         fits = feasible(uniform, [problem.limit])
         even = problem.candidates(map(problem.space.decode, uniform[fits][-1:]))
-        found = problem.winners(front_of(front.objectives, (*front.history, *even)), 1)
-        if not found:
-            raise InputError(
-                "every loss of this adapter is NaN or infinite; check that it was trained on this base model"
-            )
-        winner = problem.choice("shrunk", found[0])
+        best, evaluated = self._best(even)
+        winner = problem.choice("shrunk", best)
         latency = PredictedLatency(problem.predictor, problem.space.dimensions)
         rank = 1 + max(np.flatnonzero(fits & (latency(uniform) <= winner.predicted.middle)).tolist(), default=-1)
-        best = [winner]
+        simple = list[Choice]()
         plain = [problem.choice("original", problem.space.decode(largest))]
         plain.append(replace(winner, name="first rows, same ranks"))
         if rank:
             same = problem.space.decode(uniform[rank - 1])
-            best.append(problem.choice(f"uniform {rank}", same))
+            simple.append(problem.choice(f"uniform {rank}", same))
             plain.append(problem.choice(f"first {rank} rows", same))
-        winner, *best = self._scored(best, self._energy)
+        winner, *simple = self._scored([winner, *simple], self._energy)
         with _weights(self.super_adapter, self._trained):
             original, *plain = self._scored(plain, self._trained_energy)
-        return winner, [original, *best, *plain], len(front.history) + len(even)
+        return winner, [original, *simple, *plain], evaluated
 
-    def _scored(self, choices: list[Choice], energy: SumOfSites) -> list[Choice]:
+    def _best(self, even: Sequence[Candidate]) -> tuple[Configuration, int]:
+        """The best configuration within the limit, among some others too, and the number of evaluated ones."""
+        problem, space, limit = self.problem, self.problem.space, self.problem.limit
+        table = self._energy.changes(space)
+        if self._loss is None:
+            point = by_estimate(space, table, limit)
+            point = smallest_that_fits(space, [limit]) if point is None else point
+            tried = [*problem.candidates([space.decode(space.at(point))]), *even]
+            return min(tried, key=lambda one: one.values[0]).configuration, len(tried)
+        changes = FisherChanges(self.super_adapter, space, self._calibration)
+        evaluations, others = self._evaluations, {ENERGY: table}
+        found = raced(problem, self._loss, changes, evaluations=evaluations, winners=1, others=others)
+        (best,) = settled(problem, self._loss, found.incumbents, (*found.candidates, *even))
+        return best, found.evaluations + len(even)
+
+    def _scored(self, choices: list[Choice], energy: EnergyLost) -> list[Choice]:
         """Choices with the energy they lose and, with examples, their losses, in the present basis."""
         codes = np.array([self.problem.space.encode(each.configuration) for each in choices])
         choices = [replace(each, energy_lost=float(lost)) for each, lost in zip(choices, energy(codes), strict=True)]

@@ -132,8 +132,8 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
             f"more, and of {examples.cut} the completion is cut; a larger max_tokens takes longer ones"
         )
     started = time.monotonic()
-    scaling, layer = recipe.scaling, recipe.layer
-    super_adapter = SuperAdapter(adaptation.model, space, scaling=scaling, seed=request.settings.seed, layer=layer)
+    alpha, layer = recipe.alpha, recipe.layer
+    super_adapter = SuperAdapter(adaptation.model, space, alpha=alpha, seed=request.settings.seed, layer=layer)
     claimed = False
     with feedback.progress("training") as update:
 

@@ -190,7 +190,7 @@ def _cut_name(workload: Workload) -> str:
 def config_of(workload: Workload) -> str:
     """The config to export, as JSON.
 
-    For a block or a layer, one decoder layer with a minimal vocabulary; for a head, one layer to be left out.
+    For a block, one decoder layer with a minimal vocabulary; for a head, one layer to be left out.
     """
     if workload.scope == "model":
         return workload.shape.config
@@ -201,4 +201,4 @@ def config_of(workload: Workload) -> str:
 
 def module_of(workload: Workload) -> str:
     """Path of the module to cut out of the model."""
-    return {"model": "", "head": HEAD, "block": "model.layers.0", "layer": first_layer(workload.site)}[workload.scope]
+    return {"model": "", "head": HEAD, "block": "model.layers.0"}[workload.scope]

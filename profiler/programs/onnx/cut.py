@@ -1,4 +1,4 @@
-"""A single decoder layer, or one of its linears, cut out of an exported graph."""
+"""A single decoder layer cut out of an exported graph."""
 
 import re
 

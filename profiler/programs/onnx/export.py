@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import logging
+import os
 import re
 import tempfile
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
@@ -39,7 +41,6 @@ from adaptare.profiler.programs.onnx.base import (
 from adaptare.profiler.programs.onnx.bypass import bypass
 from adaptare.profiler.programs.onnx.cut import cut, end_of_block
 from adaptare.profiler.programs.onnx.packed import write_packed
-from adaptare.profiler.programs.onnx.session import run_model
 from adaptare.profiler.programs.onnx.surgery import replace_entries, weight_bytes
 
 # Sizes at which an export is compared with torch.
@@ -66,7 +67,7 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
     Args:
         model: Model in evaluation mode and fp32.
         folder: Existing empty folder.
-        module: Path of a decoder layer, or of one of its linears, to be cut out and exported alone; or `HEAD`.
+        module: Path of a decoder layer to be cut out and exported alone; or `HEAD`.
 
     Raises:
         InputError: The runtime does not compute attention of this head width, or the builder cannot find the head.
@@ -265,3 +266,17 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def run_model(file: Path, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """Computes all outputs of a graph, without optimisation and weight prepacking."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
+    return outputs

@@ -77,7 +77,7 @@ class Form:
         """
         import onnx
 
-        from adaptare.profiler.programs.onnx.fixed_shapes import fix_shapes, flatten_products
+        from adaptare.profiler.programs.onnx.rows import fix_shapes, flatten_products
 
         with tempfile.TemporaryDirectory(dir=graph.parent, prefix=UNFINISHED) as place:
             source = graph

@@ -37,9 +37,8 @@ from adaptare.profiler.programs.onnx.base import (
 )
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
-from adaptare.profiler.workloads.adapter_weights import random_adapter
 from adaptare.profiler.workloads.shape import Site, first_layer
-from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
+from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter, random_adapter
 from adaptare.profiler.workloads.workload import FED, Mode, Workload
 
 # Load arguments of programs whose outputs are compared: they run once, so preparation is not worth its time.

@@ -1,7 +1,7 @@
 """Activations in two dimensions, (batch x tokens, width), which some operators and runtimes need."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -97,3 +97,25 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
     added = len(nodes) - len(graph.node)
     replace_entries(graph.node, nodes)
     return added
+
+
+def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Replaces the symbols in the shapes of inputs by numbers; other shapes follow from them when it is loaded.
+
+    Args:
+        model: Modified in place.
+        shapes: Name of each input -> its shape.
+    """
+    for value in model.graph.input:
+        for size, number in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            size.dim_value = number
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def flatten_products(model: onnx.ModelProto) -> None:
+    """Gives each product of activations with a constant matrix two dimensions; see `flatten`."""
+    graph = model.graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    flatten(graph, [node.output[0] for node in graph.node if node.op_type == "MatMul" and node.input[1] in matrices])

@@ -7,7 +7,6 @@ of its adapter and every candidate reads the same bytes; merged layers have sepa
 import json
 import weakref
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -32,7 +31,6 @@ from adaptare.profiler.programs.torch.weights import part_of
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.peft_folder import peft_arguments
-from adaptare.profiler.workloads.shape import first_layer
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.profiler.workloads.workload import Scope
 
@@ -48,7 +46,6 @@ class ProgramRequest:
         config: Content of a transformers config.
         ranks: Module path -> rank.
         mode: `merged` or `swappable`.
-        site: Module path of the timed linear when the scope is `layer`.
         dtype: Name of a torch dtype.
         parts: Module path -> part that stays of its weight, where not all of it does.
         left_out: Layers that the model lacks.
@@ -65,7 +62,6 @@ class ProgramRequest:
     kind: AdapterKind
     mode: str
     scope: Scope
-    site: str
     dtype: str
     parts: Mapping[str, Part] = field(default_factory=dict)
     left_out: tuple[int, ...] = ()
@@ -80,29 +76,24 @@ def build(**arguments: Any) -> "Bindable":
     """The program of a `ProgramRequest`; the factory named in `Program.source`."""
     request = from_json(ProgramRequest, arguments)
     scope, mode, rounded = request.scope, request.mode, request.rounded
-    config, ranks = part_of(request.config, request.ranks, scope=scope, site=request.site)
+    config, ranks = part_of(request.config, request.ranks, scope=scope)
     base = _base(request, config)
     in_file = request.folder is not None and mode == "merged" and not rounded
     adapted = random_sub_adapter(narrowed(base, request.parts), {} if in_file else ranks, request.kind)
     model = shallow(_adapted(adapted, mode, rounded or request.dtype), request.left_out)
-    if scope == "layer":
-        model = plain_model(model).get_submodule(first_layer(request.site))
-        model = deepcopy(model) if request.copy else model
     return Bindable(base, model, scope, compiled=request.compiled)
 
 
 def _base(request: ProgramRequest, config: Mapping[str, Any]) -> nn.Module:
     """Base of the scope, shared by all programs with the same file or config, dtypes, copy and device."""
     folder, stored = request.folder, request.rounded or request.dtype
-    # For scope `layer` only the linear is copied, because the modules around it do not run.
-    number = 0 if request.scope == "layer" else request.copy
-    key = (folder or json.dumps(config, sort_keys=True), request.dtype, stored, number, request.device)
+    key = (folder or json.dumps(config, sort_keys=True), request.dtype, stored, request.copy, request.device)
     base = _bases.get(key)
     if base is None:
         base = _loaded(folder, stored) if folder else random_model(config, dtype=stored)
         base = base.to(request.device)
         base = base.to(getattr(torch, request.dtype)) if request.rounded else base
-        if number and folder:  # otherwise all copies would be mapped from the same pages
+        if request.copy and folder:  # otherwise all copies would be mapped from the same pages
             for parameter in base.parameters():
                 parameter.data = parameter.data.clone()
         _bases[key] = base
@@ -148,7 +139,7 @@ class Bindable:
     Args:
         base: Kept alive for the programs that share its weights.
         model: Model to run, or that contains the block to run.
-        scope: `model`, `block`, `layer` or `head`.
+        scope: `model`, `block` or `head`.
         compiled: Compiles all that is timed, for the shapes of each feed.
     """
 
@@ -170,8 +161,6 @@ class Bindable:
         phase, batch, length = arguments["phase"], arguments["batch"], arguments["length"]
         tokens = length if phase == "prefill" else 1
         past = length if phase == "decode" else 0
-        if self._scope == "layer":
-            return self._bind_layer(batch * tokens)
         cache = self._cache(batch, past)
         inputs = {"input_ids": self._tokens(batch, tokens), "use_cache": True, "logits_to_keep": 1}
         if phase == "decode" or self._scope == "block":
@@ -184,11 +173,6 @@ class Bindable:
 
     def _prepared(self, module: Any) -> Any:
         return torch.compile(module, dynamic=False, fullgraph=True) if self._compiled else module
-
-    def _bind_layer(self, rows: int) -> tuple[Callable[[], Any], Callable[[], None]]:
-        linear, weight = self._prepared(self._model), next(self._model.parameters())
-        inputs = torch.empty(1, rows, weight.shape[1]).normal_(generator=self._random).to(weight)
-        return _timed(lambda: linear(inputs)), lambda: None
 
     def _bind_block(self, inputs: Mapping[str, Any], restore: Callable[[], None]) -> Callable[[], Any]:
         """The call of decoder layer 0 with exactly the arguments that the model passes to it."""

@@ -78,16 +78,14 @@ class TorchWeights:
 
 
 def part_of(
-    config: Mapping[str, Any], ranks: Mapping[str, int], *, scope: Scope, site: str
+    config: Mapping[str, Any], ranks: Mapping[str, int], *, scope: Scope
 ) -> tuple[Mapping[str, Any], dict[str, int]]:
-    """Config and ranks of the part loaded for a scope: one decoder layer for a block or a linear."""
+    """Config and ranks of the part loaded for a scope: one decoder layer for a block."""
     if scope == "model":
         return config, dict(ranks)
     if scope == "head":
         return no_layer(config), {}
-    first = {first_layer(path): rank for path, rank in ranks.items()}
-    only = first_layer(site) if scope == "layer" else ""
-    return one_layer(config), {path: rank for path, rank in first.items() if not only or path == only}
+    return one_layer(config), {first_layer(path): rank for path, rank in ranks.items()}
 
 
 def _write(

@@ -5,7 +5,6 @@ from torch import nn
 from adaptare.profiler.programs.onnx.quantise import rounded_weights
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.quantised import MaskedElasticLinear, QuantisedElasticLinear
-from adaptare.search.super_adapter.scaling import Scaling
 
 RANKS = pytest.mark.parametrize("rank", [1, 3, 5])
 LAYERS = pytest.mark.parametrize("kind", [MaskedElasticLinear, QuantisedElasticLinear])
@@ -18,7 +17,7 @@ def layer(kind: type[ElasticLinear]) -> ElasticLinear:
         torch.manual_seed(0)
         base = nn.Linear(40, 7).requires_grad_(False)
     base.weight[:, ::2] = 0
-    made = kind(base, 5, scaling=Scaling(alpha=10.0), generator=torch.Generator().manual_seed(0))
+    made = kind(base, 5, alpha=10.0, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         made.B.copy_(0.05 * torch.randn(made.B.shape, generator=torch.Generator().manual_seed(1)))
     return made

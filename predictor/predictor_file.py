@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptare.core import InputError, StorageError
 from adaptare.core.codec import from_json, to_json
@@ -22,13 +23,15 @@ from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.features import FeatureSet
-from adaptare.predictor.files.earlier import STATE, Arrays, upgraded
 from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.training_rows import differences
 from adaptare.predictor.regressor import Regressor, name_of, registered_class
 from adaptare.profiler import ModelShape, Workload
 
 T = TypeVar("T")
+Arrays = Mapping[str, NDArray[Any]]
+# Prefix of the arrays of a regressor.
+STATE = "state."
 # Incremented when the files change or a feature of the same name is computed differently.
 SCHEMA = 5
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
@@ -87,7 +90,7 @@ def load_predictor(
         regressor: Class of the regressor, if no installed package registers it.
 
     Raises:
-        InputError: The files cannot be read, are damaged, of a newer version, of another device, or of a regressor
+        InputError: The files cannot be read, are damaged, of another version, of another device, or of a regressor
             that is neither registered nor given.
     """
     text, binary = _files(path)
@@ -122,7 +125,8 @@ def _predictor(
     try:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
             kept: Arrays = dict(loaded)
-        content, kept = upgraded(content, kept)
+        if "largest" not in kept:
+            raise InputError("an earlier version wrote it; fit one to the measurements again")
         named = regressor if regressor and name_of(regressor) == content["regressor"] else _registered(content)
         return _read(content, kept, named)
     except InputError as error:

@@ -1,1 +1,0 @@
-"""Predictors as JSON files."""
