@@ -21,7 +21,7 @@ from profiling_figures import Figure, Figures
 
 from adaptare.devices import connect
 from adaptare.profiler import Measurement, Workload, precise_within
-from adaptare.profiler.analysis.alarms import stable_rounds
+from adaptare.profiler.analysis.device_speed import stable_rounds
 from adaptare.profiler.store.measurement import overhead
 
 RUNS = 8

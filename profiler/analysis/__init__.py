@@ -1,6 +1,6 @@
-"""Statistics of timings: confidence intervals, warm-up, alarms of drift, endurance, verdicts."""
+"""Statistics of timings: confidence intervals, warm-up, changes of speed, endurance, verdicts."""
 
-from adaptare.profiler.analysis.alarms import CHANGE, Endurance, changes
+from adaptare.profiler.analysis.device_speed import Endurance
 from adaptare.profiler.analysis.intervals import (
     EQUIVALENCE_BAND,
     LEAST_OPENINGS,
@@ -13,6 +13,7 @@ from adaptare.profiler.analysis.intervals import (
 )
 from adaptare.profiler.analysis.levels import Levels
 from adaptare.profiler.analysis.looks import look_errors
+from adaptare.profiler.analysis.warmup import CHANGE, speed_changes
 
 __all__ = ["CHANGE", "EQUIVALENCE_BAND", "LEAST_OPENINGS", "LEVEL", "Endurance", "Interval", "Levels", "Verdict"]
-__all__ += ["changes", "look_errors", "openings_needed", "too_few", "verdict"]
+__all__ += ["look_errors", "openings_needed", "speed_changes", "too_few", "verdict"]

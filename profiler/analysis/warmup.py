@@ -1,5 +1,6 @@
-"""Detection of the steady state of a time series, instead of a fixed number of warm-up calls."""
+"""Levels of a time series: its steady state, instead of a fixed number of warm-up calls, and changes of speed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,8 @@ Trend = Literal["flat", "warm-up", "slowdown", "no steady state"]
 
 # Levels whose medians differ by less count as one: the difference is irrelevant for choosing adapters.
 SAME = 0.02
+# Smallest change of the device's speed that is reported.
+CHANGE = 0.05
 # A change must explain more than chance would: in units of the variance of a rank, times log n.
 PENALTY = 3.0
 # Consecutive rounds share the state of the machine; so few of them cannot show a lower correlation.
@@ -37,24 +40,14 @@ class Steadiness:
 def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
     """Segments a series into levels and classifies its course from the first to the last.
 
-    Changes are detected in the ranks of the values, so neither spikes nor the noise distribution matter; levels that
-    are practically equal are joined. Change detection for independent values also reports the excursions of
-    autocorrelated noise, so two levels remain separate only if such noise is unlikely to explain their distance.
-
     Args:
         seconds: Times in the order of measurement. Shape (n,); no value is left out.
 
     References:
         Barrett et al. 2017, "Virtual machine warmup blows hot and cold" (the classes).
-        Killick, Fearnhead, Eckley 2012, "Optimal detection of changepoints with a linear computational cost", section 2
-        (the partition); Haynes, Fearnhead, Eckley 2017, "A computationally efficient nonparametric approach for
-        changepoint detection" (without a model of the noise).
-        Romano, Rigaill, Runge, Fearnhead 2022, "Detecting abrupt changes in the presence of local fluctuations and
-        autocorrelated noise" (what becomes of a search that takes values for independent).
     """
-    starts = _beyond_noise(_changes(seconds), np.log(seconds))
+    starts, levels = _levels(seconds)
     ends = [*starts[1:], len(seconds)]
-    levels = np.log([np.median(seconds[start:end]) for start, end in zip(starts, ends, strict=True)])
     unequal = np.flatnonzero(np.abs(levels - levels[-1]) > SAME)
     if not len(unequal):
         return Steadiness("flat")
@@ -64,6 +57,40 @@ def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
     if abs(levels[0] - levels[-1]) <= SAME:
         return Steadiness("flat")  # a temporary disturbance
     return Steadiness("warm-up" if levels[0] > levels[-1] else "slowdown", start)
+
+
+def speed_changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
+    """Rounds from which on the device was more than 5 % faster or slower than before.
+
+    Args:
+        seconds: Latency of the reference in each round. Shape (n_rounds,), at least one.
+    """
+    starts, levels = _levels(np.asarray(seconds))
+    changed, before = list[int](), levels[0]
+    for start, level in zip(starts, levels, strict=True):
+        if abs(level - before) > np.log1p(CHANGE):
+            changed.append(start)
+            before = level
+    return changed
+
+
+def _levels(seconds: NDArray[np.float64]) -> tuple[list[int], NDArray[np.float64]]:
+    """Start of each level, and the logarithm of its median.
+
+    Changes are detected in the ranks of the values, so neither spikes nor the noise distribution matter. Change
+    detection for independent values also reports the excursions of autocorrelated noise, so two levels remain separate
+    only if such noise is unlikely to explain their distance.
+
+    References:
+        Killick, Fearnhead, Eckley 2012, "Optimal detection of changepoints with a linear computational cost", section 2
+        (the partition); Haynes, Fearnhead, Eckley 2017, "A computationally efficient nonparametric approach for
+        changepoint detection" (without a model of the noise).
+        Romano, Rigaill, Runge, Fearnhead 2022, "Detecting abrupt changes in the presence of local fluctuations and
+        autocorrelated noise" (what becomes of a search that takes values for independent).
+    """
+    starts = _beyond_noise(_changes(seconds), np.log(seconds))
+    medians = [np.median(level) for level in np.split(seconds, starts[1:])]
+    return starts, np.log(medians)
 
 
 def _beyond_noise(starts: list[int], logs: NDArray[np.float64]) -> list[int]:

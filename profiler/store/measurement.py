@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
-from adaptare.profiler.analysis.alarms import Endurance, endurance_of, stable_rounds
+from adaptare.profiler.analysis.device_speed import Endurance, endurance_of, stable_rounds
 from adaptare.profiler.analysis.intervals import Interval, contributing, opening_logs, ratio_interval, too_few
 from adaptare.profiler.analysis.levels import Levels, levels_of
 from adaptare.profiler.analysis.warmup import Trend, steadiness

@@ -1,16 +1,137 @@
 """Estimated changes of the loss by each choice of a space, from gradients at gates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
 
-from adaptare.profiler import Space
+from adaptare.core import InputError
+from adaptare.profiler import WIDTH, Space
+from adaptare.profiler.workloads import LAYER, Dimension
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.gates import Gates, gate_gradients
+from adaptare.search.training.passes import completion_logits, evaluated_at, pad_batch
 from adaptare.search.training.token_examples import TokenExample
+
+Gates = Mapping[Dimension, NDArray[np.float64]]
+
+
+def gate_gradients(
+    super_adapter: SuperAdapter, codes: NDArray[np.int64], examples: Sequence[TokenExample], *, batch_size: int = 8
+) -> Gates:
+    """Gradient of the loss of each example at a gate on each part that a dimension keeps or leaves out.
+
+    A gate is a factor on the output of one component of an adapter, y = W x + factor * sum over k of g[k] B[:, k]
+    (A[k] x), on one neuron of an MLP, or on the update of the residual stream by one layer. It is 1 for what is
+    active, and 0 for components of adapters above the active rank, which therefore have gradients too. Neurons and
+    layers that are left out have 0, and other dimensions no gates.
+
+    Args:
+        super_adapter: Trained super-adapter of separable layers; weights and active configuration are unchanged.
+        codes: Configuration at which the gradients are taken, shape (n_columns,).
+        examples: Training examples, not those that judge the result.
+        batch_size: Examples per pass.
+
+    Returns:
+        Dimension -> shape (n_examples, n_gates): as many as the largest rank, the neurons, or one layer. Nats of the
+        whole completion.
+
+    Raises:
+        InputError: There is no example.
+
+    References:
+        Michel et al. 2019, "Are sixteen heads really better than one?", section 4.1; Molchanov et al. 2019,
+        "Importance estimation for neural network pruning", section 3.
+    """
+    if not examples:
+        raise InputError("gradients of gates need at least one training example; pass some")
+    space, shape = super_adapter.space, super_adapter.shape
+    sizes = {each: _gates_of(each, super_adapter) for each in space.dimensions}
+    gates = {each: np.zeros((len(examples), size)) for each, size in sizes.items()}
+    kept = space.decode(codes).kept(shape.layers)
+    with ExitStack() as hooks, evaluated_at(super_adapter, codes, gradients=True) as model:
+        watched = _Watched(hooks)
+        hooks.enter_context(model.get_input_embeddings().register_forward_hook(_with_gradient))
+        layers = dict(zip(kept, model.get_submodule("model.layers").children(), strict=True))
+        for dimension, size in sizes.items():
+            if size and dimension.layer in layers:
+                watched.add(dimension, _module_of(dimension, super_adapter, layers))
+        order = np.argsort([len(example.ids) for example in examples], kind="stable")  # saves padding
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            logits, labels = completion_logits(model, pad_batch([examples[row] for row in rows], model.device))
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            for dimension, own in watched.gradients(loss).items():
+                gates[dimension][rows, : own.shape[1]] = own
+    return gates
+
+
+def _gates_of(dimension: Dimension, super_adapter: SuperAdapter) -> int:
+    """Number of gates of a dimension; 0 for kinds that have none here."""
+    if dimension.kind.of_linears and not dimension.kind.cuts:
+        return super_adapter.linears[dimension.place].largest if dimension.place in super_adapter.linears else 0
+    return {WIDTH: super_adapter.shape.intermediate, LAYER: 1}.get(dimension.kind, 0)
+
+
+def _module_of(dimension: Dimension, super_adapter: SuperAdapter, layers: Mapping[int, nn.Module]) -> nn.Module:
+    place = dimension.place
+    if dimension.kind == WIDTH:
+        down = [each for each in super_adapter.shape.sites if each.kind == "down_proj"]
+        place = next(each.path for each in down if each.layer == dimension.layer)
+    modules: Mapping[Any, nn.Module] = layers if dimension.kind == LAYER else super_adapter.linears
+    return modules[place]
+
+
+def _with_gradient(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.requires_grad_()  # also linears without an active adapter are then in the graph
+
+
+@dataclass
+class _Watched:
+    """Inputs and outputs of modules in the last forward pass, and the gates that they give."""
+
+    hooks: ExitStack
+    seen: dict[Dimension, tuple[nn.Module, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+    def add(self, dimension: Dimension, module: nn.Module) -> None:
+        """Watches a module from now on."""
+        self.hooks.enter_context(module.register_forward_hook(partial(self._see, dimension)))
+
+    def _see(self, dimension: Dimension, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        self.seen[dimension] = module, inputs[0], output[0] if isinstance(output, tuple) else output
+
+    def gradients(self, loss: torch.Tensor) -> dict[Dimension, NDArray[np.float64]]:
+        """Gates of each watched dimension, from the sum of the losses of a batch. Shape (batch, n_gates)."""
+        wanted = [x if each.kind == WIDTH else y for each, (_, x, y) in self.seen.items()]
+        slopes = torch.autograd.grad(loss, wanted, allow_unused=True)
+        gates = {}
+        for (dimension, (module, x, y)), slope in zip(self.seen.items(), slopes, strict=True):
+            if slope is not None:
+                gates[dimension] = _gates(dimension, module, x.detach(), y.detach(), slope).double().cpu().numpy()
+        self.seen.clear()
+        return gates
+
+
+def _gates(
+    dimension: Dimension, module: nn.Module, x: torch.Tensor, y: torch.Tensor, slope: torch.Tensor
+) -> torch.Tensor:
+    """Gradients at gates, summed over the tokens of each example. Shape (batch, n_gates)."""
+    if dimension.kind == WIDTH:
+        return (x * slope).sum(dim=1)
+    if dimension.kind == LAYER:
+        return ((y - x) * slope).sum(dim=(1, 2))[:, None]
+    if not isinstance(module, ElasticLinear):
+        raise TypeError(f"{dimension} is of a {type(module).__name__}")
+    A, B = module.A.detach()[:, module.part.inputs], module.B.detach()[module.part.outputs]
+    inner = functional.linear(x.to(A.dtype), A) * functional.linear(slope.to(B.dtype), B.T)
+    return module.factor * inner.sum(dim=1)
 
 
 @dataclass(frozen=True)

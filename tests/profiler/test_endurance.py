@@ -8,7 +8,7 @@ import pytest
 
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
-from adaptare.profiler.analysis.alarms import Endurance, endurance_of
+from adaptare.profiler.analysis.device_speed import Endurance, endurance_of
 from adaptare.workflows.profiling.campaign import slowed_down
 
 SECONDS = [1.0, 1.1, 1.2, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.1, 3.2]

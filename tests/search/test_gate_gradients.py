@@ -10,7 +10,7 @@ from adaptare.core import InputError
 from adaptare.profiler import WIDTH
 from adaptare.profiler.workloads import LAYER, Dimension, grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.gates import gate_gradients
+from adaptare.search.training.loss_changes import gate_gradients
 from adaptare.search.training.token_examples import TokenExample
 
 COMMON = {"vocab_size": 260, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2}

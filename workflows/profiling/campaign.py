@@ -10,7 +10,7 @@ from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.core.units import milliseconds, percent
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Programs, Store, Workload
-from adaptare.profiler.analysis import CHANGE, changes
+from adaptare.profiler.analysis import CHANGE, speed_changes
 from adaptare.profiler.measuring import (
     Latency,
     PreciseWithin,
@@ -187,7 +187,7 @@ def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
             yield f"not measured: {row.workload.mode} adapter on {sites} sites: {row.failure}"
     # Candidates of one group share their rounds.
     groups = {row.reference_visits[0].round: row for row in measured if row.visits}
-    times = sum(len(changes([visit.median_s for visit in row.reference_visits])) for row in groups.values())
+    times = sum(len(speed_changes([visit.median_s for visit in row.reference_visits])) for row in groups.values())
     if times:
         often = "once" if times == 1 else f"{times} times"
         yield f"device speed changed {often}; overheads are ratios to the interleaved base and are not affected"

@@ -1,4 +1,4 @@
-"""Device state from the latencies of the reference: changes of speed, rounds at the usual speed, and endurance."""
+"""Device state from the latencies of the reference: rounds at the usual speed, and endurance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,46 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler.analysis.noise import Noise
-
-# Smallest change of the device's speed that is reported.
-CHANGE = 0.05
 # Largest spread of rounds at one speed. The steps of a processor's clock are at least this wide.
 SAME_SPEED = 0.025
-# Consecutive rounds that must agree before a change is reported, and their minimum distance in units of the noise.
-AGREEING = 3
-LEAST_BEFORE = 8
-NOISES = 2.5
-
-
-def changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:
-    """Rounds at which the device had become significantly faster or slower than before.
-
-    A change counts once three consecutive rounds lie more than 5 %, and more than 2.5 standard deviations of the noise,
-    on the same side of the median since the last change; with autocorrelated noise the threshold grows with the
-    variance of the mean of three rounds and of the median before them. Sudden changes are detected in their third
-    round; slow ones once they reach the threshold.
-
-    Args:
-        seconds: Latency of the reference in each round. Shape (n_rounds,).
-    """
-    logs = np.log(seconds)
-    if len(logs) < LEAST_BEFORE + AGREEING:
-        return []
-    noise = Noise.of(logs)
-    changed: list[int] = []
-    since = 0
-    for end in range(LEAST_BEFORE + AGREEING, len(logs) + 1):
-        recent, before = logs[end - AGREEING : end], logs[since : end - AGREEING]
-        if len(before) < LEAST_BEFORE:
-            continue
-        off = recent - np.median(before)
-        variance = noise.variance_of_mean(AGREEING) + noise.variance_of_mean(len(before))
-        beyond = max(np.log1p(CHANGE), NOISES * np.sqrt(AGREEING * variance))
-        if np.all(off > beyond) or np.all(off < -beyond):
-            changed.append(end - 1)
-            since = end - AGREEING
-    return changed
 
 
 def stable_rounds(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
