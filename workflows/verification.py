@@ -1,6 +1,6 @@
 """Verification: choices of a search, remeasured and compared with the budget."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -99,6 +99,8 @@ def verify_choices(result: SearchResult, template: Workload, campaign: Campaign,
     """
     rows: dict[Workload, Measurement] = {}
     choices = [*result.winners, *result.baselines]
+    workloads = dict.fromkeys(_workload(choice, template) for choice in choices)
+    refused = _refused(workloads, campaign.programs)
     for look in range(repeats + 1):
         again = replace(
             campaign,
@@ -106,14 +108,13 @@ def verify_choices(result: SearchResult, template: Workload, campaign: Campaign,
             seed=campaign.seed + look,
             recalibrate=campaign.recalibrate and not look,
         )
-        workloads = dict.fromkeys(_workload(choice, template) for choice in choices)
-        wanted = [each for each in workloads if each not in rows or not rows[each].failure]
+        wanted = [each for each in workloads if each not in refused and (each not in rows or not rows[each].failure)]
         for row in again.measure(wanted, title="measuring on" if look else "measuring the winners"):
             if row.workload not in rows:
                 rows[row.workload] = row
             elif not row.failure:
                 rows[row.workload] = pooled(rows[row.workload], row)
-        result = _with_verdicts(result, rows, template, look=look, looks=repeats + 1)
+        result = _with_verdicts(result, {**rows, **refused}, template, look=look, looks=repeats + 1)
         unclear = sum(_verdict(each) == "ambiguous" for each in result.winners)
         if not unclear:
             break
@@ -123,14 +124,25 @@ def verify_choices(result: SearchResult, template: Workload, campaign: Campaign,
     return result
 
 
+def _refused(workloads: Iterable[Workload], programs: Programs) -> dict[Workload, Measured]:
+    """Workloads that the runtime does not run, such as baselines in another application mode, with its reason."""
+    refused = dict[Workload, Measured]()
+    for workload in workloads:
+        try:
+            programs.check(workload)
+        except InputError as error:
+            refused[workload] = Measured(failure=str(error))
+    return refused
+
+
 def _with_verdicts(
-    result: SearchResult, rows: Mapping[Workload, Measurement], template: Workload, *, look: int, looks: int
+    result: SearchResult, rows: Mapping[Workload, Measured | Measurement], template: Workload, *, look: int, looks: int
 ) -> SearchResult:
     """The result with judged choices; winners after the first that is not met share the error of one."""
 
     def of(choice: Choice, error: float) -> Choice:
-        error = look_errors(looks, error)[look]
-        return replace(choice, measured=judged(rows[_workload(choice, template)], result, error=error))
+        row, error = rows[_workload(choice, template)], look_errors(looks, error)[look]
+        return replace(choice, measured=row if isinstance(row, Measured) else judged(row, result, error=error))
 
     winners, error = list[Choice](), ERROR
     for number, choice in enumerate(result.winners, start=1):

@@ -220,7 +220,7 @@ class Library:
             self._lines.append(line.decode(errors="replace").strip())
 
     def _told(self) -> str:
-        return "; ".join(self._lines[-2:]) or "it gave no reason"
+        return "; ".join(self._lines[:2]) or "it gave no reason"
 
     def _version(self, path: str) -> str:
         """Version of the library, and its package or, for any other library, digits of the hash of its file."""

@@ -22,6 +22,7 @@ class LlamaRuntime:
     """Runtime of llama.cpp, with all its defaults but the number of threads and flash attention."""
 
     packages = ("numpy", "gguf", "xllamacpp")
+    reads_adapter_files = True
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
         """Takes `library` and `flash_attention`."""
@@ -35,31 +36,32 @@ class LlamaRuntime:
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int) -> LlamaModel:
         """Loads a GGUF file, whose pages all loadings share as far as the library maps them."""
-        return LlamaModel(self._library, os.path.join(folder, source), self._threads, self._flash_attention)
+        return LlamaModel(self._library, folder, source, self._threads, self._flash_attention)
 
 
 class LlamaModel:
     """A model, with a context for each number of positions, which its feeds share."""
 
-    def __init__(self, library: Library, file: str, threads: int, flash_attention: str) -> None:
-        self._library, self._threads, self._flash_attention = library, threads, flash_attention
-        self._model = library.model(file)
+    def __init__(self, library: Library, folder: str, source: str, threads: int, flash_attention: str) -> None:
+        self._library, self._folder, self._threads, self._flash_attention = library, folder, threads, flash_attention
+        self._model = library.model(os.path.join(folder, source))
         self._vocabulary = library.vocabulary(self._model)
         self._contexts: dict[int, _Context] = {}  # by positions
         self._pointers: list[int] = []
         weakref.finalize(self, library.free, self._model, self._pointers)
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
-        """Computes the cache of a feed.
+        """Reads the adapter of a feed, and makes it that of the context.
 
         Args:
             arguments: `ids`, specification of all tokens, as `filled` takes it; `before`, number of them that are in
-                the cache before each call; `adapter`, specification of each of its tensors by name, `dtype` included;
-                `architecture` of the adapter.
+                the cache before each call; `adapter`, name of its file, or specification of each of its tensors by
+                name, `dtype` included; `architecture` of the adapter.
 
         Returns:
             The call, which decodes the other tokens; and the return to the position before. If another feed ran since,
             that sets the adapter, copies the cache of this feed, and decodes once: all of it is the cost of a change.
+            The first return computes the cache.
         """
         ids, before = filled("ids", arguments["ids"]).astype(np.int32, copy=False), arguments["before"]
         context, library, feed = self._context(len(ids)), self._library, object()
@@ -67,6 +69,8 @@ class LlamaModel:
         decode = library.decoding(context.pointer, ids[before:])
         # One table of logits, which the library overwrites in each call.
         logits = _Logits(library, context.pointer, self._vocabulary, (self, ids))
+        cache: np.ndarray | None = None
+        known = False
 
         def call() -> _Logits:
             decode()
@@ -76,23 +80,22 @@ class LlamaModel:
             library.keep(context.pointer, 0)
             library.use(context.pointer, adapters)
 
-        change()
-        context.feed = feed
-        cache = None
-        if before:
-            library.decoding(context.pointer, ids[:before])()
-            cache = library.cached(context.pointer)
-        decode()
-
         def restore() -> None:
+            nonlocal cache, known
             if context.feed is not feed:
                 change()
                 if cache is not None:
                     library.set_cache(context.pointer, cache)
-                context.feed = feed
-                decode()
+                elif before:
+                    library.decoding(context.pointer, ids[:before])()
+                    cache = library.cached(context.pointer)
+                if known:
+                    decode()
+                context.feed, known = feed, True
             library.keep(context.pointer, before)
 
+        change()
+        context.feed = None
         return call, restore
 
     def nodes(self) -> Mapping[str, int]:
@@ -113,6 +116,8 @@ class LlamaModel:
         """The adapter of a feed, by a file; none if it has none."""
         if not arguments["adapter"]:
             return []
+        if isinstance(arguments["adapter"], str):
+            return [self._library.adapter(self._model, os.path.join(self._folder, arguments["adapter"]))]
         tensors = {name: filled(name, spec) for name, spec in arguments["adapter"].items()}
         with tempfile.TemporaryDirectory() as place:
             file = Path(place, "adapter.gguf")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -54,7 +55,14 @@ def rotation_of(shape: ModelShape) -> Mapping[str, Any]:
     return json.loads(shape.config).get("rope_parameters") or {}
 
 
-def base_file(shape: ModelShape, kind: str, *, cache: str | Path | None, weights: ModelSource | None = None) -> Path:
+def base_file(
+    shape: ModelShape,
+    kind: str,
+    *,
+    cache: str | Path | None,
+    weights: ModelSource | None = None,
+    merged: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
     """GGUF file of a model in the cache, written if necessary.
 
     Args:
@@ -62,20 +70,28 @@ def base_file(shape: ModelShape, kind: str, *, cache: str | Path | None, weights
         kind: A value of `TYPES`. Rows that do not have whole blocks of 32 weights are in 16 bits.
         cache: Parent folder; default: the user's cache folder.
         weights: A model whose weights a file of its shape has; others have random ones.
+        merged: Module path -> rank of a random adapter that is added to its weights.
 
     Raises:
         InputError: The model is not written as GGUF.
     """
     check_writable(shape)
     stored = weights.folder if weights and weights.shape.hash == shape.hash else None
-    key = content_hash([LAYOUT, shape.config, kind, weights_identity(stored) if stored else None])
+    own = [dict(merged)] if merged else []
+    key = content_hash([LAYOUT, shape.config, kind, weights_identity(stored) if stored else None, *own])
     root = cache_folder(cache) / "gguf"
     file = root / key / FILE
 
     def write(folder: Path) -> None:
+        import torch
+
         from adaptare.profiler.models.random_model import random_model
 
         model = stored_model(stored) if stored else random_model(json.loads(shape.config))
+        for path, rank in merged.items():
+            site, weight = shape.site_by_path[path], model.get_submodule(path).weight
+            A, B = Halves.random(path, rank, site.in_features, site.out_features).of_rows
+            weight.data += torch.from_numpy((A @ B).T)
         write_gguf_base(folder / FILE, model, shape, kind)
 
     cached_folder(file.parent, write)

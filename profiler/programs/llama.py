@@ -1,12 +1,16 @@
 """Programs of llama.cpp: one GGUF file for each base, and adapters that are set at run time."""
 
 import importlib.util
+import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.core.content_hash import Json, canonical_json
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
+from adaptare.devices.agent.feeds import filled
+from adaptare.devices.agent.llama_runtime import write_adapter
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of, prompt_of
 from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
@@ -22,8 +26,8 @@ AT_ONCE = 512
 class LlamaPrograms:
     """The GGUF file that the device names, or else one of the base of a workload; adapters differ in their feeds.
 
-    There is no merged reference, which would be one more file for each adapter: outputs with an adapter must differ
-    from those without.
+    A merged model is one more file, so there is no merged reference of each adapter: outputs with an adapter must
+    differ from those without.
 
     Args:
         device: Device that runs them.
@@ -42,7 +46,10 @@ class LlamaPrograms:
         self._cache, self._weights = cache, weights
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        return ("swappable",)
+        """Application modes; the weights of a file that the device names are never written anew."""
+        if self._given is not None:
+            return ("swappable",)
+        return ("swappable", "merged" if workload.quantisation == "none" else "requantised")
 
     def check(self, workload: Workload) -> None:
         workload.shape.check_positions(workload.positions)
@@ -51,10 +58,10 @@ class LlamaPrograms:
             raise InputError("llama.cpp is timed with a whole model, one sequence at a time")
         if config.cuts_base or config.kind != "lora" or workload.graph == "open":
             raise InputError("llama.cpp is timed with complete models, and LoRA of rank 1 or more")
-        if config.ranks and workload.mode != "swappable":
+        if config.ranks and workload.mode not in self.modes(workload):
             raise InputError(
-                f"llama.cpp sets adapters at run time: mode swappable, not {workload.mode}; a merged model is another "
-                "GGUF file, as fast as the base"
+                f"llama.cpp sets adapters at run time: mode {' or '.join(self.modes(workload))}, not {workload.mode}; "
+                "a merged model is another GGUF file, as fast as the base"
             )
         architecture_of(workload.shape)
         if self._given is None and workload.quantisation not in ("none", *TYPES):
@@ -80,12 +87,29 @@ class LlamaPrograms:
 
     def program(self, workload: Workload) -> Program:
         self.check(workload)
+        merged = workload.configuration.by_path if workload.in_weights else {}
         brought = self._brought or program_file(
-            base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights)
+            base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights, merged=merged)
         )
         own: dict[str, Json] = {"adapter": self._adapter(workload), "architecture": architecture_of(workload.shape)}
         feed = Feed(workload.hash, canonical_json({**prompt_of(workload), **own}), workload.work())
         return Program(name_of(workload), brought.name, "{}", (feed,), (brought,), self._base_bytes(workload))
+
+    def of_tasks(self, workload: Workload, tasks: int, folder: Path) -> Program:
+        """The program with a feed for each of several tasks, whose adapter is read from a file that is written here."""
+        program = self.program(workload)
+        arguments = json.loads(program.feeds[0].arguments)
+        tensors = {name: filled(name, made) for name, made in arguments["adapter"].items()}
+        feeds, files = list[Feed](), list[ProgramFile]()
+        for task in range(tasks):
+            file = folder / f"task-{task}.gguf"
+            # The content differs, so that no task finds that of another in the page cache.
+            scaled = {name: values * values.dtype.type(1 + task) for name, values in tensors.items()}
+            write_adapter(file, arguments["architecture"], scaled)
+            own = canonical_json({**arguments, "adapter": file.name})
+            feeds.append(replace(program.feeds[0], name=f"{workload.hash}-{task}", arguments=own))
+            files.append(program_file(file))
+        return replace(program, feeds=tuple(feeds), files=(*program.files, *files))
 
     def merged_reference(self, workload: Workload) -> Program:
         return self.program(workload)
@@ -97,7 +121,8 @@ class LlamaPrograms:
         return TYPES[workload.dtype if workload.quantisation == "none" else workload.quantisation]
 
     def _name(self, workload: Workload) -> str:
-        return str(self._given or f"{workload.shape.hash} {self._type(workload)}")
+        merged = f" {workload.configuration.describe()}" if workload.in_weights else ""
+        return str(self._given or f"{workload.shape.hash} {self._type(workload)}{merged}")
 
     def _base_bytes(self, workload: Workload) -> int:
         return self._given.stat().st_size if self._given else workload.base_bytes + embedding_bytes(workload)
@@ -109,7 +134,7 @@ class LlamaPrograms:
     def _adapter(self, workload: Workload) -> dict[str, Json]:
         """Specifications of random tensors by name. The order of their rows does not matter."""
         made = dict[str, Json]()
-        for path, rank in workload.configuration.ranks:
+        for path, rank in () if workload.in_weights else workload.configuration.ranks:
             site = workload.shape.site_by_path[path]
             halves = random_adapter(path, rank, site.in_features, site.out_features)
             for name, half in zip(adapter_names(path), halves, strict=True):

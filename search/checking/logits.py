@@ -266,8 +266,10 @@ def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates
             misfits[name] = compared.misfit(logits)
     best = min(misfits, key=lambda name: misfits[name], default=quantisation)
     if best != quantisation:
-        words = {"none": "weights that are not quantised"}
-        return f"it has {words.get(best, f'{best} weights')}, and {words.get(quantisation, quantisation)} are expected"
+        words = (
+            "weights that are not quantised" if name == "none" else f"{name} weights" for name in (best, quantisation)
+        )
+        return f"it has {next(words)}, and {next(words)} are expected"
     return (
         f"the logits differ by {compared.difference(compared.nothing):.2g} of the largest from those of the base, and "
         "no application of this adapter explains that"

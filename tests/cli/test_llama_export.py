@@ -20,6 +20,7 @@ from adaptare.profiler.programs.gguf_names import adapter_names
 pytestmark = pytest.mark.llama
 Run = Callable[..., Any]
 Tensors = dict[str, "np.typing.NDArray[np.float32]"]
+Change = Callable[[Tensors], object]
 MIXED = {
     "r": 4,
     "lora_alpha": 8,
@@ -77,14 +78,14 @@ def test_llama_cpp_generates_the_tokens_of_peft(
     assert tokens == expected[0].tolist()
 
 
-@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
 def test_an_export_is_applied(check: Run, exported: Path, models: Callable[[str], Path], kind: str) -> None:
     answer = check("--file", models(kind), "--adapter-file", exported, "--json")
     assert answer.code == 0, answer.out + answer.err
     assert answer.json["finding"]["scale"] == pytest.approx(1.0, abs=0.05)
 
 
-def changed(file: Path, change: Callable[[Tensors], object], architecture: str = "llama") -> Path:
+def changed(file: Path, change: Change, architecture: str = "llama") -> Path:
     import gguf
 
     tensors = {each.name: each.data.copy() for each in gguf.GGUFReader(file).tensors}
@@ -100,33 +101,71 @@ def as_in_peft(tensors: Tensors) -> None:
             tensors[name] = B.reshape(heads, -1, 2, B.shape[1]).swapaxes(1, 2).reshape(B.shape)
 
 
-def without_scale(tensors: Tensors) -> None:
-    for name, B in tensors.items():
-        if name.endswith("lora_b"):
-            B /= {"attn_q": 2.0, "attn_k": 0.5, "ffn_down": 8.0}[name.split(".")[2]]
+def times(**factors: float) -> Change:
+    """Other scales of all sites, by their names in GGUF."""
+
+    def change(tensors: Tensors) -> None:
+        for name, B in tensors.items():
+            if name.endswith("lora_b"):
+                B *= factors.get(name.split(".")[2], 1.0)
+
+    return change
 
 
-def one_site_less(tensors: Tensors) -> None:
-    for name in adapter_names("model.layers.0.self_attn.q_proj"):
-        del tensors[name]
+def of_site(path: str, change: Callable[[Tensors, str, str], object]) -> Change:
+    return lambda tensors: change(tensors, *adapter_names(path))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (as_in_peft, "rows of B of q_proj and k_proj are not in the order of the base of llama.cpp"),
-        (without_scale, "no alpha is read"),
-        (one_site_less, "model.layers.0.self_attn.q_proj: the file has no A and B of this site"),
-        (lambda tensors: [B.fill(np.nan) for B in tensors.values()], "the file has NaN or infinite values"),
-    ],
-    ids=["rows", "scale", "site", "NaN"],
-)
-def test_a_fault_is_named(
-    check: Run, exported: Path, models: Callable[[str], Path], change: Callable[[Tensors], object], words: str
-) -> None:
+def without(kind: str) -> Change:
+    return lambda tensors: [tensors.pop(name) for name in list(tensors) if kind in name]
+
+
+Q, K = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.k_proj"
+ALL = dict.fromkeys(("attn_q", "attn_k", "ffn_down"), 4.0)
+# The scales are 2 of q, 0.5 of k, and 8 of down, whose rank is 2 instead of 4.
+WRONG: dict[str, tuple[Change, str]] = {
+    "rows": (as_in_peft, "rows of B of q_proj and k_proj are not in the order of the base of llama.cpp"),
+    "alpha": (times(attn_q=1 / 2, attn_k=2, ffn_down=1 / 8), "on 6 of 6 sites: no alpha is read"),
+    "one alpha": (
+        times(attn_k=4, ffn_down=1 / 2),
+        "applied at 0.50 to 4.00 x on 4 of 6 sites: alpha_pattern is ignored",
+    ),
+    "padded": (times(ffn_down=1 / 2), "applied at 0.50 x on 2 of 6 sites: rank_pattern is ignored"),
+    "all": (times(**ALL), "applied at 4.00 x on 6 of 6 sites: the scale is another one"),
+    "one": (of_site(K, lambda tensors, A, B: tensors[B].__imul__(2)), f"applied at 2.00 x on 1 of 6 sites ({K})"),
+    "site": (of_site(Q, lambda tensors, A, B: (tensors.pop(A), tensors.pop(B))), f"{Q}: the file has no A and B"),
+    "kind": (without("attn_k"), "not applied on 2 of 6 sites"),
+    "zero": (
+        of_site(Q, lambda tensors, A, B: tensors[B].fill(0)),
+        f"not applied on 1 of 6 sites ({Q}): {Q}: B is zero in the file",
+    ),
+    "NaN": (of_site(Q, lambda tensors, A, B: tensors[B].fill(np.nan)), f"{Q}: the file has NaN or infinite values"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_fault_is_named(check: Run, exported: Path, models: Callable[[str], Path], name: str) -> None:
+    change, words = WRONG[name]
     answer = check("--file", models("F32"), "--adapter-file", changed(exported, change))
     assert answer.code == 1, answer.out
     assert words in " ".join(answer.out.split())
+
+
+def test_other_weights_of_the_base_are_named(
+    check: Run, exported: Path, models: Callable[[str], Path], shape: ModelShape, tmp_path: Path
+) -> None:
+    given = ("--adapter-file", exported)
+    other = base_file(shape, "F32", cache=tmp_path, merged={Q: 16, "model.layers.1.mlp.up_proj": 16})
+    for words, message in (
+        (("--file", other), "another base: the logits differ by"),
+        (
+            ("--file", models("F32"), "--quantise", "int4"),
+            "it has weights that are not quantised, and int4 weights are",
+        ),
+    ):
+        answer = check(*words, *given)
+        assert answer.code == 1, answer.out
+        assert message in " ".join(answer.out.split())
 
 
 def test_an_adapter_that_is_not_given_is_named(check: Run, models: Callable[[str], Path]) -> None:

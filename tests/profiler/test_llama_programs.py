@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from adaptare.core import InputError, ProgramError
-from adaptare.devices import DeviceInfo
+from adaptare.core.content_hash import canonical_json
+from adaptare.devices import DeviceInfo, Worker, program_file
 from adaptare.devices.agent.llama_library import Library
 from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
+from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.llama_device import llama_cpu
 from adaptare.profiler import Configuration, ModelShape, Workload
 from adaptare.profiler.models.random_model import random_model
@@ -117,7 +119,8 @@ def programs(tmp_path: Path) -> Callable[..., LlamaPrograms]:
 @pytest.mark.parametrize(
     ("workload", "message"),
     [
-        (Workload(SHAPE, ADAPTER, mode="static"), "llama.cpp sets adapters at run time: mode swappable, not static"),
+        (Workload(SHAPE, ADAPTER, mode="static"), "sets adapters at run time: mode swappable or merged, not static"),
+        (Workload(SHAPE, ADAPTER, mode="merged", quantisation="int4"), "mode swappable or requantised, not merged"),
         (Workload(SHAPE, ADAPTER, scope="block"), "is timed with a whole model, one sequence at a time"),
         (Workload(SHAPE, ADAPTER, batch=2), "is timed with a whole model, one sequence at a time"),
         (Workload(of_family("gemma"), Configuration()), "models of the family gemma are not written as GGUF"),
@@ -128,7 +131,7 @@ def programs(tmp_path: Path) -> Callable[..., LlamaPrograms]:
         ),
         (Workload(SHAPE, quantisation="int4-weight-only"), "rounds activations beside 4-bit weights"),
     ],
-    ids=["static", "block", "batch", "gemma", "phi3", "scaled positions", "weights only"],
+    ids=["static", "merged", "block", "batch", "gemma", "phi3", "scaled positions", "weights only"],
 )
 def test_what_does_not_run_is_refused_before_a_file_is_written(
     programs: Callable[..., LlamaPrograms], tmp_path: Path, workload: Workload, message: str
@@ -146,6 +149,7 @@ def test_a_file_is_timed_as_it_is_and_must_be_of_the_base(
     assert [brought.path for brought in given.program(Workload(SHAPE, ADAPTER)).files] == [file]
     for workload, message in (
         (Workload(SHAPE, quantisation="int4"), "a GGUF file has the weights that it has; leave int4 out"),
+        (Workload(SHAPE, ADAPTER, mode="merged"), "sets adapters at run time: mode swappable, not merged"),
         (Workload(of_family("qwen3")), "is of the architecture llama, and this base is of qwen3"),
         (Workload(of_family("llama", num_hidden_layers=3)), "its block_count is 2, and that of this base is 3"),
     ):
@@ -161,10 +165,95 @@ def test_a_cache_that_does_not_fit_is_out_of_memory(tmp_path: Path) -> None:
     shape = of_family("llama", head_dim=64, max_position_embeddings=2**20)
     device = llama_cpu(memory_bytes=400 * 2**20)
     program = LlamaPrograms(device.info(), cache=tmp_path).program(Workload(shape, past=2**20 - 2))
-    with device.open() as worker, pytest.raises(ProgramError, match=r"^out of memory: .*failed to allocate CPU buffer"):
+    with device.open() as worker, pytest.raises(ProgramError, match=r"^out of memory: .*insufficient memory"):
         worker.load(program)
 
 
 def test_adapters_have_the_data_type_of_the_device(programs: Callable[..., LlamaPrograms]) -> None:
     (feed,) = programs("adapter_dtype=float16").program(Workload(SHAPE, ADAPTER)).feeds
     assert {spec["dtype"] for spec in json.loads(feed.arguments)["adapter"].values()} == {"float16"}
+
+
+def test_a_merged_file_computes_what_torch_does(tmp_path: Path) -> None:
+    halves = {site.path: Halves.random(site.path, 8, site.in_features, site.out_features) for site in SHAPE.sites}
+    file = base_file(SHAPE, "F32", cache=tmp_path, merged=dict.fromkeys(halves, 8))
+    right, plain = torch_logits(SHAPE, halves), torch_logits(SHAPE, {})
+    largest = np.max(np.abs(right))
+    found = last_logits(str(file), "", TOKENS)
+    assert np.max(np.abs(found - right)) < CLOSE * largest < np.max(np.abs(plain - right)) / 4
+
+
+def test_tasks_have_the_outputs_of_their_files(programs: Callable[..., LlamaPrograms], tmp_path: Path) -> None:
+    """The first task has the random adapter of the workload, the second one twice its A and B."""
+    workload = Workload(SHAPE, ADAPTER, past=8)
+    with llama_cpu().open() as worker:
+        (own,) = worker.load(programs().program(workload)).outputs.values()
+        first, second = worker.load(programs().of_tasks(workload, 2, tmp_path)).outputs.values()
+    assert first == own != second
+
+
+def test_a_feed_keeps_its_cache_while_others_run(programs: Callable[..., LlamaPrograms]) -> None:
+    workloads = [Workload(SHAPE, ADAPTER, past=8), Workload(SHAPE, past=8), Workload(SHAPE, ADAPTER, past=12)]
+    made = [programs().program(each) for each in workloads]
+    together = replace(made[0], feeds=tuple(feed for each in (*made, *made[:1]) for feed in each.feeds))
+    alone: list[tuple[float, ...]] = []
+    with llama_cpu().open() as worker:
+        alone = [output for each in made for output in worker.load(each).outputs.values()]
+        assert list(worker.load(together).outputs.values())[:3] == alone
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tensor", "shapes", "message"),
+    [
+        ("llama", "blk.0.attn_q", {"a": [2, 5], "b": [5, 2]}, "wrong base model"),
+        ("qwen3", "blk.0.attn_q", {"a": [2, 32], "b": [32, 2]}, "model arch and LoRA arch mismatch"),
+        ("llama", "blk.0.attn_q", {"a": [2, 32]}, "is missing one component"),
+        ("llama", "blk.9.attn_q", {"a": [2, 32], "b": [32, 2]}, "blk.9.attn_q.weight"),
+    ],
+    ids=["sizes", "architecture", "half", "layer"],
+)
+def test_nothing_stays_loaded_with_an_adapter_of_another_base(
+    programs: Callable[..., LlamaPrograms],
+    architecture: str,
+    tensor: str,
+    shapes: dict[str, list[int]],
+    message: str,
+) -> None:
+    right = programs().program(Workload(SHAPE, ADAPTER, past=8))
+    (feed,) = right.feeds
+    made = {"dtype": "float32", "uniform": 1.0, "seed": 1}
+    adapter = {f"{tensor}.weight.lora_{half}": {**made, "shape": shape} for half, shape in shapes.items()}
+    arguments = {**json.loads(feed.arguments), "architecture": architecture, "adapter": adapter}
+    with llama_cpu().open() as worker:
+        with pytest.raises(ProgramError, match=message):
+            worker.load(replace(right, feeds=(replace(feed, arguments=canonical_json(arguments)),)))
+        assert not models_in(worker)
+        assert worker.load(right).outputs
+        assert models_in(worker)
+
+
+def models_in(worker: Worker) -> list[str]:
+    """GGUF files that are mapped into the memory of a worker."""
+    assert isinstance(worker, AgentWorker)
+    maps = Path(f"/proc/{worker.process_id}/maps").read_text(encoding="utf-8")
+    return [line for line in maps.splitlines() if ".gguf" in line]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no GGUF", "invalid magic characters"),
+        (b"GGUF and no more", "this GGUF file is version"),
+        (b"", "failed to read magic"),
+    ],
+)
+def test_nothing_stays_loaded_of_a_file_that_is_no_model(
+    programs: Callable[..., LlamaPrograms], tmp_path: Path, content: bytes, message: str
+) -> None:
+    right, broken = programs().program(Workload(SHAPE)), tmp_path / "broken.gguf"
+    broken.write_bytes(content)
+    with llama_cpu().open() as worker:
+        with pytest.raises(ProgramError, match=rf"llama.cpp could not load .*broken.gguf': .*{message}"):
+            worker.load(replace(right, source=broken.name, files=(program_file(broken, keep=False),)))
+        assert not models_in(worker)
+        assert worker.load(right).outputs

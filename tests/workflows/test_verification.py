@@ -14,6 +14,7 @@ from adaptare.devices import DeviceInfo, SimulatedDevice
 from adaptare.exit_codes import ExitCode
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload, precise_within, programs_for
 from adaptare.profiler.analysis import Interval, look_errors
+from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.store.measurement import Visit, pooled
 from adaptare.profiler.store.samples import Samples
 from adaptare.search import read_budget
@@ -330,3 +331,18 @@ def test_seconds_slowdown_and_ratio_are_told(
     assert "base 1 ms, in this session 1.5 ms (+50.0%)" in shown
     for words in ("1.65", "+10.0%", "missed"):
         assert words in shown
+
+
+def test_a_baseline_in_a_mode_of_another_runtime_has_a_reason_and_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    wanted: list[Workload] = []
+    monkeypatch.setattr(
+        Campaign, "measure", lambda own, workloads, title: wanted.extend(workloads) or [measured([1.0])]
+    )
+    result = replace(searched(), baselines=(replace(CHOICE, name="padded", mode="padded"),))
+    campaign = Campaign(SimulatedDevice(), TorchPrograms(), store, precise_within(0.004, 1.0, 4), seed=5)
+    (baseline,) = verify_choices(result, TEMPLATE, campaign, repeats=0).baselines
+    assert wanted == [ADAPTED]
+    assert baseline.measured is not None
+    assert baseline.measured.failure == "torch applies adapters swappable or merged, not 'padded'"
