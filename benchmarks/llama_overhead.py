@@ -193,8 +193,8 @@ def main() -> None:
         new = measured(quantisation, options.seconds)
         kept = [row for row in found["rows"] if row["quantisation"] != quantisation]
         found = {"facts": {**found["facts"], quantisation: new["facts"]}, "rows": [*kept, *new["rows"]]}
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(json.dumps(found) if options.json else table(found["rows"]))
 
 
