@@ -38,7 +38,7 @@ PLACEMENTS = {"all": "all linears", "q_proj,v_proj": "q and v"}
 QUANTISATIONS = {"Q4_0": "int4", "Q4_1": "", "Q8_0": "int8", "F16": "float16"}
 PHASES = ("prefill", "decode")
 # Of one run of the command in a block, for each phase.
-BLOCK_SECONDS = 12.0
+BLOCK_SECONDS = 6.0
 
 
 def spelling(quantisation: str) -> str:
@@ -90,9 +90,9 @@ def cell(phase: str, rank: int, sites: str) -> str:
     return f"{phase}, {PLACEMENTS[sites]}, rank {rank}"
 
 
-def stock_blocks(quantisation: str, count: int, seed: int) -> list[dict[str, dict[str, float]]]:
-    """Overheads in each block by cell: of the command, and of plain processes."""
-    shape, rng, blocks = open_model(MODEL).shape, np.random.default_rng(seed), []
+def stock_block(quantisation: str, seed: int) -> dict[str, dict[str, float]]:
+    """Overheads by cell: of the command, and of plain processes."""
+    shape, rng = open_model(MODEL).shape, np.random.default_rng(seed)
     model = str(base_file(shape, quantisation, cache=None))
     with tempfile.TemporaryDirectory() as place:
         processes = {("", 0): ["stock_llama_process.py", model]}
@@ -123,9 +123,7 @@ def stock_blocks(quantisation: str, count: int, seed: int) -> list[dict[str, dic
             return {cell(row["phase"], row["rank"], row["placement"]): row["over_base"]["middle"] for row in rows}
 
         sides = {"ours": command, "stock": plain_processes}
-        for _ in range(count):
-            blocks.append({name: sides[name]() for name in rng.permutation(list(sides))})
-    return blocks
+        return {name: sides[name]() for name in rng.permutation(list(sides))}
 
 
 def agreement(blocks: list[dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
@@ -146,7 +144,10 @@ def compared(options: argparse.Namespace) -> str:
     found: dict[str, Any] = {"facts": facts(), "quantisation": quantisation, "blocks": []}
     if options.out and options.out.exists():
         found = json.loads(options.out.read_text(encoding="utf-8"))
-    found["blocks"] += stock_blocks(quantisation, options.stock, seed=len(found["blocks"]))
+    for _ in range(options.stock):
+        found["blocks"].append(stock_block(quantisation, seed=len(found["blocks"])))
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
     found["cells"] = agreement(found["blocks"])
     if options.out:
         options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
