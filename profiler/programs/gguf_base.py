@@ -83,15 +83,13 @@ def base_file(
     file = root / key / FILE
 
     def write(folder: Path) -> None:
-        import torch
-
         from adaptare.profiler.models.random_model import random_model
 
         model = stored_model(stored) if stored else random_model(json.loads(shape.config))
         for path, rank in merged.items():
-            site, weight = shape.site_by_path[path], model.get_submodule(path).weight
+            site, values = shape.site_by_path[path], model.get_submodule(path).weight.data.numpy()
             A, B = Halves.random(path, rank, site.in_features, site.out_features).of_rows
-            weight.data += torch.from_numpy((A @ B).T)
+            values += (A @ B).T
         write_gguf_base(folder / FILE, model, shape, kind)
 
     cached_folder(file.parent, write)
