@@ -16,9 +16,6 @@ SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
 # Option of devices whose graphs have one product for q, k and v, in layers where none of them carries an adapter.
 PACKS = "graph=packed-gemm"
 PACKED_KINDS, UNPACKED = ("q_proj", "k_proj", "v_proj"), "unpacked:qkv_proj"
-# Beginning of an option of devices with llama.cpp. Its dot products take 32 terms at a time (on x86-64 with AVX2), and
-# the rest of a row one by one, so that rank 31 takes longer than 32.
-RESTS, STEP, REST = "adapter_dtype=", 32, "rest_flops"
 Values = NDArray[np.int64]
 Array = NDArray[np.float64]
 
@@ -40,7 +37,7 @@ class FeatureSet:
     into the base; with padded ranks every site counts the largest rank.
 
     Where graphs pack q, k and v, `unpacked:qkv_proj` counts the layers with an adapter on any of them, which run three
-    products instead of one. In llama.cpp, `rest_flops` counts the FLOPs of B for ranks beyond whole vectors.
+    products instead of one.
 
     Where the base may be cut, the FLOPs are those added by the adapter less those saved in linears of the base. Each
     kind of cut has two more features, the savings of its linears in bytes and FLOPs (`mlp_bytes`, `mlp_flops` for
@@ -51,13 +48,11 @@ class FeatureSet:
         template: The workload; its configuration is ignored.
         dimensions: Meaning of the columns of the values.
         packs: True if graphs pack q, k and v.
-        rests: True if ranks beyond whole vectors are computed one by one.
     """
 
     template: Workload
     dimensions: tuple[Dimension, ...] = field(repr=False)
     packs: bool = False
-    rests: bool = False
 
     @classmethod
     def of(
@@ -65,14 +60,13 @@ class FeatureSet:
     ) -> "FeatureSet":
         """Features of all kinds of dimensions that some configurations set, for a device with these options."""
         kinds = {kind for configuration in configurations for kind in configuration.kinds}
-        rests = any(option.startswith(RESTS) for option in options)
-        return cls(template, dimensions_of(template, kinds), PACKS in options, rests)
+        return cls(template, dimensions_of(template, kinds), PACKS in options)
 
     @classmethod
     def named(cls, template: Workload, names: Collection[str]) -> "FeatureSet":
         """Features of the kinds of dimensions whose features are among some names."""
         cuts = [kind for kind in all_kinds() if kind.cuts and feature_names(kind)[0] in names]
-        return cls(template, dimensions_of(template, cuts), UNPACKED in names, REST in names)
+        return cls(template, dimensions_of(template, cuts), UNPACKED in names)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -115,8 +109,7 @@ class FeatureSet:
         total = [("sites", "sites"), ("adapter_bytes", "bytes"), ("flops" if self.cuts else "adapter_flops", "FLOP")]
         by_kind = [(f"{name}:{kind}", name) for name in ("sites", "bytes") for kind in self.linear_kinds]
         cuts = [pair for kind in self.cuts for pair in zip(feature_names(kind), _units(kind), strict=True)]
-        own = [(UNPACKED, "layers")] * self.packs + [(REST, "FLOP")] * self.rests
-        return [*total, *by_kind, *own, *cuts]
+        return [*total, *by_kind, *([(UNPACKED, "layers")] if self.packs else []), *cuts]
 
     def matrix(self, values: Values) -> Array:
         """The features of each configuration. Shape (n, n_dimensions) -> (n, n_features).
@@ -135,8 +128,6 @@ class FeatureSet:
         flops = applied * added.flops.sum(axis=1) + 2 * rows * saved.sum(axis=1)
         columns = [active.sum(axis=1), moved.sum(axis=1), flops, active @ self._member, moved @ self._member]
         columns += [self._unpacked(active)] if self.packs else []
-        if self.rests:
-            columns.append(2 * rows * (active * linears.outputs * (linears.ranks % STEP)).sum(axis=1))
         for kind in self.cuts:
             own = [number for number, each in enumerate(self.dimensions) if each.kind == kind]
             if kind.presence:

@@ -80,16 +80,6 @@ def test_layers_are_not_counted_where_nothing_is_packed(template: Workload) -> N
     assert "unpacked:qkv_proj" not in FeatureSet.of(template, [], options=TorchCpu(threads=1).info().options).names
 
 
-def test_ranks_beyond_whole_vectors_are_counted_where_llama_cpp_computes(template: Workload) -> None:
-    site = template.shape.sites[0]
-    configurations = [Configuration.of({site.path: rank}) for rank in (1, 31, 32, 33)]
-    features = FeatureSet.of(template, [], options=("adapter_dtype=float16",))
-    column = features.names.index("rest_flops")
-    counts = features.matrix(features.values(configurations))[:, column]
-    assert counts.tolist() == [2 * template.rows * site.out_features * rest for rest in (1, 31, 0, 1)]
-    assert FeatureSet.named(template, features.names) == features
-
-
 def test_fused_projections_have_features_of_their_own() -> None:
     template = Workload(ModelShape("phi3", 2, 64, 4, 2, 16, 128, 256, "{}"))
     names = FeatureSet.of(template, []).names
