@@ -1,6 +1,7 @@
 """Every table of measured numbers in the documentation has its output in `benchmarks/measured`.
 
 The section of a table names the files that hold its numbers, to the digits shown: `benchmarks/measured/NAME.json`.
+Columns with `published` in their heading quote other people's numbers.
 """
 
 import functools
@@ -23,22 +24,8 @@ FEWEST = 2
 UNITS = (1.0, 1e2, 1e3, 1e6, 1e-9, 1e-6)
 # Headings of tables with numbers that no kept file holds. Entries are only removed.
 MISSING = {
-    ("below-the-base.md", "| | 1536 neurons | 1152 | 768 |"),
-    ("below-the-base.md", "| recipe | loss | difference to a plain LoRA of the whole model |"),
     ("devices.md", "| overhead of rank 16 | here | by ssh | by adb |"),
     ("devices.md", "| device | phase | base, ms | all, r = 0 | all, r = 8 | all, r = 32 | q+v, r = 8 | q+v, r = 32 |"),
-    ("extending.md", "| configurations of a step | loss, nats per token | worse by, with 95 % over the seeds |"),
-    ("measuring.md", "| | difference | needed |"),
-    ("measuring.md", "| question | result |"),
-    ("measuring.md", "| tool | time | standard deviation over 8 runs |"),
-    (
-        "predicting.md",
-        "| known lengths, left out | error | contained | error, interpolated | contained, interpolated |",
-    ),
-    ("predicting.md", "| | ours | HELP publishes |"),
-    ("predicting.md", "| | linears | predicted, at most, ms | loss | difference |"),
-    ("recipes.md", "| system | model, task | published |"),
-    ("recipes.md", "| | |"),
 }
 
 
@@ -57,12 +44,16 @@ class Table:
         known = np.concatenate([unit * known for unit in UNITS])
         found = []
         for row in self.rows:
-            first, *cells = row.strip("| ").split("|")
-            for text in NUMBER.findall("|".join(cells)):
+            first, *cells = zip(_cells(row), _cells(self.heading), strict=False)
+            for text in NUMBER.findall("|".join(cell for cell, heading in cells if "published" not in heading)):
                 digits = text.replace(",", "").lstrip("+±")
                 if np.min(np.abs(known - float(digits))) > 0.5001 * 10.0 ** -len(digits.partition(".")[2]):
-                    found.append(f"{first.strip()}: {text}")
+                    found.append(f"{first[0].strip()}: {text}")
         return found
+
+
+def _cells(row: str) -> list[str]:
+    return row.removeprefix("|").removesuffix("|").split("|")
 
 
 def tables(page: Path) -> list[Table]:
