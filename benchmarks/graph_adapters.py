@@ -5,13 +5,14 @@ python benchmarks/graph_adapters.py [--json] [--blocks 6] [--only fp32 int4] [--
 SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logits in fp32, which is checked first:
 
   sum      x A, times B, plus the product of the linear: three operators for each linear
+  apart    as `sum`, and q, k and v are three products instead of one that is split
   gemm     activations in two dimensions; x A, and a Gemm that multiplies by B and adds
   shared   as `sum`, and linears of one input multiply by one matrix of all their A, whose product is split
   rows     B below the rows of the weight: (x, x A) times (W; B), where linears of one input share the product with all
            their A; only in fp32 as constants, and the weights are no longer those of the base
 
-`written` names the way that `adaptare export` and the devices take: `gemm` where it saves more than changing dimensions
-takes, otherwise `sum`.
+`written` names the way that `adaptare export` and the devices take: `gemm` where it saves more nodes than changing
+dimensions adds, otherwise `sum`.
 
 Every block is one new process that opens all files in random order and calls each of them once in every round. The
 ratio to the base is that of the medians in a block; the interval is Student's t over the blocks.
@@ -38,7 +39,7 @@ from onnx import helper, numpy_helper
 
 from adaptare.profiler import Configuration, Workload, open_model
 from adaptare.profiler.programs import write_onnx_adapter
-from adaptare.profiler.programs.onnx import adapters
+from adaptare.profiler.programs.onnx import adapters, rows
 from adaptare.profiler.programs.onnx.base import OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.bases import OnnxBases
 from adaptare.profiler.programs.onnx.export import run_model
@@ -122,17 +123,23 @@ def write_rows(adapted: SubAdapter[OnnxBase], file: Path) -> None:
     onnx.save(model, file)
 
 
-def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, reshaping: float) -> None:
-    with mock.patch.object(adapters, "RESHAPING", reshaping):
-        write_graph(adapted, file, application=mode)
+def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, added: float, packs: bool = True) -> None:
+    """As if changing dimensions added so many nodes."""
+
+    def flatten(*arguments: Any) -> float:
+        rows.flatten(*arguments)
+        return added
+
+    with mock.patch.object(adapters, "flatten", flatten):
+        write_graph(adapted, file, application=mode, packs=packs)
 
 
 def written(adapted: SubAdapter[OnnxBase], mode: str, rounded: bool, name: str) -> dict[str, Path]:
     """Graphs of every way, in the folder of the base, whose weights they share."""
-    ways = {"sum": math.inf, "gemm": 0.0}
+    ways = {"sum": (math.inf, True), "gemm": (0.0, True), "apart": (math.inf, False)}
     files = {way: adapted.base.folder / f"benchmark-{name}-{way}.onnx" for way in (*ways, "shared", "rows")}
-    for way, reshaping in ways.items():
-        write_as(adapted, files[way], mode, reshaping)
+    for way, (added, packs) in ways.items():
+        write_as(adapted, files[way], mode, added, packs)
     if mode == "static":
         write_shared(adapted, files["shared"])
         if not rounded:
@@ -208,8 +215,10 @@ def main() -> None:
 
 def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: int) -> dict[str, Any]:
     """Every way of both modes, and the base, in the same blocks."""
-    rows = {path: halves.of_rows for path, halves in adapted.halves.items()}
-    tensors = {name: half for path, pair in rows.items() for name, half in zip(adapter_inputs(path), pair, strict=True)}
+    pairs = {path: halves.of_rows for path, halves in adapted.halves.items()}
+    tensors = {
+        name: half for path, pair in pairs.items() for name, half in zip(adapter_inputs(path), pair, strict=True)
+    }
     runs, files = {"base": (str(adapted.base.packed), *CALL)}, []
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "adapter.onnx_adapter"

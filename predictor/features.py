@@ -13,9 +13,9 @@ from adaptare.profiler.workloads import BYTES, Dimension, Site, all_kinds, linea
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
-# Option of devices whose graphs have one product for q, k and v, in layers where none of them carries an adapter.
-PACKS = "graph=packed-gemm"
-PACKED_KINDS, UNPACKED = ("q_proj", "k_proj", "v_proj"), "unpacked:qkv_proj"
+# Option of devices whose graphs have one product for q, k and v, whose result is split where one carries an adapter.
+PACKS = "graph=packed-split"
+PACKED_KINDS, SPLIT = ("q_proj", "k_proj", "v_proj"), "split:qkv_proj"
 Values = NDArray[np.int64]
 Array = NDArray[np.float64]
 
@@ -36,8 +36,8 @@ class FeatureSet:
     kernels), bytes moved and FLOPs, and the first two again per kind of linear. All are zero if the adapter is merged
     into the base; with padded ranks every site counts the largest rank.
 
-    Where graphs pack q, k and v, `unpacked:qkv_proj` counts the layers with an adapter on any of them, which run three
-    products instead of one.
+    Where graphs pack q, k and v, `split:qkv_proj` counts the layers with an adapter on any of them, where the result of
+    their product is split.
 
     Where the base may be cut, the FLOPs are those added by the adapter less those saved in linears of the base. Each
     kind of cut has two more features, the savings of its linears in bytes and FLOPs (`mlp_bytes`, `mlp_flops` for
@@ -66,7 +66,7 @@ class FeatureSet:
     def named(cls, template: Workload, names: Collection[str]) -> "FeatureSet":
         """Features of the kinds of dimensions whose features are among some names."""
         cuts = [kind for kind in all_kinds() if kind.cuts and feature_names(kind)[0] in names]
-        return cls(template, dimensions_of(template, cuts), UNPACKED in names)
+        return cls(template, dimensions_of(template, cuts), SPLIT in names)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -109,7 +109,7 @@ class FeatureSet:
         total = [("sites", "sites"), ("adapter_bytes", "bytes"), ("flops" if self.cuts else "adapter_flops", "FLOP")]
         by_kind = [(f"{name}:{kind}", name) for name in ("sites", "bytes") for kind in self.linear_kinds]
         cuts = [pair for kind in self.cuts for pair in zip(feature_names(kind), _units(kind), strict=True)]
-        return [*total, *by_kind, *([(UNPACKED, "layers")] if self.packs else []), *cuts]
+        return [*total, *by_kind, *([(SPLIT, "layers")] if self.packs else []), *cuts]
 
     def matrix(self, values: Values) -> Array:
         """The features of each configuration. Shape (n, n_dimensions) -> (n, n_features).
@@ -127,7 +127,7 @@ class FeatureSet:
         saved = np.broadcast_to(linears.weights - self._base_weights, moved.shape).astype(np.float64)
         flops = applied * added.flops.sum(axis=1) + 2 * rows * saved.sum(axis=1)
         columns = [active.sum(axis=1), moved.sum(axis=1), flops, active @ self._member, moved @ self._member]
-        columns += [self._unpacked(active)] if self.packs else []
+        columns += [self._split(active)] if self.packs else []
         for kind in self.cuts:
             own = [number for number, each in enumerate(self.dimensions) if each.kind == kind]
             if kind.presence:
@@ -198,7 +198,7 @@ class FeatureSet:
         """1 if a linear is of a kind, else 0. Shape (n_sites, n_kinds)."""
         return np.array([[site.kind == kind for kind in self.linear_kinds] for site in self.sites], dtype=np.float64)
 
-    def _unpacked(self, active: NDArray[np.floating]) -> Array:
+    def _split(self, active: NDArray[np.floating]) -> Array:
         """Layers with an adapter on q, k or v. Shape (n, n_sites) -> (n,)."""
         layers = {site.layer for site in self.sites}
         own = [[s.kind in PACKED_KINDS and s.layer == layer for s in self.sites] for layer in sorted(layers)]

@@ -336,7 +336,7 @@ def test_says_what_changes_latency() -> None:
         "denormals=flush",
         "first_call=left-out",
         "gap_s=0",
-        "graph=packed-gemm",
+        "graph=packed-split",
         "pin=no",
         f"provider={CPU}",
         "spinning=no",

@@ -69,7 +69,7 @@ def test_layers_with_an_adapter_on_q_k_or_v_are_counted_where_graphs_pack_them(t
     configurations = [Configuration.of(each) for each in ({}, *ranks, {**ranks[1], **ranks[2]})]
     configurations.append(Configuration.of({f"model.layers.{layer}.{linears[2]}": 2 for layer in range(3)}))
     features = FeatureSet.of(template, [], options=ort_cpu(threads=1).info().options)
-    column = features.names.index("unpacked:qkv_proj")
+    column = features.names.index("split:qkv_proj")
     counts = features.matrix(features.values(configurations))[:, column]
     assert counts.tolist() == [0, 0, 1, 1, 2, 0]
     assert features.units[column] == "layers"
@@ -77,7 +77,7 @@ def test_layers_with_an_adapter_on_q_k_or_v_are_counted_where_graphs_pack_them(t
 
 
 def test_layers_are_not_counted_where_nothing_is_packed(template: Workload) -> None:
-    assert "unpacked:qkv_proj" not in FeatureSet.of(template, [], options=TorchCpu(threads=1).info().options).names
+    assert "split:qkv_proj" not in FeatureSet.of(template, [], options=TorchCpu(threads=1).info().options).names
 
 
 def test_fused_projections_have_features_of_their_own() -> None:

@@ -107,9 +107,7 @@ def test_an_adapter_of_onnx_runtime_adds_a_product_and_a_sum_of_products(
     llama: ModelShape, onnx_cache: Path, mode: str
 ) -> None:
     device = ort_cpu(threads=1)
-    # On three linears of each layer, with q, k and v in one product as in the base.
-    configuration = Configuration.uniform(llama, 2, kinds=("gate_proj", "up_proj", "down_proj"))
-    workload = replace(Workload(llama, configuration, past=4), mode=mode)
+    workload = replace(Workload(llama, Configuration.uniform(llama, 2), past=4), mode=mode)
     programs = programs_for(device.info(), cache=onnx_cache)
     found = measured(workload, device, programs, calls=2)
     added = counts(workload, *attributions(found))

@@ -102,8 +102,8 @@ def test_products_with_constants_have_two_dimensions(made: Made, mixed: Workload
     graph = onnx.load(file, load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}
     products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights]
-    # A and B of each adapter, and the head; q, k and v of the layer without adapter on them are one.
-    assert len(products) == len(mixed.shape.sites) - 2 + 2 * len(MIXED) + 1
+    # A and B of each adapter, and the head; q, k and v of both layers are one.
+    assert len(products) == len(mixed.shape.sites) - 4 + 2 * len(MIXED) + 1
     inferred = SymbolicShapeInference.infer_shapes(onnx.load(file), auto_merge=True).graph
     dimensions = {value.name: len(value.type.tensor_type.shape.dim) for value in inferred.value_info}
     assert {dimensions[node.input[0]] for node in products} == {2}

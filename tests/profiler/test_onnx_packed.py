@@ -1,4 +1,4 @@
-"""Products of q, k and v, which are one where none of the three carries an adapter."""
+"""Products of q, k and v, which are one; its result is split where one of the three carries an adapter."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +24,10 @@ Arrays = dict[str, NDArray[Any]]
 Export = Callable[..., tuple[PreTrainedModel, OnnxBase]]
 Inputs = Callable[..., Arrays]
 
-PACKED = {"llama", "mistral", "qwen2", "gemma", "gemma2"}
+# Families whose attention takes q, k and v as one tensor; in others, norms follow.
+TAKEN_WHOLE = {"llama", "mistral", "qwen2", "gemma", "gemma2", "phi3"}
+# Its q, k and v are one linear.
+FUSED = "phi3"
 FIRST, SECOND = ("model.layers.0.self_attn", "model.layers.1.self_attn")
 
 
@@ -49,24 +52,48 @@ def test_a_packed_graph_computes_the_same(export: Export, inputs_of: Inputs, fam
             assert np.abs(ours - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_norms_behind_the_products_keep_them_apart(export: Export, family: str) -> None:
+def test_the_result_is_split_for_the_norms_behind_it(export: Export, family: str) -> None:
     _, base = export(family)
-    fewer = operators(base.model) - operators(base.packed)
     biases = {"Add": 4} if family == "qwen2" else {}
-    assert fewer == ({"MatMul": 4, **biases} if family in PACKED else {})
-    assert not operators(base.packed) - operators(base.model)
+    fewer = {} if family == FUSED else {"MatMul": 4, **biases}
+    assert operators(base.model) - operators(base.packed) == fewer
+    assert operators(base.packed) - operators(base.model) == ({} if family in TAKEN_WHOLE else {"Split": 2})
 
 
 @pytest.mark.parametrize("application", ["static", "swappable"])
 @pytest.mark.parametrize("linear", ["q_proj", "k_proj", "v_proj"])
-def test_an_adapter_on_one_of_three_keeps_the_three_of_its_layer_apart(
+def test_an_adapter_on_one_of_three_splits_the_result_of_its_layer(
     export: Export, application: Literal["static", "swappable"], linear: str, tmp_path: Path
 ) -> None:
     model, base = export("llama")
     own = SubAdapter(Configuration(), adapter(model, f"{SECOND}.{linear}"), base)
     write_graph(own, tmp_path / "new.onnx", application=application)
-    assert of_attention(tmp_path / "new.onnx", FIRST) == ["qkv_proj"]
-    assert of_attention(tmp_path / "new.onnx", SECOND) == ["q_proj", "k_proj", "v_proj"]
+    assert of_attention(tmp_path / "new.onnx", FIRST) == of_attention(tmp_path / "new.onnx", SECOND) == ["qkv_proj"]
+    (split,) = (node for node in graph_of(tmp_path / "new.onnx").node if node.op_type == "Split")
+    assert "layers.1" in split.input[0]
+
+
+@pytest.mark.parametrize("kind", ["none", "int4"])
+@pytest.mark.parametrize("linears", [["q_proj"], ["k_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"]])
+def test_adapters_on_parts_add_to_those_parts(
+    export: Export, inputs_of: Inputs, family: str, linears: list[str], kind: str, tmp_path: Path
+) -> None:
+    """As in the graph whose products stay apart."""
+    model, base = export(family)
+    if family == FUSED:
+        linears = ["qkv_proj"]
+    if kind != "none":
+        quantise_base(base, tmp_path, kind)
+        base = OnnxBase.load(tmp_path)
+    own = SubAdapter(Configuration(), adapter(model, *(f"{SECOND}.{linear}" for linear in linears)), base)
+    files = {packs: base.folder / f"packs-{packs}.onnx" for packs in (True, False)}
+    for packs, file in files.items():
+        write_graph(own, file, application="static", packs=packs)
+    for sizes in ({"batch": 3, "tokens": 1, "past": 5}, {"batch": 2, "tokens": 9, "past": 0}):
+        inputs = inputs_of(base, **sizes)
+        expected = run_model(files[False], inputs)
+        for ours, other in zip(run_model(files[True], inputs), expected, strict=True):
+            assert np.abs(ours - other).max() <= 1e-5 * np.abs(other).max()
 
 
 @pytest.mark.parametrize("application", ["static", "swappable", "merged"])
@@ -84,7 +111,8 @@ def test_an_adapter_elsewhere_leaves_them_packed(
 def test_the_width_of_packed_attention_is_known_where_dimensions_open_again(export: Export, tmp_path: Path) -> None:
     """ONNX Runtime before 1.31 would take it for 0, and refuse the product behind attention."""
     model, base = export("llama")
-    paths = [f"model.layers.{layer}.mlp.{linear}" for layer in (0, 1) for linear in ("up_proj", "down_proj")]
+    mlp = [f"model.layers.{layer}.mlp.{part}_proj" for layer in (0, 1) for part in ("gate", "up", "down")]
+    paths = [*mlp, *(f"{layer}.o_proj" for layer in (FIRST, SECOND))]
     write_graph(SubAdapter(Configuration(), adapter(model, *paths), base), tmp_path / "new.onnx", application="static")
     graph = graph_of(tmp_path / "new.onnx")
     told = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in graph.value_info}
@@ -129,8 +157,10 @@ def test_a_written_graph_takes_packed_weights_from_the_folder_of_its_base(export
     own = SubAdapter(Configuration(), adapter(model, f"{SECOND}.q_proj"), base)
     write_graph(own, tmp_path / "new.onnx", application="swappable")
     packed = {tensor.name: tensor for tensor in graph_of(base.packed).initializer}
-    (shared,) = (tensor for tensor in graph_of(tmp_path / "new.onnx").initializer if "qkv_proj" in tensor.name)
-    assert shared == packed[shared.name]
+    tensors = graph_of(tmp_path / "new.onnx").initializer
+    shared = [tensor for tensor in tensors if "qkv_proj" in tensor.name and len(tensor.dims) == 2]
+    assert len(shared) == 2
+    assert all(tensor == packed[tensor.name] for tensor in shared)
     assert not (tmp_path / "new.onnx.data").exists()
 
 

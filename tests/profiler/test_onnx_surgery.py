@@ -22,7 +22,7 @@ from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, ProgramFile, Work, ort_cpu, program_file
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration
-from adaptare.profiler.programs.onnx.adapters import RESHAPING, RowHalves
+from adaptare.profiler.programs.onnx.adapters import RowHalves
 from adaptare.profiler.programs.onnx.base import DATA, OnnxBase, adapter_inputs
 from adaptare.profiler.programs.onnx.export import run_model, tolerance_of
 from adaptare.profiler.programs.onnx.rows import OPEN, ROWS, TOKENS, WIDTH
@@ -39,8 +39,7 @@ Outputs = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[n
 
 TOLERANCE = 1e-4
 MODES = ["static", "swappable", "padded", "merged", "folded"]
-QUERIES = ("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj")
-Q_PROJ, DOWN_PROJ = QUERIES[0], "model.layers.1.mlp.down_proj"
+Q_PROJ, DOWN_PROJ = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"
 
 
 class Adapted(nn.Module):
@@ -191,48 +190,53 @@ def test_each_site_may_have_a_rank_of_its_own(export: Export, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", ["static", "swappable"])
-def test_an_adapter_on_every_site_costs_two_operators_each(
-    export: Export, family: str, mode: str, tmp_path: Path
-) -> None:
-    """And some that change dimensions, which takes less time than the sums that they save."""
+def test_an_adapter_takes_the_form_with_fewer_operators(export: Export, family: str, mode: str, tmp_path: Path) -> None:
+    """Three for each site, or two and some that change dimensions, no more than the sums that they save."""
     model, base = export(family)
-    adapter = mixed(model, base)
-    file, _ = written(model, beside(base, tmp_path), adapter, mode)
-    added = more(file, base, adapter)
-    assert (added.pop("MatMul"), added.pop("Gemm")) == (len(adapter), len(adapter))
-    assert set(added) == {"Flatten", "Reshape", "Shape", "Concat"}
-    assert RESHAPING * added.total() < len(adapter)
+    everywhere = {path: halves_of(*widths[:1], 2, *widths[1:]) for path, widths in widths_of(model, base).items()}
+    for adapter in (mixed(model, base), everywhere, dict(list(everywhere.items())[:1])):
+        file, _ = written(model, beside(base, tmp_path), adapter, mode)
+        added = more(file, base, biases=2 * (family == "qwen2"))
+        products = added.pop("MatMul")
+        if added["Gemm"]:
+            assert (products, added.pop("Gemm")) == (len(adapter), len(adapter))
+            assert set(added) == {"Flatten", "Reshape", "Shape", "Concat"}
+            assert added.total() <= len(adapter)
+        else:
+            assert (products, dict(added)) == (2 * len(adapter), {"Add": len(adapter)})
 
 
-@pytest.mark.parametrize("mode", ["static", "swappable"])
-def test_an_adapter_on_one_site_costs_three_operators(export: Export, family: str, mode: str, tmp_path: Path) -> None:
-    model, base = export(family)
-    adapter = dict(list(mixed(model, base).items())[:1])
-    file, _ = written(model, beside(base, tmp_path), adapter, mode)
-    assert more(file, base, adapter) == Counter(MatMul=2, Add=1)
+def test_many_adapters_are_added_in_two_dimensions(export: Export, tmp_path: Path) -> None:
+    model, base = export("llama")
+    everywhere = {path: halves_of(*widths[:1], 2, *widths[1:]) for path, widths in widths_of(model, base).items()}
+    file, _ = written(model, beside(base, tmp_path), everywhere, "static")
+    assert more(file, base)["Gemm"] == len(everywhere)
 
 
-def more(file: Path, base: OnnxBase, adapter: Adapter) -> Counter[str]:
-    """Operators besides those of the base, with q, k and v in one product where none of them carries an adapter."""
-    found, packed = operators(file), operators(base.model) - operators(base.packed)
-    found.subtract(operators(base.model))
-    for layer in (0, 1):
-        if not adapter.keys() & {f"model.layers.{layer}.self_attn.{each}_proj" for each in "qkv"}:
-            found.update({name: count // 2 for name, count in packed.items()})
+def more(file: Path, base: OnnxBase, *, biases: int = 0) -> Counter[str]:
+    """Operators besides those of the base, without those that split products, and biases of their parts."""
+    found = operators(file)
+    found.subtract(operators(base.packed))
+    splits = found.pop("Split", 0)
+    found["Add"] -= biases * splits
     return Counter({name: count for name, count in found.items() if count})
 
 
 @pytest.mark.parametrize("mode", ["static", "swappable"])
 def test_a_site_without_adapter_is_as_it_was(export: Export, mode: str, tmp_path: Path) -> None:
-    """No node, input or constant that is new speaks of it, and those that are old are the same."""
+    """No node, input or constant that is new speaks of it, and those that are old are the same, but for q, k and v."""
     model, base = export("llama")
-    adapter = {**mixed(model, base), **dict.fromkeys(QUERIES, halves_of(32, 2, 64))}  # nothing is packed
+    adapter = mixed(model, base)
     file, _ = written(model, beside(base, tmp_path), adapter, mode)
     before, after = parts(base.model), parts(file)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert changed
+    packed = ["GroupQueryAttention", *(f"{part}_proj" for part in ("q", "k", "v", "qkv"))]
     assert [
-        name for name in changed if not any(f"{path}/" in name or f"{path}." in f"{name}." for path in adapter)
+        name
+        for name in changed
+        if not any(f"{path}/" in name or f"{path}." in f"{name}." for path in adapter)
+        and not any(part in name for part in packed)
     ] == []
 
 
@@ -290,6 +294,6 @@ def test_a_bias_is_added_behind_the_adapter(export: Export, tmp_path: Path) -> N
     file, _ = written(model, beside(base, tmp_path), {Q_PROJ: halves_of(32, 2, 32)}, "swappable")
     nodes = list(onnx.load(file, load_external_data=False).graph.node)
     (place,) = (index for index, node in enumerate(nodes) if node.name == f"{Q_PROJ}/add")
-    assert [node.op_type for node in nodes[place - 3 : place + 1]] == ["MatMul", "MatMul", "MatMul", "Add"]
+    assert [node.op_type for node in nodes[place - 4 : place + 1]] == ["MatMul", "Split", "MatMul", "MatMul", "Add"]
     (bias,) = (node for node in nodes if nodes[place].output[0] in node.input)
     assert bias.op_type == "Add"

@@ -18,8 +18,6 @@ from adaptare.profiler.programs.onnx.surgery import replace_entries
 
 RowHalves = tuple[NDArray[np.float32], NDArray[np.float32]]
 Widths = tuple[int, int]
-# Time of a node that gives a tensor other dimensions, as a share of that of a sum (`benchmarks/graph_adapters.py`).
-RESHAPING = 0.25
 
 
 def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widths: Mapping[str, Widths]) -> None:
@@ -87,27 +85,36 @@ def _declare_inputs(graph: onnx.GraphProto, path: str, widths: Widths) -> None:
 def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> None:
     """Computes x A B after the linear, added to its product before any bias.
 
-    In two dimensions a single operator, Gemm, multiplies by B and adds. It is used where it saves more time than
-    changing dimensions takes.
+    In two dimensions a single operator, Gemm, multiplies by B and adds. It is used unless changing
+    dimensions adds more nodes than that saves (`benchmarks/graph_adapters.py`).
     """
     paths = {tensors.output: path for path, tensors in sites.items()}
     flat = copy.deepcopy(graph)
-    joined = len(paths) > RESHAPING * flatten(flat, paths)
+    made = _products(graph)
+    joined = len(paths) >= flatten(flat, {made[name].output[0] for name in paths})
     if joined:
         graph.CopyFrom(flat)
-    nodes = []
+    made, nodes = _products(graph), []
     for node in graph.node:
         nodes.append(node)
-        path = paths.get(node.output[0].removesuffix(ROWS)) if node.op_type in PRODUCTS else None
-        if path is None:
-            continue
-        A, B = adapter_inputs(path)
-        own, inner, update, result = f"{path}/xW", f"{path}/xA", f"{path}/xAB", node.output[0]
-        node.output[0] = own
-        nodes.append(helper.make_node("MatMul", [node.input[0], A], [inner], f"{path}/A"))
-        if joined:
-            nodes.append(helper.make_node("Gemm", [inner, B, own], [result], f"{path}/B"))
-        else:
-            nodes.append(helper.make_node("MatMul", [inner, B], [update], f"{path}/B"))
-            nodes.append(helper.make_node("Add", [own, update], [result], f"{path}/add"))
+        for place, result in enumerate(node.output):
+            path = paths.get(result.removesuffix(ROWS)) if result in made else None
+            if path is None:
+                continue
+            A, B = adapter_inputs(path)
+            own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
+            nodes.append(helper.make_node("MatMul", [made[result].input[0], A], [inner], f"{path}/A"))
+            node.output[place] = own
+            if joined:
+                nodes.append(helper.make_node("Gemm", [inner, B, own], [result], f"{path}/B"))
+            else:
+                nodes.append(helper.make_node("MatMul", [inner, B], [update], f"{path}/B"))
+                nodes.append(helper.make_node("Add", [own, update], [result], f"{path}/add"))
     replace_entries(graph.node, nodes)
+
+
+def _products(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """Tensor -> the product that computes it, alone or as one of several parts."""
+    made = {node.output[0]: copy.deepcopy(node) for node in graph.node if node.op_type in PRODUCTS}
+    splits = [node for node in graph.node if node.op_type == "Split" and node.input[0] in made]
+    return made | {name: made[node.input[0]] for node in splits for name in node.output}

@@ -1,15 +1,16 @@
-"""The products of q, k and v in one attention as a single product, with their weights side by side.
+"""Linears of one input as a single product, with their weights side by side.
 
-It computes the same with fewer operators, and rounds activations once. An adapter is added to the product of one
-linear, so these linears stay apart where any of them carries one.
+It computes the same with fewer operators, and rounds activations once. Attention takes q, k and v as one tensor. Where
+one of them carries an adapter, or a norm follows, the result of the product is split.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from adaptare.profiler.programs.onnx.base import DATA, PACKED, OnnxBase
 from adaptare.profiler.programs.onnx.rows import PRODUCTS
@@ -22,7 +23,8 @@ from adaptare.profiler.programs.onnx.surgery import (
 )
 
 ATTENTION = "GroupQueryAttention"
-Q, QKV = "q_proj", "qkv_proj"
+# Ends of the paths of linears of one input -> that of their product.
+JOINED = {("q_proj", "k_proj", "v_proj"): "qkv_proj"}
 # Operator -> dimension of its weights that counts outputs: (in, out); (out, blocks, bytes) and (out, blocks); (out,).
 OUTPUTS = {"MatMul": 1, "MatMulNBits": 0, "Add": 0}
 # Places of weights of a base: its data file, or its graph if they are small.
@@ -44,7 +46,7 @@ def write_packed(base: OnnxBase) -> None:
 def pack(
     model: onnx.ModelProto, base: OnnxBase, new: dict[str, NDArray[Any]], *, adapted: Collection[str] = ()
 ) -> None:
-    """Packs q, k and v of each layer, unless one of them carries an adapter or is followed by a norm.
+    """Packs q, k and v of each layer, and splits the result where attention cannot take it as it is.
 
     Args:
         model: Graph of the base, quantised or not, before adapters are added; modified in place.
@@ -56,33 +58,79 @@ def pack(
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     makers = {node.output[0]: node for node in graph.node}
     held = {tensor.name: tensor for tensor in _held(base)}
-    apart = {base.sites[path].output for path in adapted}
-    for attention in [node for node in graph.node if node.op_type == ATTENTION]:
-        chains = [_chain(name, makers, tensors) for name in attention.input[:3]]
-        if not _alike(chains) or any(product.output[0] in apart for product, *_ in chains):
+    chains, takers = dict[str, list[Nodes]](), dict[str, onnx.NodeProto]()
+    for attention in (node for node in graph.node if node.op_type == ATTENTION):
+        found = [_chain(name, makers, tensors) for name in attention.input[:3]]
+        if _alike(found):
+            first = found[0][0].output[0]
+            chains[first], takers[first] = found, attention
+    splits = {}
+    for paths in _of_one_input(base):
+        products = [_chain(base.sites[path].output, makers, tensors) for path in paths]
+        if not _alike(products):
             continue
-        for alike in zip(*chains, strict=True):
-            for names in zip(*(node.input for node in alike), strict=True):
-                parts, name = [tensors[each] for each in names if each in tensors], _packed(names[0])
-                if not parts:
-                    continue
-                if name in held and not new.keys() & set(names) and all(location_of(part) in OF_BASE for part in parts):
-                    graph.initializer.append(held[name])
-                    continue
-                values = [new.pop(each.name) if each.name in new else read_weight(each, base.folder) for each in parts]
-                new[name] = np.concatenate(values, axis=OUTPUTS[alike[0].op_type])
-                graph.initializer.add(name=name, data_type=parts[0].data_type)
+        outputs = [product.output[0] for (product,) in products]
+        attention = None if set(paths) & set(adapted) else takers.get(outputs[0])
+        widths = [_outputs(product, tensors) for (product,) in products]
+        for alike in zip(*(chains[outputs[0]] if attention else products), strict=True):
+            _join_weights(alike, graph, tensors, held, new, base)
             _join(alike)
             for node in alike[1:]:
                 graph.node.remove(node)
-        attention.input[:3] = [_packed(attention.input[0]), "", ""]
+        whole = products[0][0].output[0]
+        if attention:
+            attention.input[:3] = [_packed(attention.input[0]), "", ""]
+        else:
+            sizes = f"{whole}/widths"
+            graph.initializer.append(numpy_helper.from_array(np.array(widths), sizes))
+            splits[whole] = helper.make_node("Split", [whole, sizes], outputs, f"{whole}/split", axis=-1)
+    after = {name: [split] for name, split in splits.items()}
+    replace_entries(graph.node, [each for node in graph.node for each in (node, *after.get(node.output[0], []))])
     used = {name for node in graph.node for name in node.input}
     replace_entries(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
 
 
+def _of_one_input(base: OnnxBase) -> Iterator[list[str]]:
+    """Paths of linears that may be one product."""
+    for parent in dict.fromkeys(path.rpartition(".")[0] for path in base.sites):
+        for names in JOINED:
+            paths = [f"{parent}.{name}" for name in names]
+            if base.sites.keys() >= set(paths):
+                yield paths
+
+
+def _join_weights(
+    alike: Nodes,
+    graph: onnx.GraphProto,
+    tensors: Mapping[str, onnx.TensorProto],
+    held: Mapping[str, onnx.TensorProto],
+    new: dict[str, NDArray[Any]],
+    base: OnnxBase,
+) -> None:
+    """Adds the weights of equal operators side by side."""
+    for names in zip(*(node.input for node in alike), strict=True):
+        parts, name = [tensors[each] for each in names if each in tensors], _packed(names[0])
+        if not parts:
+            continue
+        if name in held and not new.keys() & set(names) and all(location_of(part) in OF_BASE for part in parts):
+            graph.initializer.append(held[name])
+            continue
+        values = [new.pop(each.name) if each.name in new else read_weight(each, base.folder) for each in parts]
+        new[name] = np.concatenate(values, axis=OUTPUTS[alike[0].op_type])
+        graph.initializer.add(name=name, data_type=parts[0].data_type)
+
+
+def _outputs(product: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> int:
+    """Number of outputs of a linear."""
+    widths = [attribute.i for attribute in product.attribute if attribute.name == WIDTH]
+    return widths[0] if widths else int(tensors[product.input[1]].dims[-1])
+
+
 def _packed(name: str) -> str:
-    """Name of a node, tensor or weight of the packed product, by that of q; any other name stays."""
-    return name.replace(Q, QKV)
+    """Name of a node, tensor or weight of the packed product, by that of its first part; any other name stays."""
+    for names, joined in JOINED.items():
+        name = name.replace(names[0], joined)
+    return name
 
 
 def _held(base: OnnxBase) -> list[onnx.TensorProto]:

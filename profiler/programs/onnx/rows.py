@@ -38,6 +38,8 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
     # Tensor -> its name in two dimensions, the same if it has no other form; and -> its name in three.
     flat, open_again = dict[str, str](), dict[str, str]()
     width = {tensor.name: tensor.dims[-1] for tensor in graph.initializer if len(tensor.dims) == 2}
+    splits = {node.input[1] for node in graph.node if node.op_type == "Split" and len(node.input) > 1}
+    widths = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in splits}
     shaped = TOKENS in {name for node in graph.node for name in node.output}
 
     def rows(name: str) -> str:
@@ -74,7 +76,8 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             continue
         product = node.op_type in PRODUCTS and node.input[1] in constant | fed
         places = [0] if product else [place for place, name in enumerate(node.input) if name and name not in constant]
-        follows = product or node.op_type in ROW_BY_ROW or node.op_type == "Gemm"
+        cut = widths.get(node.input[1]) if node.op_type == "Split" and len(node.input) > 1 else None
+        follows = product or node.op_type in ROW_BY_ROW or node.op_type == "Gemm" or cut is not None
         if node.output[0] not in products and not (follows and any(node.input[place] in flat for place in places)):
             for place, name in enumerate(node.input):
                 if flat.get(name) == name:
@@ -89,6 +92,7 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
         same = node.input[1:] if product or node.op_type == "Gemm" else node.input
         known += [width[name] for name in same if name in width]
         width |= dict.fromkeys(node.output[:1], known[0]) if known else {}
+        width |= {} if cut is None else zip(node.output, cut.tolist(), strict=True)
         for place, name in enumerate(node.output):
             flat |= {name: name} if name else {}
             if name in results:

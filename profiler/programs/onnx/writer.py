@@ -61,7 +61,7 @@ def write_graph(
         tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         for path, (A, B) in rows.items():
             new[sites[path].weight] = read_weight(tensors[sites[path].weight], base.folder) + A @ B
-    if packs:
+    if packs and application != "folded":
         pack(model, base, new, adapted=() if application == "merged" else rows)
     if application == "static":
         add_static(model, base.sites, rows)
