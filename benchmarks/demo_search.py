@@ -26,7 +26,7 @@ from stock_process import conditions
 
 from adaptare.predictor import load_predictor
 from adaptare.profiler import named_space, open_model
-from adaptare.workflows.demonstration import RANKS, halfway
+from adaptare.workflows.tuning import RANKS, halfway
 
 DECODE = ("-d", "64")
 

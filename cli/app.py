@@ -5,7 +5,6 @@ import typer
 from adaptare import VERSION
 from adaptare.commands.check import check
 from adaptare.commands.compare import compare
-from adaptare.commands.demo import demo
 from adaptare.commands.devices import devices
 from adaptare.commands.export import ExportCommand, export
 from adaptare.commands.fit import fit
@@ -19,6 +18,7 @@ from adaptare.commands.search import search
 from adaptare.commands.shrink import shrink
 from adaptare.commands.store import store
 from adaptare.commands.train import train
+from adaptare.commands.tune import demo, tune
 from adaptare.commands.verify import verify
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 MEASURING = (overhead, operators, parts, profile, store, compare)
 PREDICTING = (fit, predict)
-SEARCHING = (recipes, train, search, shrink, verify, export, check, demo)
+SEARCHING = (tune, recipes, train, search, shrink, verify, export, check, demo)
 app.add_typer(devices)
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
     app.command(cls=ExportCommand if command is export else None)(command)

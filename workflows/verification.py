@@ -49,12 +49,18 @@ class VerifyRequest:
 
 
 def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
-    """Measures winners and baselines of a search in one session, and compares them with the budget.
+    """Measures winners and baselines of a search in one session for each budget, and compares them with it.
 
     Raises:
         InputError: A file cannot be read, or the predictor was replaced since the search or is of another device.
     """
     result = load_result(request.front)
+    first, *further = [_verified(each, request, feedback) for each in result.under_each]
+    return replace(first, further=tuple(further))
+
+
+def _verified(result: SearchResult, request: VerifyRequest, feedback: Feedback) -> SearchResult:
+    """The choices under one budget, measured."""
     if result.predictor is None:
         raise InputError(f"{str(request.front)!r} names no predictor; search again")
     fitted = load_predictor(result.predictor).at(result.place.length)
@@ -186,9 +192,16 @@ def _verdict(choice: Choice) -> Verdict | None:
     return choice.measured.verdict if choice.measured else None
 
 
+def verdicts(result: SearchResult) -> list[Verdict | None]:
+    """Verdict of each winner over all budgets: missed if one is, and met if all are."""
+    worst: tuple[Verdict | None, ...] = ("missed", None, "ambiguous", "met")
+    rows = zip(*(map(_verdict, each.winners) for each in result.under_each), strict=True)
+    return [min(row, key=worst.index) for row in rows]
+
+
 def met(result: SearchResult) -> list[int]:
-    """Numbers, from 1, of the winners that meet the budget."""
-    return [number for number, choice in enumerate(result.winners, start=1) if _verdict(choice) == "met"]
+    """Numbers, from 1, of the winners that meet all budgets."""
+    return [number for number, verdict in enumerate(verdicts(result), start=1) if verdict == "met"]
 
 
 def _workload(choice: Choice, template: Workload) -> Workload:

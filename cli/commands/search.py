@@ -10,8 +10,18 @@ from adaptare.console import Console, command, requested
 @command
 def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What adaptare train wrote.")],
-    predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
-    budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms, overhead=5% or decode=-15%.")],
+    predictors: Annotated[
+        list[Path],
+        typer.Option(
+            "--predictor", help="What adaptare fit wrote; one for each budget in their order, or one for all."
+        ),
+    ],
+    budgets: Annotated[
+        list[str],
+        typer.Option(
+            "--budget", help="decode=20ms, prefill@256=80ms, overhead=5% or decode=-15%; several are all met."
+        ),
+    ],
     evaluations: Annotated[
         int, typer.Option("--evaluations", min=1, help="Configurations to evaluate; staged-fisher takes 8 at most.")
     ] = 120,
@@ -41,5 +51,5 @@ def search(
     from adaptare.workflows.search.searching import SearchRequest, search_folder
 
     console = Console(as_json=as_json)
-    request = requested(SearchRequest, budget=read_budget(budget))
+    request = requested(SearchRequest, budgets=[read_budget(each) for each in budgets])
     return console.show(search_folder(request, feedback=console.feedback), view)

@@ -11,7 +11,8 @@ ONLY = "only a measurement can say that a budget is met"
 
 def sections(result: SearchResult) -> Iterator[Section]:
     """Winners and baselines with their predictions and losses, and accuracies."""
-    yield choices(result, (*result.winners, *result.baselines))
+    for each in result.under_each:
+        yield choices(each, (*each.winners, *each.baselines))
     if result.accuracies:
         yield accuracy_table(result.accuracies, "test")
     if outside := [choice.name for choice in result.winners if choice.extrapolates]:

@@ -9,13 +9,14 @@ from adaptare.views.accuracies import accuracy_table
 from adaptare.views.search import loss
 from adaptare.workflows.search.result import Choice, Measured, SearchResult
 from adaptare.workflows.verification import met
+from adaptare.workflows.verification import verdicts as winner_verdicts
 
 NOT_MEASURED = Measured()
 
 
 def exit_code(result: SearchResult) -> ExitCode:
     """0 if a winner meets the budget, 3 if one was not measured, 4 if one is ambiguous, 1 if all missed it."""
-    verdicts = {_of(winner).verdict for winner in result.winners}
+    verdicts = set(winner_verdicts(result))
     codes = {"met": ExitCode.DONE, None: ExitCode.WORLD_FAILED, "ambiguous": ExitCode.AMBIGUOUS}
     return next((code for verdict, code in codes.items() if verdict in verdicts), ExitCode.ANSWER_IS_NO)
 
@@ -29,14 +30,15 @@ def sections(result: SearchResult) -> Iterator[Section]:
 
 def verdicts(result: SearchResult) -> Iterator[Section]:
     """Measured choices, accuracies, and advice if no winner meets the budget."""
-    yield measured_table(result)
+    yield from map(measured_table, result.under_each)
     if result.accuracies:
         yield accuracy_table(result.accuracies, "test")
     code = exit_code(result)
     if code == ExitCode.AMBIGUOUS:
-        unclear = next(_of(each) for each in result.winners if _of(each).verdict == "ambiguous")
+        rows = [_of(row) for each in result.under_each for row in each.winners]
+        unclear = next(row for row in rows if row.verdict == "ambiguous")
         yield Note(
-            f"whether a winner is within {result.budget} is not certain yet; measure longer with --repeats or "
+            f"whether a winner is within {budgets(result)} is not certain yet; measure longer with --repeats or "
             "--seconds, on a quieter machine, or search with a lower budget; a verdict at this point needs an interval "
             f"of {unclear.confidence:.1%}"
         )
@@ -45,7 +47,12 @@ def verdicts(result: SearchResult) -> Iterator[Section]:
         advice = "profile more, or search with a lower budget"
         if abs(slower) > CALIBRATION_HOLDS:
             advice = f"the base is {percent(slower)} off what it took when profiled: profile, fit and search again"
-        yield Note(f"no winner is within {result.budget}; {advice}")
+        yield Note(f"no winner is within {budgets(result)}; {advice}")
+
+
+def budgets(result: SearchResult) -> str:
+    """All budgets as written."""
+    return " and ".join(str(each.budget) for each in result.under_each)
 
 
 def measured_table(result: SearchResult) -> Table[Choice]:

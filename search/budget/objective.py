@@ -1,5 +1,6 @@
 """Objectives and limits of a search, as functions of codes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,30 @@ class Limit:
     def __post_init__(self) -> None:
         if not self.bound > 0:
             raise InputError(f"a limit on {self.cost.name} must be above zero, not {self.bound}")
+
+
+@dataclass(frozen=True)
+class LargestShare:
+    """Largest share of its bound that a configuration uses of any limit, times the bound of the first limit."""
+
+    limits: tuple[Limit, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the first limited quantity."""
+        return self.limits[0].cost.name
+
+    def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
+        """Shape (n, n_columns) -> (n,), in the unit of the first limit."""
+        shares = np.array([limit.cost(codes) / limit.bound for limit in self.limits])
+        largest: NDArray[np.float64] = self.limits[0].bound * shares.max(axis=0)
+        return largest
+
+
+def joined(limits: Sequence[Limit]) -> Limit:
+    """One limit that is met where all of some limits are; the only one of one."""
+    first = limits[0]
+    return first if len(limits) == 1 else Limit(LargestShare(tuple(limits)), first.bound)
 
 
 class CodesPredictor(Protocol):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +15,6 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from adaptare.core import DeviceError
-from adaptare.profiler.workloads import SubAdapter
-from adaptare.search.super_adapter.base_model import Base
-from adaptare.search.super_adapter.merging import dense
 
 TOKENS: Final = 25
 # Of logits, relative to the largest; for exports without rounding.
@@ -85,12 +81,6 @@ with torch.inference_mode():
     logits = model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0]
 print(json.dumps(logits.tolist()))
 """
-
-
-def difference_in_peft(adapted: SubAdapter[Base], folder: Path, base: Path) -> float:
-    """Largest difference as of `check`, in unmodified PEFT with the base model of a folder."""
-    read = Expectation("PEFT", partial(read_by_peft, base), dense(adapted))
-    return check(folder, [read], advice="try another version of peft")
 
 
 def read_by_peft(base: Path, folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:

@@ -2,7 +2,8 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
@@ -25,6 +26,8 @@ def polished(
     learning_rate: float = 1e-3,
     seed: int,
     feedback: Feedback = SILENT,
+    checkpoints: Path | None = None,
+    max_seconds: float | None = None,
 ) -> Iterator[SuperAdapter]:
     """Yields a super-adapter of one configuration alone, trained for some more steps.
 
@@ -38,6 +41,8 @@ def polished(
         learning_rate: Initial learning rate, which decays to zero.
         seed: Seed of the order of the examples.
         feedback: Its progress shows the steps.
+        checkpoints: Folder from which an interrupted training is resumed; `None` for none.
+        max_seconds: Duration after which training stops.
 
     Raises:
         InputError: The config is empty or is not of this super-adapter, or an argument is out of range.
@@ -50,12 +55,13 @@ def polished(
     with feedback.progress("polishing") as update, super_adapter.lifted():
         only = on_space(super_adapter, space)
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as folder:
                 train_super_adapter(
                     only,
                     examples,
                     TrainingSettings(steps, seed, learning_rate=learning_rate),
                     folder=folder,
+                    max_seconds=max_seconds,
                     progress=lambda done, of, loss: update(done / of, f"step {done} of {of}, loss {loss:.2f}"),
                 )
             yield only

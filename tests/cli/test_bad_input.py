@@ -51,9 +51,10 @@ def test_a_package_that_is_not_installed_is_named(run: Run, monkeypatch: pytest.
     )
 
 
-@pytest.mark.parametrize("budget", ["decode@128=20ms", "prefill=20ms"])
-def test_budgets_of_a_demo_are_checked_before_it_measures(run: Run, budget: str) -> None:
-    refused(run("demo", "--quick", "--budget", budget), "the demo predicts decode at 64 cached positions")
+@pytest.mark.parametrize("command", [("demo",), ("tune", "tiny-random", "-o", "tuned")])
+@pytest.mark.parametrize("budget", ["joy=20ms", "decode=15%", "decode@64"])
+def test_budgets_are_checked_before_anything_is_measured(run: Run, command: tuple[str, ...], budget: str) -> None:
+    refused(run(*command, "--quick", "--budget", "decode=9ms", "--budget", budget), f"budget {budget!r}")
     assert not list(Path().iterdir())
 
 

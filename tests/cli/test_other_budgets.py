@@ -50,3 +50,58 @@ def test_a_budget_of_a_quantity_is_searched_and_verified(
     small = run("search", "run", "--predictor", "predictor", "--budget", budget.replace("+20", "-99.9"))
     assert small.code == 1
     assert f" {unit}: the smallest reachable is" in small.err
+
+
+@pytest.fixture
+def both(run_in_copy: Callable[..., Any], profiled: Path) -> Callable[..., Any]:
+    """Searches under budgets of latency and memory, with a predictor of each."""
+    run = run_in_copy(profiled)
+    for quantity in ("latency", "memory"):
+        assert run("fit", *DEVICE, "--quantity", quantity, "-o", quantity).code == 0
+    return run
+
+
+def search(run: Callable[..., Any], *budgets: str, predictors: tuple[str, ...] = ("latency", "memory")) -> Any:
+    words = [word for file in predictors for word in ("--predictor", file)]
+    return run("search", "run", *words, *[word for each in budgets for word in ("--budget", each)], "--json")
+
+
+@pytest.mark.parametrize("binding", [("decode=+8%", "memory=+90%"), ("decode=+90%", "memory=+8%")])
+def test_winners_meet_all_of_several_budgets(both: Callable[..., Any], binding: tuple[str, str]) -> None:
+    found = search(both, *binding)
+    assert found.code == 0, found.err
+    assert [each["budget"] for each in (found.json, *found.json["further"])] == list(binding)
+    for result in (found.json, *found.json["further"]):
+        assert result["winners"]
+        assert all(each["predicted"]["upper"] <= result["limit"] for each in result["winners"])
+    (memory,) = found.json["further"]
+    assert memory["base"] > 1e4 > 1 > found.json["base"]
+    whole = next(each for each in found.json["baselines"] if each["name"] == "uniform 16")
+    assert whole["predicted"]["upper"] > found.json["limit"] or binding[0] == "decode=+90%"
+
+    verified = both("verify", "run/front.json", *DEVICE, "--json")
+    assert verified.code == 0, verified.err
+    for result in (verified.json, *verified.json["further"]):
+        assert all(each["measured"]["verdict"] == "met" for each in result["winners"])
+    table = both("verify", "run/front.json", *DEVICE)
+    assert table.out.count("measured") == 2
+    assert all(f"Budget {budget}: " in table.out for budget in binding)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "predictors", "code", "message"),
+    [
+        (("decode=+8%", "memory=-99.9%"), ("latency", "memory"), 1, "MB: the smallest reachable is"),
+        (("decode=+8%", "decode=20ms"), ("latency",), 2, "decode=+8% and decode=20ms limit the same quantity"),
+        (("decode=+8%",), ("latency", "memory"), 2, "1 budgets need 1 predictors in the same order, or one for all"),
+        (("memory=+8%", "decode=+8%"), ("latency", "memory"), 2, "budget memory=+8%: the predictor is of latency"),
+        (("decode=+8%", "prefill@9=1ms"), ("latency",), 2, "the predictor is of decode; profile and fit prefill"),
+        (("decode=+8%", "joy=3"), ("latency", "memory"), 2, "must limit one of prefill, decode, overhead"),
+    ],
+)
+def test_budgets_that_cannot_be_searched_together_are_refused(
+    both: Callable[..., Any], budgets: tuple[str, ...], predictors: tuple[str, ...], code: int, message: str
+) -> None:
+    refused = search(both, *budgets, predictors=predictors)
+    assert refused.code == code
+    assert message in refused.err

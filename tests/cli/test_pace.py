@@ -12,16 +12,16 @@ import pytest
 from simulated_noise import Jitter
 from transformers import LlamaConfig
 
-from adaptare.commands.demo import QUICK
 from adaptare.commands.overhead import overhead
 from adaptare.commands.parts import parts
 from adaptare.commands.profile_adapters import profile as profile_command
+from adaptare.commands.tune import DEMO, QUICK
 from adaptare.commands.verify import verify
 from adaptare.devices import Program, SimulatedDevice, Worker
 from adaptare.devices.simulated import Moment
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.measuring.stopping import PreciseWithin
-from adaptare.workflows.demonstration import DemoRequest
+from adaptare.workflows.tuning import TuneRequest
 
 SESSIONS = 100
 LOADING_S = 5.0
@@ -41,8 +41,9 @@ COMMANDS = {
     "parts": default_of(parts),
     "profile": default_of(profile_command),
     "verify": default_of(verify),
-    "demo": precise_within(DemoRequest.half_width, DemoRequest.seconds),
-    "demo --quick": precise_within(QUICK["half_width"], QUICK["seconds"]),
+    "tune": precise_within(TuneRequest.half_width, TuneRequest.seconds),
+    "demo": precise_within(TuneRequest.half_width, DEMO["seconds"]),
+    "tune and demo --quick": precise_within(QUICK["half_width"], QUICK["seconds"]),
 }
 PACES = {rule: [name for name, other in COMMANDS.items() if other == rule] for rule in COMMANDS.values()}
 

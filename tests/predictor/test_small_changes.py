@@ -13,7 +13,7 @@ from adaptare.profiler.store.measurement import Visit
 from adaptare.search import read_budget
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import predicted_limit
-from adaptare.workflows.demonstration import halfway
+from adaptare.workflows.tuning import halfway
 
 OPENINGS = 5
 DrawConfigs = Callable[[int, int], list[Configuration]]

@@ -11,7 +11,6 @@ from adaptare.profiler import WIDTH, Configuration, ModelShape, Space
 from adaptare.search.algorithms.baselines import uniform_cuts
 from adaptare.search.recipes import lonas, subnet
 from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.training.step import UniformSampler
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -91,8 +90,3 @@ def test_a_recipe_is_registered_and_a_page(name: str) -> None:
     assert recipe is {"lonas": lonas.RECIPE, "subnet": subnet.RECIPE}[name]
     assert module is not None
     assert len(Path(str(module.__file__)).read_text(encoding="utf-8").splitlines()) <= 60
-
-
-def test_lonas_trains_one_uniform_draw_per_step_and_subnet_the_sandwich() -> None:
-    assert (lonas.RECIPE.step.sampler, lonas.RECIPE.step.ends) == (UniformSampler(), False)
-    assert (subnet.RECIPE.step.ends, subnet.RECIPE.step.distil, subnet.RECIPE.step.draws) == (True, True, 2)

@@ -1,7 +1,8 @@
 """Search problem of one space: the lowest loss under a predicted limit."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, Prediction
 from adaptare.profiler import Configuration, Mode, Space
+from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import Dimension
 from adaptare.search import (
     Front,
@@ -20,10 +22,11 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms import algorithm_named
-from adaptare.search.budget import Budget, Candidate, candidates_of, feasible, front_of
+from adaptare.search.budget import Budget, Candidate, candidates_of, feasible, front_of, joined
 from adaptare.workflows.search.result import Choice
 
 Points = NDArray[np.int64]
+FOLDED: Final = ("merged", "requantised")
 
 
 @dataclass(frozen=True)
@@ -45,29 +48,56 @@ class ValueOfBase:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Budget, and the predictor of the quantity that it limits."""
+
+    budget: Budget
+    predictor: FittedPredictor | ValueOfBase
+
+    @property
+    def bound(self) -> float:
+        """Largest allowed value."""
+        return self.budget.bound(self.predictor.base_value)
+
+
+@dataclass(frozen=True)
 class Problem:
-    """Lowest loss of a space among the configurations that are predicted to meet a budget.
+    """Lowest loss of a space among the configurations that are predicted to meet all budgets.
 
     Args:
         objective: Loss to minimise, and expensive to evaluate.
-        predictor: Predictor of the limited quantity.
+        costs: Budgets, at least one; the second objective is the prediction of the first.
         mode: Application mode of the configurations.
         seed: Seed of algorithms and repairs.
     """
 
     space: Space
     objective: Objective
-    predictor: FittedPredictor | ValueOfBase
-    budget: Budget
+    costs: tuple[Cost, ...]
     mode: Mode
     seed: int
     feedback: Feedback
 
     @property
+    def predictor(self) -> FittedPredictor | ValueOfBase:
+        """Predictor of the first limited quantity."""
+        return self.costs[0].predictor
+
+    @property
+    def limits(self) -> list[Limit]:
+        """Limits on the upper ends of the predictions."""
+        dimensions = self.space.dimensions
+        return [Limit(PredictedUpperEnd(each.predictor, dimensions), each.bound) for each in self.costs]
+
+    @property
     def limit(self) -> Limit:
-        """Limit on the upper end of the prediction."""
-        bound = self.budget.bound(self.predictor.base_value)
-        return Limit(PredictedUpperEnd(self.predictor, self.space.dimensions), bound)
+        """All limits as one."""
+        return joined(self.limits)
+
+    @property
+    def base(self) -> float:
+        """Value of the base on the scale of the limit."""
+        return self.costs[0].bound * max(each.predictor.base_value / each.bound for each in self.costs)
 
     def run(
         self,
@@ -122,11 +152,21 @@ class Problem:
     def winners(self, front: Front, n: int) -> list[Configuration]:
         """Configurations with the lowest loss within the limit, and within smaller parts of it; see `pick_winners`."""
         # Below the base, the fastest member takes the place of the base.
-        lowest = min([self.predictor.base_value, *(one.upper[0] for one in front.members if self.space.cuts_base)])
+        lowest = min([self.base, *(one.upper[0] for one in front.members if self.space.cuts_base)])
         return [one.configuration for one in pick_winners(front, n, base=lowest, bound=self.limit.bound)]
 
-    def choice(self, name: str, configuration: Configuration, *, found_by: str = "") -> Choice:
-        """Row of a configuration, with its prediction."""
-        predicted = self.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
-        beyond = bool(predicted.extrapolates[0])
-        return Choice(name, configuration, self.mode, predicted.interval(0), extrapolates=beyond, found_by=found_by)
+    def choice(
+        self, name: str, configuration: Configuration, *, found_by: str = "", mode: Mode | None = None
+    ) -> Choice:
+        """Row of a configuration, with its prediction under the first budget."""
+        row = Choice(name, configuration, mode or self.mode, Interval(0.0, 0.0, 0.0), found_by=found_by)
+        return self.predicted(row, self.costs[0])
+
+    def predicted(self, row: Choice, cost: Cost) -> Choice:
+        """A row with its prediction under one budget; merged into the whole base, an adapter costs nothing."""
+        configuration = row.configuration
+        if row.mode in FOLDED and not configuration.cuts_base:
+            return replace(row, predicted=Interval(*(cost.predictor.base_value,) * 3))
+        configuration = configuration if row.mode == self.mode else configuration.without_adapter
+        predicted = cost.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
+        return replace(row, predicted=predicted.interval(0), extrapolates=bool(predicted.extrapolates[0]))

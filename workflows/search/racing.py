@@ -95,7 +95,7 @@ def _codes(problem: Problem, configurations: list[Configuration]) -> NDArray[np.
 
 def _base(problem: Problem) -> float:
     """Value of the base; below the base, that of the lowest choices."""
-    base, space = problem.predictor.base_value, problem.space
+    base, space = problem.base, problem.space
     return min(base, float(problem.limit.cost(space.at(0 * space.highest)[None])[0])) if space.cuts_base else base
 
 

@@ -1,10 +1,10 @@
 """Result of a search, of a shrink and of a verification: winners and baselines, and their file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
@@ -117,6 +117,7 @@ class SearchResult:
         file: File of this result.
         polished: PEFT folder of the first winner after further training, if there was any.
         recalibration: Base at the time of the search; `None` for predictions of any session.
+        further: The same choices under each further budget; all budgets are to be met.
     """
 
     budget: Budget
@@ -135,6 +136,12 @@ class SearchResult:
     file: Path | None = None
     polished: Path | None = None
     recalibration: Recalibration | None = None
+    further: tuple["SearchResult", ...] = ()
+
+    @property
+    def under_each(self) -> tuple["SearchResult", ...]:
+        """The result under each budget."""
+        return (replace(self, further=()), *self.further)
 
 
 def place_of(model: str, predictor: FittedPredictor) -> Place:
@@ -151,10 +158,15 @@ def save_result(result: SearchResult, file: Path) -> SearchResult:
 
     Relative paths allow moving all of them together, and using the file from any working folder.
     """
-    content = to_json(replace(result, file=None))
-    relative = {name: os.path.relpath(content[name], file.parent) for name in PATHS if content[name]}
-    write_versioned(file, {**content, **relative}, schema=SCHEMA)
+    relative = _moved(replace(result, file=None), lambda path: Path(os.path.relpath(path, file.parent)))
+    write_versioned(file, to_json(relative), schema=SCHEMA)
     return replace(result, file=file)
+
+
+def _moved(result: SearchResult, move: Callable[[Path], Path]) -> SearchResult:
+    """The result with other paths, under further budgets too."""
+    paths: dict[str, Any] = {name: move(path) for name in PATHS if (path := getattr(result, name)) is not None}
+    return replace(result, **paths, further=tuple(_moved(each, move) for each in result.further))
 
 
 def load_result(file: Path) -> SearchResult:
@@ -164,8 +176,7 @@ def load_result(file: Path) -> SearchResult:
     if "budget_s" in content:
         raise InputError(f"{str(file)!r} was written by an earlier version; search again")
     try:
-        places = {name: str(file.parent / content[name]) for name in PATHS if content.get(name)}
-        result = from_json(SearchResult, {**content, **places})
+        result = _moved(from_json(SearchResult, content), file.parent.joinpath)
     except (InputError, TypeError) as error:
         raise InputError(f"{otherwise}; {error}") from error
     if not result.winners:

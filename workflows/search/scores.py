@@ -72,15 +72,26 @@ def polish(
     steps: int,
     seed: int,
     feedback: Feedback,
+    checkpoints: Path | None = None,
+    max_seconds: float | None = None,
 ) -> Choice:
     """Trains a choice as the only configuration, writes it as a PEFT folder, and returns its row.
 
     Args:
         folder: Absent, empty, or an earlier export, which is replaced.
         steps: Optimiser steps on the training examples.
+        checkpoints: Folder from which an interrupted training is resumed; `None` for none.
+        max_seconds: Duration after which training stops.
     """
     configuration = choice.configuration
-    with polished(super_adapter, configuration, examples.train, steps=steps, seed=seed, feedback=feedback) as only:
+    with polished(
+        *(super_adapter, configuration, examples.train),
+        steps=steps,
+        seed=seed,
+        feedback=feedback,
+        checkpoints=checkpoints,
+        max_seconds=max_seconds,
+    ) as only:
         test = CompletionLoss(only, examples.test)
         val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
         test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)

@@ -1,5 +1,7 @@
 """Search under a budget: winners and baselines with their predictions and losses."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -9,8 +11,7 @@ import numpy as np
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, load_predictor
-from adaptare.profiler import Mode
-from adaptare.profiler.analysis import Interval
+from adaptare.profiler import Configuration, Mode
 from adaptare.search import CompletionLoss, SuperAdapter
 from adaptare.search.algorithms import (
     STAGED,
@@ -21,13 +22,13 @@ from adaptare.search.algorithms import (
     smallest_that_fits,
     uniform_cuts,
 )
-from adaptare.search.budget import Budget, check_predictor, covering, front_of
+from adaptare.search.budget import Budget, Candidate, check_predictor, covering, front_of
 from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
-from adaptare.search.training import Answers, FisherChanges, slope_changes
-from adaptare.workflows.calibrating import recalibrated
-from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
+from adaptare.search.training import Accuracy, Answers, FisherChanges, slope_changes
+from adaptare.workflows.calibrating import Recalibration, recalibrated
+from adaptare.workflows.search.problem import Cost, Points, Problem, ValueOfBase
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
 from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
@@ -46,7 +47,8 @@ class SearchRequest:
 
     Args:
         folder: Folder of the super-adapter.
-        predictor: File of a predictor of its base.
+        predictors: File of a predictor of its base for each budget, in their order, or one for all of them.
+        budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
         evaluations: Configurations of which losses are computed, in the search and in the random search each. The
             default algorithm takes eight at most.
@@ -60,8 +62,8 @@ class SearchRequest:
     """
 
     folder: Path
-    predictor: Path
-    budget: Budget
+    predictors: Sequence[Path]
+    budgets: Sequence[Budget]
     output: Path | None = None
     evaluations: int = 120
     winners: int = 3
@@ -83,6 +85,17 @@ class SearchRequest:
         return self.file.with_name(f"{self.file.stem}-polished")
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Part of a result that is the same under each budget; predictions are of the first."""
+
+    winners: tuple[Choice, ...]
+    baselines: tuple[Choice, ...]
+    evaluations: Mapping[str, int]
+    front: tuple[tuple[float, float], ...]
+    accuracies: tuple[Accuracy, ...]
+
+
 def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult:
     """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
 
@@ -97,7 +110,9 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     # Errors are reported before the weights are loaded.
-    predictor, file, now = covering(request.budget, load_predictor(request.predictor)), request.file, None
+    files, file = _files(request), request.file
+    fitted = _covering(request.budgets, files)
+    now: list[Recalibration | None] = [None] * len(files)
     algorithm = request.algorithm or recipe_named(load_task(request.folder).recipe).algorithm
     if algorithm != STAGED:
         algorithm_named(algorithm)
@@ -108,9 +123,36 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         check_polishable(super_adapter)
         check_replaceable(request.polished)
     if request.recalibrate:
-        predictor, now = recalibrated(predictor, request.predictor, cache=request.cache, feedback=feedback)
-    result = _searched(request, algorithm, adaptation, super_adapter, predictor, feedback)
-    result = save_result(replace(result, recalibration=now), file)
+        for number, each in enumerate(fitted):
+            fitted[number], now[number] = recalibrated(each, files[number], cache=request.cache, feedback=feedback)
+    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
+    problem = _problem(request, adaptation, super_adapter, fitted, validation, feedback)
+    found = _searched(request, algorithm, adaptation, super_adapter, problem, validation)
+
+    def saved(found: _Found, polished: Path | None = None) -> SearchResult:
+        every = [
+            SearchResult(
+                budget=cost.budget,
+                limit=cost.bound,
+                base=predictor.base_value,
+                level=predictor.level,
+                origin=predictor.origin,
+                place=place_of(adaptation.task.model_name, predictor),
+                winners=tuple(problem.predicted(row, cost) for row in found.winners),
+                baselines=tuple(problem.predicted(row, cost) for row in found.baselines),
+                evaluations=found.evaluations,
+                front=found.front,
+                accuracies=found.accuracies,
+                folder=request.folder,
+                predictor=place,
+                polished=polished,
+                recalibration=base,
+            )
+            for cost, predictor, place, base in zip(problem.costs, fitted, files, now, strict=True)
+        ]
+        return save_result(replace(every[0], further=tuple(every[1:])), file)
+
+    result = saved(found)
     if request.polish and result.winners:
         row = polish(
             result.winners[0],
@@ -123,8 +165,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
             feedback=feedback,
         )
         row = replace(row, name=POLISHED)
-        result = replace(result, baselines=(row, *result.baselines), polished=request.polished)
-        return save_result(result, file)
+        return saved(replace(found, baselines=(row, *found.baselines)), request.polished)
     if request.polished.exists():
         feedback.note(f"{request.polished} is of an earlier search; further training of the winner replaces it")
     return result
@@ -135,13 +176,11 @@ def _searched(
     algorithm: str,
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
-    predictor: FittedPredictor,
-    feedback: Feedback,
-) -> SearchResult:
-    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
-    problem = _problem(request, adaptation, super_adapter, predictor, validation, feedback)
-    space, limit = problem.space, problem.limit
-    smallest_that_fits(space, [limit])  # raises before gradients are computed
+    problem: Problem,
+    validation: CompletionLoss,
+) -> _Found:
+    space = problem.space
+    smallest_that_fits(space, problem.limits)  # raises before gradients are computed
     changes = None
     if super_adapter.layer.separable:
         changes = FisherChanges(super_adapter, space, adaptation.examples.train[: request.gradient_examples])
@@ -177,8 +216,9 @@ def _searched(
         problem.choice(f"winner {number}", config, found_by=found_by[config])
         for number, config in enumerate(winners, start=1)
     ]
-    choices += [*_folded(adaptation, super_adapter, predictor), *(problem.choice(*each) for each in compared)]
+    choices += [*_folded(adaptation, super_adapter, problem), *(problem.choice(*each) for each in compared)]
     _warn_of_idle_ranks(problem, validation)
+    _warn_of_few_examples(problem, validation, winners, everything)
     examples, scoring = adaptation.examples, adaptation.task.data.scoring
 
     def deployed(choice: Choice) -> tuple[SuperAdapter, Points]:
@@ -191,34 +231,52 @@ def _searched(
         choices, examples, validation=validation, base=super_adapter, deployed=deployed, scoring=scoring
     )
     answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
-    return SearchResult(
-        budget=request.budget,
-        limit=limit.bound,
-        base=predictor.base_value,
-        level=predictor.level,
-        origin=predictor.origin,
-        place=place_of(adaptation.task.model_name, predictor),
+    return _Found(
         winners=rows[: len(winners)],
         baselines=rows[len(winners) :],
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         evaluations=evaluations,
         accuracies=answers.accuracies(right, majority=examples.majority),
-        folder=request.folder,
-        predictor=request.predictor,
     )
+
+
+def _files(request: SearchRequest) -> list[Path]:
+    """File of the predictor of each budget."""
+    files, n = list(request.predictors), len(request.budgets)
+    if not n or len(files) not in (1, n):
+        raise InputError(
+            f"{n} budgets need {n} predictors in the same order, or one for all of them, not {len(files)}",
+            parameter="predictors" if n else "budgets",
+        )
+    return files if len(files) == n else files * n
+
+
+def _covering(budgets: Sequence[Budget], files: Sequence[Path]) -> list[FittedPredictor]:
+    """Predictor of each budget. Raises `InputError` if one does not cover its budget, or two limit the same."""
+    fitted = [covering(budget, load_predictor(file)) for budget, file in zip(budgets, files, strict=True)]
+    seen: dict[tuple[Path, int], Budget] = {}
+    for budget, file, predictor in zip(budgets, files, fitted, strict=True):
+        if other := seen.get((file, predictor.length)):
+            raise InputError(f"budgets {other} and {budget} limit the same quantity; leave the larger one out")
+        seen[file, predictor.length] = budget
+    return fitted
 
 
 def _problem(
     request: SearchRequest,
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
-    predictor: FittedPredictor,
+    predictors: Sequence[FittedPredictor],
     validation: CompletionLoss,
     feedback: Feedback,
 ) -> Problem:
-    """Raises `InputError` if the predictor is of another base."""
-    template, space = predictor.template, super_adapter.space
-    check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
+    """Raises `InputError` if a predictor is of another base, or they are of several modes."""
+    template, space = predictors[0].template, super_adapter.space
+    for predictor in predictors:
+        check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
+    if len(modes := {(each.template.mode, each.template.graph) for each in predictors}) > 1:
+        words = " and ".join(sorted(f"{mode} in {graph} graphs" for mode, graph in modes))
+        raise InputError(f"the predictors are of adapters that are {words}; profile and fit all of them in one mode")
     if template.in_weights and fills_zeros(super_adapter.sub_adapter(space.decode(super_adapter.largest))):
         raise InputError(
             f"the predictor is of mode {template.mode}, and merging these adapters would fill the zeros of their "
@@ -229,14 +287,15 @@ def _problem(
     if space.cuts_base and template.in_weights:
         space = space.at_largest_ranks
     mode: Mode = template.mode
-    timing: FittedPredictor | ValueOfBase = predictor
+    timings: Sequence[FittedPredictor | ValueOfBase] = predictors
     if not super_adapter.layer.separable:
-        mode, timing = _merged_mode(adaptation), ValueOfBase(predictor.base_value, predictor.unit)
+        mode, timings = _merged_mode(adaptation), [ValueOfBase(each.base_value, each.unit) for each in predictors]
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
-    return Problem(space, validation, timing, request.budget, mode, request.seed, feedback)
+    costs = tuple(map(Cost, request.budgets, timings))
+    return Problem(space, validation, costs, mode, request.seed, feedback)
 
 
-def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: FittedPredictor) -> list[Choice]:
+def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> list[Choice]:
     """The largest configuration, merged: its adapter adds no latency, but may lose quality on a quantised base.
 
     None on a sparse base whose zeros the merge would fill.
@@ -245,10 +304,7 @@ def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, predictor: Fitt
     if fills_zeros(super_adapter.sub_adapter(config)):
         return []
     mode = _merged_mode(adaptation)
-    predicted = Interval(*(predictor.base_value,) * 3)
-    if config.cuts_base:
-        predicted = predictor.predict_configs([config.without_adapter]).interval(0)
-    return [Choice(mode, config, mode, predicted)]
+    return [problem.choice(mode, config, mode=mode)]
 
 
 def _merged_mode(adaptation: Adaptation) -> Mode:
@@ -266,6 +322,25 @@ def _warn_of_idle_ranks(problem: Problem, validation: CompletionLoss) -> None:
             f"({difference.middle:+.3f} nats, 95 % [{difference.lower:.3f}, {difference.upper:.3f}]), so ranks hardly "
             "matter here: train with more examples, fewer steps or a lower learning rate"
         )
+
+
+def _warn_of_few_examples(
+    problem: Problem, validation: CompletionLoss, winners: Sequence[Configuration], others: Sequence[Candidate]
+) -> None:
+    """Notes if the validation examples do not decide between the first winner and the best other candidate."""
+    left = [one for one in others if winners and one.configuration != winners[0]]
+    if not left:
+        return
+    second = min(left, key=lambda one: one.values[0]).configuration
+    difference = validation.difference(problem.space.encode(second), problem.space.encode(winners[0]))
+    n, middle = len(validation.tokens), abs(difference.middle)
+    if n < 2 or not difference.lower <= 0 <= difference.upper or not middle:
+        return
+    needed = math.ceil(n * (difference.half_width / middle) ** 2)
+    problem.feedback.note(
+        f"{n} validation examples do not decide between the first winner and the next candidate, whose losses differ "
+        f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, or take either"
+    )
 
 
 def _cuts(problem: Problem, most: int) -> dict[str, Points]:

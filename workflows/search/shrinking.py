@@ -22,7 +22,7 @@ from adaptare.search.export import check_replaceable, import_peft
 from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounded, on_space, rebase, weight_grams
 from adaptare.search.training import FisherChanges, TokenSplit, activation_grams
 from adaptare.workflows.calibrating import recalibrated
-from adaptare.workflows.search.problem import Problem
+from adaptare.workflows.search.problem import Cost, Problem
 from adaptare.workflows.search.racing import raced, settled
 from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
 from adaptare.workflows.search.scores import polish, scored
@@ -187,7 +187,8 @@ class Cutter:
         self._loss = CompletionLoss(super_adapter, examples.validation) if examples else None
         objective = self._loss or self._energy
         space, mode = super_adapter.space, predictor.template.mode
-        self.problem = Problem(space, objective, predictor, request.budget, mode, request.seed, feedback)
+        costs = (Cost(request.budget, predictor),)
+        self.problem = Problem(space, objective, costs, mode, request.seed, feedback)
 
     def search(self) -> tuple[Choice, list[Choice], int]:
         """The best cut; the original and simpler cuts no slower than it; and the number of evaluated configurations."""

@@ -1,11 +1,14 @@
 """Training of one super-adapter for a base model."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
@@ -17,11 +20,14 @@ from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, trai
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
-from adaptare.search.training import Accuracy, Answers
+from adaptare.search.training import Accuracy, Answers, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation
 from adaptare.workflows.train.prepared_base import prepare_base, with_layer_order
 from adaptare.workflows.train.task import Task, TrainingData, check_unclaimed, save_task
+
+# Parts of a training after which the validation loss is computed.
+LOOKS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     started = time.monotonic()
     alpha, layer = recipe.alpha, recipe.layer
     super_adapter = SuperAdapter(adaptation.model, space, alpha=alpha, seed=request.settings.seed, layer=layer)
-    claimed = False
+    claimed, seen = False, dict[int, NDArray[np.float64]]()
+    looks = {request.settings.steps * part // LOOKS for part in range(1, LOOKS)} - {0}
     with feedback.progress("training") as update:
 
         def show(done: int, of: int, loss: float) -> None:
@@ -143,6 +150,9 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
                 save_task(task, folder)
                 claimed = True
             update(done / of, f"step {done} of {of}, loss {loss:.2f}")
+            if done in looks:
+                with torch.autocast(super_adapter.model.device.type, torch.bfloat16, enabled=request.settings.bf16):
+                    seen[done] = CompletionLoss(super_adapter, examples.validation).sums(super_adapter.largest)
 
         losses = train_super_adapter(
             super_adapter,
@@ -155,6 +165,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         )
     save_task(task, folder)
     validation = CompletionLoss(super_adapter, examples.validation)
+    _warn_of_overfitting(seen, validation.sums(super_adapter.largest), validation.tokens, feedback)
     start = space.at(recipe.start(space))
     base_loss, start_loss, full_loss = map(float, validation(np.stack([space.base, start, super_adapter.largest])))
     answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)
@@ -176,6 +187,32 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         cut=examples.cut,
         cuts_base=space.cuts_base,
     )
+
+
+def _warn_of_overfitting(
+    seen: Mapping[int, NDArray[np.float64]],
+    last: NDArray[np.float64],
+    tokens: NDArray[np.int64],
+    feedback: Feedback,
+) -> None:
+    """Notes if the validation loss of the whole adapter was lower at an earlier step, by the paired interval.
+
+    Args:
+        seen: Step -> loss of each validation example. Shape (n_examples,) each.
+        last: The same after the last step.
+        tokens: Number of completion tokens of each. Shape (n_examples,).
+    """
+    if not seen:
+        return
+    step = min(seen, key=lambda step: float(seen[step].sum()))
+    rise = paired_difference(last, seen[step], tokens)
+    if rise.lower > 0:
+        before, after = (float(sums.sum() / tokens.sum()) for sums in (seen[step], last))
+        feedback.note(
+            f"training overfits: the validation loss of the whole adapter rose from {before:.3f} after {step} steps to "
+            f"{after:.3f} ({rise.middle:+.3f} nats, 95 % [{rise.lower:.3f}, {rise.upper:.3f}]); train again with about "
+            f"{step} steps, more examples or a lower learning rate"
+        )
 
 
 def _space(request: TrainRequest, recipe: Recipe, shape: ModelShape) -> Space:

@@ -1,0 +1,89 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from adaptare.arguments import CacheOption, DataOption, DeviceOption, JsonOption, ModelArgument, SeedOption
+from adaptare.console import Console, command, requested
+
+# Adapters weigh most on a base of 4-bit weights, and merging is not free there.
+DEVICE: Final = "ort-cpu:int4,threads=1"
+# Fields of the request of the demo, and of both commands with --quick.
+DEMO: Final[Mapping[str, Any]] = {
+    "configurations": 32,
+    "seconds": 110.0,
+    "steps": 45,
+    "train_s": 120.0,
+    "gradient_examples": 24,
+    "held_out": 24,
+}
+QUICK: Final[Mapping[str, Any]] = {
+    "configurations": 16,
+    "half_width": 0.01,
+    "seconds": 40.0,
+    "steps": 30,
+    "train_s": 60.0,
+    "gradient_examples": 12,
+    "held_out": 18,
+}
+QuickOption = Annotated[bool, typer.Option("--quick", help="Fewer adapters, steps and examples.")]
+BudgetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        help="decode=20ms, prefill@256=120ms, overhead=5% or memory=400MB; several are all met.",
+        show_default="half of the way from the base to rank 16 everywhere",
+    ),
+]
+
+
+@command
+def tune(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of all results; resumed if begun.")],
+    data: DataOption = None,
+    device: DeviceOption = DEVICE,
+    budgets: BudgetsOption = None,
+    steps: Annotated[int, typer.Option("--steps", help="Training steps, and of the best winners alone.", min=1)] = 150,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
+    held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 400,
+    quick: QuickOption = False,
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """Model, data, device and budget to an adapter: profiles, fits, trains, searches, verifies, trains again, exports.
+
+    Each step is that of the command of its name. The same command goes on after an interruption at any time.
+    """
+    return _run(QUICK if quick else {}, as_json=as_json)
+
+
+@command
+def demo(
+    quick: QuickOption = False,
+    model: Annotated[str, typer.Option("--model", help="Any model with weights.")] = "smollm2-135m",
+    device: DeviceOption = DEVICE,
+    budgets: BudgetsOption = None,
+    data: DataOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of all results.")] = Path("adaptare-demo"),
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """The whole path of `tune` on a real 135M model, in about ten minutes."""
+    return _run(QUICK if quick else DEMO, as_json=as_json)
+
+
+def _run(pace: Mapping[str, Any], *, as_json: bool) -> int:
+    from adaptare.search import read_budget
+    from adaptare.views import tune as view
+    from adaptare.workflows.tuning import TuneRequest
+    from adaptare.workflows.tuning import tune as run
+
+    console = Console(as_json=as_json)
+    request = requested(TuneRequest, **pace)
+    request = replace(request, budgets=[read_budget(str(each)) for each in request.budgets])
+    return console.show(run(request, feedback=console.feedback_with(view)), view)

@@ -1,0 +1,145 @@
+"""`adaptare tune` and `adaptare demo`: from a model, data, a device and budgets to files of an adapter."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEMO = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
+TUNE = ("tune", "tiny-random", "--quick", "--device", "simulated", "-o", "tuned")
+
+
+def times(folder: Path) -> dict[str, int]:
+    """Time of the last change of each result of a step."""
+    names = ("tune", "predictor-decode-64", "trained", "front", "verified", "delivered")
+    return {name: file.stat().st_mtime_ns for name in names if (file := folder / f"{name}.json").exists()}
+
+
+@pytest.mark.slow
+def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    words = (*TUNE, "--cache", model_cache, "--data", data)
+    answer = run(*words, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    verified = found["verification"]
+    assert (found["model"], found["device"]) == ("tiny-random", "simulated")
+    assert [verified["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
+    first = {row["mode"]: row for row in found["first"]["rows"]}
+    assert first["swappable"]["base_s"] <= first["swappable"]["latency"]["middle"]
+    assert verified["base"] < verified["limit"]
+    assert {"rows", "mae_overhead_points", "mape", "kendall_tau", "coverage"} <= set(found["predictors"][0])
+    for winner in verified["winners"]:
+        assert winner["predicted"]["upper"] <= verified["limit"]
+        value = winner["measured"]["value"]
+        assert value["lower"] <= value["middle"] <= value["upper"]
+        assert all(winner["configuration"]["ranks"].values())
+    assert any(winner["measured"]["verdict"] == "met" for winner in verified["winners"])
+    names = [baseline["name"] for baseline in verified["baselines"]]
+    assert names == [
+        "merged",
+        *(f"uniform {rank}" for rank in (2, 4, 8, 16)),
+        "midpoint",
+        "q+v 16",
+        "greedy by gate gradients",
+        "random search",
+    ]
+    merged = verified["baselines"][0]
+    assert merged["measured"]["value"]["middle"] == pytest.approx(verified["base"])
+
+    delivered, before = found["delivered"], times(Path("tuned"))
+    winners = [row for row in verified["winners"] if row["measured"]["verdict"] == "met"][:2]
+    assert [row["configuration"] for row in delivered["alone"]] == [row["configuration"] for row in winners]
+    losses = {row["name"].replace(" ", "-"): row["val_loss"] for row in (*delivered["alone"], *winners)}
+    assert losses[delivered["name"]] == min(losses.values())
+    (export,) = delivered["exports"]
+    assert (export["kind"], (Path(export["folder"]) / "adapter_model.safetensors").is_file()) == ("peft", True)
+
+    again = run(*words)
+    assert again.code == 0
+    assert times(Path("tuned")) == before
+    assert "Budget overhead=" in again.out
+    assert "The best winners, each trained alone" in again.out
+    assert "What to run next" in again.out
+
+    for other, message in (
+        ((*words, "--seed", 1), "seed 0, not 1"),
+        ((*words, "--budget", "overhead=9%"), "of another request: budgets [], not"),
+    ):
+        refused = run(*other)
+        assert refused.code == 2
+        assert message in refused.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no SIGKILL")
+def test_killed_in_every_step_it_goes_on_and_repeats_no_finished_step(
+    run: Callable[..., Any], model_cache: Path, data: Path, tmp_path: Path
+) -> None:
+    words = (*TUNE, "--cache", str(model_cache), "--data", str(data), "--json")
+    done = dict[str, int]()
+    for sign in ("3 of 7", "training:", "random search:", "6 of 7", "polishing:"):
+        command = [sys.executable, "-m", "adaptare", *words]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stderr
+            said = []
+            for line in process.stderr:
+                said.append(line.decode())
+                if sign in said[-1]:
+                    break
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, "".join(said)
+        now = times(tmp_path / "tuned")
+        assert done.items() <= now.items()
+        done = now
+    assert set(done) == {"tune", "predictor-decode-64", "trained", "front", "verified"}
+    finished = run(*words)
+    assert finished.code == 0, finished.err
+    assert done.items() <= times(tmp_path / "tuned").items()
+    assert "training:" not in finished.err
+    losses = json.loads((tmp_path / "tuned/winner-1-alone-training/training.json").read_text())["losses"]
+    assert len(losses) == 30
+
+
+@pytest.mark.slow
+def test_several_budgets_have_a_predictor_each(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
+    budgets = ("--budget", "decode@32=+30%", "--budget", "prefill@16=+30%")
+    answer = run(*TUNE, *budgets, "--cache", model_cache, "--data", data, "--json")
+    assert answer.code == 0, answer.err
+    (prefill,) = answer.json["verification"]["further"]
+    assert (prefill["place"]["phase"], prefill["place"]["length"]) == ("prefill", 16)
+    assert len(answer.json["predictors"]) == 2
+    assert {"predictor-decode-32.json", "predictor-prefill-16.json"} <= {each.name for each in Path("tuned").iterdir()}
+
+
+def test_an_infeasible_budget_is_answered_before_training(
+    run: Callable[..., Any], model_cache: Path, data: Path
+) -> None:
+    answer = run(*DEMO, "--cache", model_cache, "--data", data, "--budget", "overhead=0.01%", "--json")
+    assert answer.code == 1
+    assert "smallest" in answer.json["error"]
+    assert "4 of 7" not in answer.err
+
+
+def test_bad_data_is_refused_before_anything_is_measured(run: Callable[..., Any], model_cache: Path) -> None:
+    Path("empty.jsonl").write_text("")
+    answer = run(*DEMO, "--cache", model_cache, "--data", "empty.jsonl")
+    assert answer.code == 2
+    assert "is empty" in answer.err
+    assert not Path("adaptare-demo").exists()
+
+
+def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    Path("adaptare-demo/super-adapter").mkdir(parents=True)
+    Path("adaptare-demo/super-adapter/task.json").write_text("{}")
+    answer = run(*DEMO, "--cache", model_cache)
+    assert answer.code == 2
+    assert "2 of 7" not in answer.err
+    assert not Path("adaptare-demo/adaptare.db").exists()

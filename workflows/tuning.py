@@ -1,0 +1,350 @@
+"""One run from a base model, data, a device and budgets to files of an adapter, resumable after each step."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from adaptare.core import DeviceError, InputError
+from adaptare.core.codec import to_json
+from adaptare.core.progress import SILENT, Feedback
+from adaptare.core.versioned_json import read_as, read_versioned, write_versioned
+from adaptare.predictor import ErrorCard, FittedPredictor, load_predictor
+from adaptare.profiler import (
+    ModelShape,
+    Phase,
+    Quantisation,
+    Space,
+    Workload,
+    named_space,
+    open_model,
+    precise_within,
+    programs_for,
+)
+from adaptare.profiler.store import LATENCY
+from adaptare.search import TrainingSettings, read_budget
+from adaptare.search.algorithms import smallest_that_fits
+from adaptare.search.budget import Budget, predicted_limit
+from adaptare.search.export import export_kind
+from adaptare.workflows.exporting import ExportRequest, export_files
+from adaptare.workflows.fit.fit_rows import RowFilter
+from adaptare.workflows.fit.fitting import FitRequest, fit_rows
+from adaptare.workflows.overhead.overhead import OverheadReport, OverheadRequest, measure_overhead
+from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
+from adaptare.workflows.search.result import Choice, SearchResult, load_result, save_result
+from adaptare.workflows.search.scores import polish
+from adaptare.workflows.search.searching import SearchRequest, search_folder
+from adaptare.workflows.target import target_of
+from adaptare.workflows.train.adaptation import reload_adaptation
+from adaptare.workflows.train.task import TrainingData
+from adaptare.workflows.train.training import TrainRequest, TrainResult, check_request, train
+from adaptare.workflows.verification import VerifyRequest, verdicts, verify
+
+RANKS: Final = (0, 2, 4, 8, 16)
+# Of the scale of a budget, so that the first number comes early.
+FIRST_LOOK_S: Final = 15.0
+# Winners that are trained alone.
+ALONE: Final = 2
+STEPS: Final = 7
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """Adapters of one model for one device.
+
+    Args:
+        model: Any model with weights.
+        output: Folder of all results.
+        device: Spelling of the device and of the base's weights.
+        budgets: Budgets to meet together; none for decode, midway between the base and the largest rank everywhere.
+        data: JSON lines; `None` for dialogues.
+        cache: Folder for converted models; `None` for the user's cache folder.
+        configurations: Number of configurations measured for the predictors.
+        half_width: Half-width of the intervals of these and of the winners, at which measuring ends.
+        seconds: Time limit of each measurement.
+        steps: Steps of training, and of that of each of the best winners alone.
+        train_s: Time limit of each training, seconds; `None` for no limit.
+        gradient_examples: Training examples whose gradients the search uses.
+        held_out: Number of examples for computing a loss.
+        max_tokens: Longer examples are cut.
+    """
+
+    model: str
+    output: Path
+    device: str
+    budgets: Sequence[Budget] = ()
+    data: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+    configurations: int = 40
+    half_width: float = 0.005
+    seconds: float = 120.0
+    steps: int = 150
+    train_s: float | None = None
+    gradient_examples: int = 64
+    held_out: int = 400
+    max_tokens: int = 64
+
+    @property
+    def store(self) -> str:
+        """File of all measurements."""
+        return str(self.output / "adaptare.db")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files of one adapter, and the largest difference of their logits from torch's, if they were run."""
+
+    folder: Path
+    kind: str
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The adapter to use.
+
+    Args:
+        name: The best winner, such as `winner-1`, or `winner-1-alone`.
+        alone: The best winners after training alone.
+        exports: Its files, for PEFT and for the runtime of the device.
+    """
+
+    name: str
+    alone: tuple[Choice, ...]
+    exports: tuple[Exported, ...]
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """Result of `tune`.
+
+    Args:
+        device: Spelling of the device.
+        first: The largest rank on every linear, under the first budget's workload.
+        predictors: Errors of the predictor of each budget.
+        verification: Winners and baselines, remeasured.
+    """
+
+    model: str
+    device: str
+    first: OverheadReport
+    predictors: tuple[ErrorCard, ...]
+    training: TrainResult
+    verification: SearchResult
+    delivered: Delivered
+    elapsed_s: float
+
+
+def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
+    """Runs all steps; the same call after an interruption at any time goes on, and repeats no finished step.
+
+    Raises:
+        InputError: An input cannot be read or does not fit the others, or the folder is of another request.
+        InfeasibleBudgetError: No adapter is predicted to meet the budgets.
+        DeviceError: The latencies that define the default budget could not be measured.
+    """
+    started, folder, device = time.monotonic(), request.output, request.device
+
+    def begin(step: int, words: str) -> None:
+        feedback.note(f"[{time.monotonic() - started:3.0f} s] {step} of {STEPS}: {words}")
+
+    def once(name: str, kind: type[Made], run: Callable[[], Made]) -> Made:
+        file = folder / f"{name}.json"
+        if not file.exists():
+            write_versioned(file, to_json(run()), schema=1)
+        return read_as(kind, file, schema=1, otherwise=f"{file} is of another version; remove it")
+
+    begin(1, f"opening {request.model}")
+    source, target = open_model(request.model, cache=request.cache).with_weights(), target_of(device)
+    space = named_space("blocks", source.shape, ranks=RANKS)
+    # With the weights that are exported, so that measurements and exports share their graphs.
+    programs = programs_for(target.device.info(), cache=request.cache, weights=source)
+    phases: dict[tuple[Phase, int], list[str]] = {}
+    wanted: list[Budget | None] = [*request.budgets] or [None]
+    for phase, length, quantity in map(_measured, wanted):
+        phases.setdefault((phase, length), []).extend([quantity] * (quantity != LATENCY))
+    templates = [
+        Workload(source.shape, phase=phase, tokens=length, past=length, **target.weights) for phase, length in phases
+    ]
+    for template in templates:
+        programs.check(template)
+    training = _training(request, target.quantisation)
+    if request.data or training.folder.exists():
+        check_request(training)  # before anything is measured
+    _claim(request)
+
+    begin(2, f"a first look at rank {RANKS[-1]} on {target.device.info().device}")
+    (phase, length), *_ = phases
+    where: dict[str, Any] = (
+        {"prompts": (length,), "depths": ()} if phase == "prefill" else {"prompts": (), "depths": (length,)}
+    )
+    pace: dict[str, Any] = {
+        "half_width": request.half_width,
+        "cache": request.cache,
+        "seed": request.seed,
+        "store": request.store,
+    }
+    look = OverheadRequest(
+        model=request.model,
+        device=device,
+        programs=programs,
+        ranks=RANKS[-1:],
+        seconds=FIRST_LOOK_S,
+        resume=True,
+        **where,
+        **pace,
+    )
+    first = measure_overhead(look, feedback=feedback)
+    if not any(row.mode == "swappable" for row in first.rows):
+        raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
+    feedback.show(first)
+
+    begin(3, f"measuring {request.configurations} adapters, and learning to predict what they cost")
+    for (phase, length), quantities in phases.items():
+        campaign = ProfileRequest(
+            *(request.model, device, programs, space),
+            count=request.configurations,
+            phase=phase,
+            length=length,
+            quantities=quantities,
+            seconds=request.seconds,
+            **pace,
+        )
+        profile_space(campaign, feedback=feedback)
+    files = [_fitted(request, source.shape, *_measured(each), feedback) for each in wanted]
+    predictors = list(map(load_predictor, files))
+    budgets = request.budgets or [halfway(predictors[0], space)]
+    limits = [predicted_limit(*each, space.dimensions) for each in zip(budgets, predictors, strict=True)]
+    smallest_that_fits(space, limits)  # raises before training if no adapter meets the budgets
+
+    begin(4, f"training one super-adapter on {len(space.sites)} linears, {request.steps} steps")
+    trained = once("trained", TrainResult, lambda: train(training, feedback=feedback))
+    feedback.show(trained)
+
+    begin(5, f"searching under {' and '.join(map(str, budgets))}")
+    front, verified = folder / "front.json", folder / "verified.json"
+    if not front.exists():
+        search = SearchRequest(
+            *(training.folder, files, budgets, front), gradient_examples=request.gradient_examples, seed=request.seed
+        )
+        search_folder(search, feedback=feedback)
+
+    begin(6, "measuring the winners again")
+    if not verified.exists():
+        stop = precise_within(request.half_width, request.seconds)
+        again = VerifyRequest(
+            front, stop, request.store, repeats=1, programs=programs, cache=request.cache, seed=request.seed + 1
+        )
+        save_result(verify(again, feedback=feedback), verified)
+    verification = load_result(verified)
+
+    begin(7, "training the best winners alone, and writing the better one")
+    # A runtime of exported graphs, or of its own files, gets the adapter in its form.
+    kinds = ["onnx-swappable"] if "static" in programs.modes(templates[0]) else []
+    kinds += ["gguf"] if target.device.info().runtime_name.startswith("llama") else []
+    delivered = once("delivered", Delivered, lambda: _deliver(request, verification, kinds, feedback))
+    return TuneResult(
+        request.model,
+        device,
+        first,
+        tuple(each.error_card for each in predictors),
+        trained,
+        verification,
+        delivered,
+        time.monotonic() - started,
+    )
+
+
+def halfway(predictor: FittedPredictor, space: Space) -> Budget:
+    """Budget halfway between no adapter and the largest ranks, by the middle of their predictions."""
+    both = np.stack([space.base, space.at(space.highest)])
+    limit_s = float(predictor.predict(both, space.dimensions).mean.mean())
+    return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
+
+
+def _measured(budget: Budget | None) -> tuple[Phase, int, str]:
+    """Phase, length and quantity to measure for a budget; overheads and other quantities are of decode."""
+    if budget is None:
+        return "decode", Workload.past, LATENCY
+    phase: Phase = "prefill" if budget.name == "prefill" else "decode"
+    usual = Workload.tokens if phase == "prefill" else Workload.past
+    return phase, usual if budget.length is None else budget.length, budget.quantity
+
+
+def _fitted(
+    request: TuneRequest, shape: ModelShape, phase: Phase, length: int, quantity: str, feedback: Feedback
+) -> Path:
+    """File of a predictor, fitted now unless it is there: rows that are measured later must not change it."""
+    words = ["predictor", *([] if quantity == LATENCY else [quantity]), phase, str(length)]
+    file = request.output / "-".join(words)
+    if not file.with_suffix(".json").exists():
+        rows = RowFilter(phase=phase, mode="swappable", lengths=(length,), model=shape)
+        fit = FitRequest(request.store, request.device, rows, quantity=quantity, output=file, replace=True)
+        feedback.show(fit_rows(fit, note=feedback.note))
+    return file
+
+
+def _training(request: TuneRequest, quantisation: Quantisation) -> TrainRequest:
+    return TrainRequest(
+        request.model,
+        request.output / "super-adapter",
+        TrainingData(request.seed, request.data, held_out=request.held_out, max_tokens=request.max_tokens),
+        TrainingSettings(request.steps, request.seed),
+        ranks=RANKS,
+        quantisation=quantisation,
+        max_seconds=request.train_s,
+        cache=request.cache,
+    )
+
+
+def _claim(request: TuneRequest) -> None:
+    """Records the request in its folder. Raises `InputError` if the folder is of another one."""
+    file = request.output / "tune.json"
+    ours = {each.name: getattr(request, each.name) for each in fields(request) if each.name not in ("output", "cache")}
+    ours = to_json({**ours, "data": request.data.resolve() if request.data else None})
+    if not file.exists():
+        write_versioned(file, ours, schema=1)
+    theirs = read_versioned(file, schema=1, otherwise=f"{file} is no record of tuning; use another folder")
+    if others := [name for name, value in ours.items() if theirs.get(name) != value]:
+        was = ", ".join(f"{name} {theirs.get(name)}, not {ours[name]}" for name in others)
+        raise InputError(f"{str(request.output)!r} is of another request: {was}; use another folder, or remove it")
+
+
+def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[str], feedback: Feedback) -> Delivered:
+    """Trains the best winners alone, and exports the adapter with the lowest validation loss."""
+    judged = dict(enumerate(verdicts(verification), start=1))
+    # Of winners that are not certain yet only if none is within the budgets.
+    best = next(filter(None, ([n for n in judged if judged[n] == word] for word in ("met", "ambiguous"))), [])[:ALONE]
+    output, alone, losses = request.output, [], dict[tuple[int, Path | None], float]()
+    adaptation, super_adapter = reload_adaptation(verification.folder or Path())
+    for number in best or [1]:
+        winner = verification.winners[number - 1]
+        losses[number, None] = winner.val_loss or np.inf
+        if number in best:
+            place = output / f"winner-{number}-alone"
+            row = polish(
+                *(winner, super_adapter, adaptation.examples, place),
+                base_name=adaptation.base_name,
+                steps=request.steps,
+                seed=request.seed,
+                feedback=feedback,
+                checkpoints=output / f"{place.name}-training",
+                max_seconds=request.train_s,
+            )
+            alone.append(replace(row, name=f"{winner.name} alone"))
+            losses[number, place] = row.val_loss or np.inf
+    number, chosen = min(losses, key=losses.__getitem__)
+    exports = [Exported(chosen, "peft", None)] if chosen else []
+    source = ExportRequest(output / "front.json", output, export_kind("peft"), winner=number, cache=request.cache)
+    for kind in map(export_kind, [*([] if chosen else ["peft"]), *kinds]):
+        form = replace(source, folder=output / f"winner-{number}-{kind.name}", kind=kind)
+        if chosen:
+            weights = adaptation.task.quantisation if "quantisation" in kind.options else None
+            form = replace(form, source=chosen, base=request.model, quantisation=weights)
+        exports.append(Exported(form.folder, kind.name, export_files(form, feedback.note).difference))
+    return Delivered(chosen.name if chosen else f"winner-{number}", tuple(alone), tuple(exports))
