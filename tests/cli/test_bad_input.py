@@ -228,7 +228,7 @@ def test_open_needs_adapters_that_leave_out_a_site(run: Run, model_cache: Path) 
 def test_a_place_that_cannot_be_written(run: Run, model_cache: Path) -> None:
     Path("file").write_text("")
     refused(run(*PROFILE, "--cache", model_cache, "--store", "file/adaptare.db"), "cannot be opened")
-    refused(run("demo", "--model", "tiny-random", "--cache", model_cache, "-o", "file/demo"), "the system refused")
+    refused(run("demo", "--model", "tiny-random", "--cache", model_cache, "-o", "file/demo"), "cannot be written")
     run(*PROFILE, "--cache", model_cache)
     refused(run("fit", "--device", "simulated", "-o", "file/predictor"), "the predictor cannot be written")
 
