@@ -67,7 +67,7 @@ class TuneRequest:
         half_width: Half-width of the intervals of these and of the winners, at which measuring ends.
         seconds: Time limit of each measurement.
         steps: Steps of training, and of that of each of the best winners alone.
-        train_s: Time limit of each training, seconds; `None` for no limit.
+        train_s: Time limit of training, and of training the best winners alone in all, seconds; `None` for no limit.
         gradient_examples: Training examples whose gradients the search uses.
         held_out: Number of examples for computing a loss.
         max_tokens: Longer examples are cut.
@@ -334,10 +334,15 @@ def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[s
                 seed=request.seed,
                 feedback=feedback,
                 checkpoints=output / f"{place.name}-training",
-                max_seconds=request.train_s,
+                max_seconds=request.train_s and request.train_s / len(best),
             )
             alone.append(replace(row, name=f"{winner.name} alone"))
             losses[number, place] = row.val_loss or np.inf
+            if losses[number, place] > losses[number, None]:
+                feedback.note(
+                    f"training {winner.name} alone overfits: its validation loss rose from {losses[number, None]:.3f} "
+                    f"to {losses[number, place]:.3f}; take fewer steps, or more examples"
+                )
     number, chosen = min(losses, key=losses.__getitem__)
     exports = [Exported(chosen, "peft", None)] if chosen else []
     source = ExportRequest(output / "front.json", output, export_kind("peft"), winner=number, cache=request.cache)

@@ -73,7 +73,7 @@ def demo(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> int:
-    """The whole path of `tune` on a real 135M model, in about ten minutes."""
+    """The whole path of `tune` on a real 135M model, in about 12 minutes."""
     return _run(QUICK if quick else DEMO, as_json=as_json)
 
 
