@@ -17,6 +17,7 @@ EXTRAS: Final = {
     **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
     **dict.fromkeys(("aiohttp", "segno"), "browser"),
     "matplotlib": "figures",
+    "openvino": "openvino",
     "xllamacpp": "llama",
     "pytest": "testing",
 }

@@ -53,12 +53,18 @@ def missing_for_llama() -> str:
     return "" if importlib.util.find_spec("xllamacpp") else "xllamacpp is not installed"
 
 
+def missing_for_openvino() -> str:
+    """What the device of OpenVINO cannot run without."""
+    return "" if importlib.util.find_spec("openvino") else "openvino is not installed"
+
+
 # Marks of tests that need something of the system, or a large package -> what is missing.
 NEEDS = {
     "native": missing_for_native,
     "adb": missing_for_adb,
     "qemu": missing_for_qemu,
     "llama": missing_for_llama,
+    "openvino": missing_for_openvino,
 }
 
 

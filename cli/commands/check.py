@@ -13,7 +13,8 @@ def check(
     runtime: Annotated[
         str,
         typer.Option(
-            "--runtime", help="peft, merged, onnx, genai or llama are run; vllm and olive are judged by their rule."
+            "--runtime",
+            help="peft, merged, onnx, genai, llama or openvino are run; vllm and olive are judged by their rule.",
         ),
     ],
     file: Annotated[
@@ -24,7 +25,7 @@ def check(
         Path | None,
         typer.Option(
             "--adapter-file",
-            help="Adapter that a model for ONNX Runtime or llama.cpp is given.",
+            help="Adapter that a model for ONNX Runtime, llama.cpp or OpenVINO is given.",
             show_default="adapter.onnx_adapter beside the model",
         ),
     ] = None,

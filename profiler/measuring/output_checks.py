@@ -24,12 +24,14 @@ class OutputChecks:
     Args:
         blame: Attributes the failure of a worker to candidates.
         rounded: Bases whose activations are rounded -> their outputs, and those of their merged references.
+        unrounded: Bases -> their outputs without rounded activations.
     """
 
     reference: Candidate
     programs: Programs
     blame: Callable[[Sequence[Candidate], ProgramError], None]
     rounded: dict[Workload, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    unrounded: dict[Workload, Sequence[float]] = field(default_factory=dict)
 
     def check(self, candidates: Sequence[Candidate], worker: Worker) -> None:
         """Fails the candidates whose adapter is not applied, or whose outputs differ from the merged reference."""
@@ -72,18 +74,16 @@ class OutputChecks:
             theirs, own = references.get(candidate.feed, ()), self.rounded.get(candidate.workload.bare, ((), ()))
             try:
                 check_against_merged(candidate.workload, candidate.outputs, theirs, bases=own)
-            except ProgramError as error:
-                if candidate.workload.quantisation == "none":
-                    candidate.failure = str(error)
-                else:
-                    self._check_unrounded(candidate, theirs, worker)
+            except ProgramError:
+                self._check_unrounded(candidate, theirs, worker)
 
     def _check_unrounded(self, candidate: Candidate, expected: Sequence[float], worker: Worker) -> None:
-        """Compares again without rounded activations, whose error an adapter on coarse weights may multiply."""
+        """Compares again without rounded activations, whose error an adapter may multiply."""
         bare = candidate.workload.bare
         try:
-            ours, base = (self._unrounded(workload, worker) for workload in (candidate.workload, bare))
-            check_against_merged(candidate.workload, ours, expected, bases=(base, self.rounded[bare][1]))
+            ours = self._unrounded(candidate.workload, worker)
+            base = self.unrounded[bare] = self.unrounded.get(bare) or self._unrounded(bare, worker)
+            check_against_merged(candidate.workload, ours, expected, bases=(base, self.rounded.get(bare, ((), ()))[1]))
         except WorkerDiedError as error:
             self.blame([candidate], error)
         except ProgramError as error:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
     from adaptare.profiler.programs.onnx.quantise import pack_int4, rounded_weights
     from adaptare.profiler.programs.onnx.writer import code_names, write_model
+    from adaptare.profiler.programs.openvino_graph import write_openvino_graph
     from adaptare.profiler.programs.torch.cut import narrowed, set_layers, set_weight, shallow, shared_copy, tensors_of
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "write_gguf_base",
     "write_model",
     "write_onnx_adapter",
+    "write_openvino_graph",
 ]
 
 __getattr__ = lazy_names(__name__)

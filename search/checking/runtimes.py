@@ -21,11 +21,15 @@ from adaptare.search.export.llama import TOLERANCE as LLAMA_TOLERANCE
 from adaptare.search.export.llama import read as read_by_llama
 from adaptare.search.export.merged import read as read_merged
 from adaptare.search.export.onnx import ADAPTER_FILE, MODEL_FILE, read, read_by_genai
+from adaptare.search.export.openvino import MODEL_FILE as OPENVINO_FILE
+from adaptare.search.export.openvino import read as read_by_openvino
 from adaptare.search.export.peft import Rule, scale_of_one_rank
 
 # Entry points are named after their runtime; each is an `AdapterRuntime`.
 RUNTIMES: Final = "adaptare.checks"
 NAME: Final = re.compile(r"(layers\.\d+)[./](?:self_)?(attn|mlp)[./](\w+)[./]lora_([AB])\b")
+# Types of rounded weights in a graph of OpenVINO.
+ROUNDED: Final = re.compile(r'<data element_type="(?:bf16|f16|[iu][48])"')
 # Largest differences of logits over the largest.
 EXACT, CLOSE = 1e-4, 1e-3
 
@@ -268,6 +272,17 @@ LLAMA: Final = AdapterRuntime(
     _gguf_tensors,
     tolerance=LLAMA_TOLERANCE,
     rounds=_rounded_file,
+    swaps=True,
+)
+OPENVINO: Final = AdapterRuntime(
+    "openvino",
+    "OpenVINO, with the folder of a model and, as in OpenVINO GenAI, the tensors of an adapter",
+    OPENVINO_FILE,
+    ("torch", "openvino"),
+    lambda files, tokens: read_by_openvino(files.folder, tokens, adapter=str(files.adapter or "")),
+    lambda files: _peft_tensors(replace(files, folder=files.adapter.parent)) if files.adapter else {},
+    tolerance=CLOSE,
+    rounds=lambda folder: bool(ROUNDED.search((folder / OPENVINO_FILE).read_text(encoding="utf-8"))),
     swaps=True,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)

@@ -12,16 +12,17 @@ from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from adaptare.search.export.check import Expectation
     from adaptare.search.super_adapter.base_model import Base
 
 
-def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
-    """Writes a model with the weights that the base had before it was rounded for training.
+def merged_model(adapted: SubAdapter["Base"]) -> "PreTrainedModel":
+    """The model with the adapter in the weights that the base had before it was rounded for training.
 
     One width of all layers becomes the `intermediate_size`; layers left out make `num_hidden_layers` smaller.
     """
-    from adaptare.profiler.models import without_bars
     from adaptare.search.super_adapter.merging import check_still_sparse, dense
 
     fields = adapted.configuration.transformers_fields(adapted.base.shape)
@@ -29,10 +30,21 @@ def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) ->
     check_still_sparse(adapted)
     model = dense(adapted)
     model.config.update(fields)
-    with without_bars():
-        model.save_pretrained(folder)
+    return model
+
+
+def save_tokenizer(adapted: SubAdapter["Base"], folder: Path) -> None:
+    """Saves the tokenizer of the base, if it has one."""
     if adapted.base.origin.tokenizer is not None:
         adapted.base.origin.tokenizer.save_pretrained(folder)
+
+
+def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    from adaptare.profiler.models import without_bars
+
+    with without_bars():
+        merged_model(adapted).save_pretrained(folder)
+    save_tokenizer(adapted, folder)
 
 
 def _before_rounding(adapted: SubAdapter["Base"]) -> SubAdapter["Base"]:

@@ -28,6 +28,7 @@ from adaptare.profiler.programs import (
 )
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
 from adaptare.search.export.kinds import ExportKind, ExportOptions
+from adaptare.search.export.merged import save_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -223,8 +224,7 @@ def _write_beside(adapted: SubAdapter["Base"], graph: OnnxBase, folder: Path) ->
         whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         fewer = with_kept_layers(whole, config.kept(adapted.base.shape.layers))
         (folder / "config.json").write_text(json.dumps(fewer, indent=2), encoding="utf-8")
-    if adapted.base.origin.tokenizer is not None:
-        adapted.base.origin.tokenizer.save_pretrained(folder)
+    save_tokenizer(adapted, folder)
 
 
 def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":

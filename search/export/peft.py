@@ -1,8 +1,8 @@
-"""PEFT folders: adapters for PEFT itself, and for programs that read one alpha or one rank for the whole adapter.
+"""PEFT folders: adapters for PEFT itself, and for programs that read one alpha or rank for the whole adapter, or none.
 
 All of them compute W x + scale B A x, and differ in the scale. llama.cpp keeps `lora_alpha` alone and divides it by the
-rank of each tensor; vLLM (up to 0.30) and Olive divide it by `r` everywhere; PEFT also reads `rank_pattern` and
-`alpha_pattern`.
+rank of each tensor; vLLM (up to 0.30) and Olive divide it by `r` everywhere; OpenVINO GenAI reads the tensors alone;
+PEFT also reads `rank_pattern` and `alpha_pattern`.
 """
 
 import json
@@ -51,6 +51,11 @@ def scale_of_one_rank(settings: Mapping[str, Any], path: str, rank: int) -> floa
     """Rule of vLLM and Olive."""
     r = settings["r"]
     return float(settings["lora_alpha"]) / (sqrt(r) if settings.get("use_rslora") else r)
+
+
+def scale_of_tensors(settings: Mapping[str, Any], path: str, rank: int) -> float:
+    """Rule of OpenVINO GenAI, which does not read the settings."""
+    return 1.0
 
 
 def scale_of_patterns(settings: Mapping[str, Any], path: str, rank: int) -> float:
@@ -103,6 +108,13 @@ def _write_portable(adapted: SubAdapter["Base"], folder: Path, options: ExportOp
         for path, own in adapted.halves.items()
     }
     _write_files(replace(adapted, halves=halves), folder, {"lora_alpha": alpha, "alpha_pattern": {}})
+
+
+def _write_folded(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+    """Keeps every rank, and folds scales into B entirely."""
+    check_adapter_alone(adapted)
+    halves = {path: Halves(own.A, own.B * np.float32(own.scale)) for path, own in adapted.halves.items()}
+    _write_files(replace(adapted, halves=halves), folder)
 
 
 def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
@@ -197,6 +209,14 @@ PORTABLE: Final = ExportKind(
     _read_by({"llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
     options=("base_name",),
     commands={"llama.cpp": "python convert_lora_to_gguf.py {folder} --base {base}"},
+)
+FOLDED: Final = ExportKind(
+    "peft-folded",
+    "adapter for OpenVINO GenAI and PEFT: no scale, unequal ranks",
+    _SNIPPET,
+    _write_folded,
+    _read_by({"OpenVINO GenAI": scale_of_tensors, "PEFT": scale_of_patterns}),
+    options=("base_name",),
 )
 UNIFORM: Final = ExportKind(
     "peft-uniform",

@@ -107,7 +107,8 @@ def test_files_without_rounding_differ_by_less_than_a_check_allows(export: Run, 
         (("--to", "onnx-static", "--open"), "--open is for --to genai, onnx-swappable, not onnx-static"),
         (
             ("--to", "onnx", "--base-name", "someone/model"),
-            "--base-name is for --to gguf, onnx-adapter, peft, peft-portable, peft-uniform, not onnx; leave it out",
+            "--base-name is for --to gguf, onnx-adapter, peft, peft-folded, peft-portable, "
+            "peft-uniform, not onnx; leave it out",
         ),
         (("--to", "genai", "--adapter-of", "run"), "--adapter-of is for --to onnx-adapter, not genai; leave it out"),
         (("--to", "onnx-adapter", "--adapter-of", "run"), "'run' is no folder of onnxruntime-genai"),

@@ -10,6 +10,7 @@ from genai_folder import genai_folder
 from adaptare.devices import Device, SimulatedDevice, TorchCpu, ort_cpu
 from adaptare.devices.genai_device import ort_genai
 from adaptare.devices.llama_device import llama_cpu
+from adaptare.devices.openvino_device import openvino_cpu
 from adaptare.profiler import Programs, programs_for
 from adaptare.testing import ProgramBuilderSuite
 from adaptare.testing.program_builder import SHAPE
@@ -35,12 +36,13 @@ BUILDERS = [
     Case("onnxruntime", lambda folder: ort_cpu(threads=1, timeout_s=60)),
     Case("onnxruntime-genai", genai),
 ]
-LLAMA = Case("llama_cpp", lambda folder: llama_cpu(timeout_s=60))
+MARKED = [
+    pytest.param(Case("llama_cpp", lambda folder: llama_cpu(timeout_s=60)), marks=pytest.mark.llama),
+    pytest.param(Case("openvino", lambda folder: openvino_cpu(timeout_s=60)), marks=pytest.mark.openvino),
+]
 
 
-@pytest.fixture(
-    scope="module", params=[*BUILDERS, pytest.param(LLAMA, marks=pytest.mark.llama)], ids=lambda case: case.name
-)
+@pytest.fixture(scope="module", params=[*BUILDERS, *MARKED], ids=lambda case: case.name)
 def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Device:
     return request.param.make(tmp_path_factory.getbasetemp() / "genai")
 

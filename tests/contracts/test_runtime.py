@@ -11,9 +11,11 @@ from genai_folder import genai_folder
 from adaptare.devices import Runtime
 from adaptare.devices.agent.genai_runtime import GenaiRuntime
 from adaptare.devices.agent.llama_runtime import LlamaRuntime
+from adaptare.devices.agent.openvino_runtime import OpenvinoRuntime
 from adaptare.devices.agent.ort_runtime import CPU, OrtRuntime
 from adaptare.devices.agent.torch_runtime import TorchRuntime
 from adaptare.profiler.programs.gguf_base import base_file
+from adaptare.profiler.programs.openvino_base import base_graph
 from adaptare.testing import RuntimeProgram, RuntimeSuite, onnx_programs
 from adaptare.testing.program_builder import SHAPE
 
@@ -49,17 +51,24 @@ def gguf_program(folder: Path) -> RuntimeProgram:
     return RuntimeProgram(str(file.parent), file.name, {}, {"ids": ids, "before": 8, "adapter": {}})
 
 
+def openvino_program(folder: Path) -> RuntimeProgram:
+    graph, _ = base_graph(SHAPE, "float32", cache=folder)
+    ids = {"dtype": "int32", "shape": [9], "integers": 72, "seed": 1}
+    return RuntimeProgram(str(graph.parent), graph.name, {}, {"ids": ids, "before": 8})
+
+
 RUNTIMES = [
     Case("ort", OrtRuntime, onnx_file, {"provider": CPU, "spinning": True, "flush_denormals": False}),
     Case("torch", TorchRuntime, torch_module, {}),
     Case("genai", GenaiRuntime, genai_program, {}),
 ]
-LLAMA = Case("llama", LlamaRuntime, gguf_program, {})
+MARKED = [
+    pytest.param(Case("llama", LlamaRuntime, gguf_program, {}), marks=pytest.mark.llama),
+    pytest.param(Case("openvino", OpenvinoRuntime, openvino_program, {}), marks=pytest.mark.openvino),
+]
 
 
-@pytest.fixture(
-    scope="module", params=[*RUNTIMES, pytest.param(LLAMA, marks=pytest.mark.llama)], ids=lambda case: case.name
-)
+@pytest.fixture(scope="module", params=[*RUNTIMES, *MARKED], ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 

@@ -16,7 +16,11 @@ from adaptare.search.export.kinds import export_kind
 from adaptare.search.super_adapter.model import SuperAdapter
 
 # An adapter for llama.cpp needs a GGUF file with a tokenizer: that of the demo model.
-KINDS = [kind for kind in extensions("adaptare.exports") if kind != "gguf"]
+KINDS = [
+    pytest.param(kind, marks=[pytest.mark.openvino] if kind == "openvino" else [])
+    for kind in extensions("adaptare.exports")
+    if kind != "gguf"
+]
 CONFIG = Configuration.of({"model.layers.1.self_attn.q_proj": 2, "model.layers.0.mlp.down_proj": 4})
 PROMPT = "Once upon a time"
 ALONE = "import sys; sys.modules['adaptare'] = None; exec(sys.stdin.read())"

@@ -1,0 +1,117 @@
+"""Programs of OpenVINO: one graph for each base, to which the worker adds adapters."""
+
+import importlib.util
+from pathlib import Path
+
+from adaptare.core import InputError, MissingPackageError
+from adaptare.core.content_hash import Json, canonical_json
+from adaptare.devices import DeviceInfo, Feed, Program, program_file
+from adaptare.profiler.models.model_source import ModelSource
+from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of, prompt_of
+from adaptare.profiler.programs.openvino_base import GRAPH, base_graph
+from adaptare.profiler.workloads.sub_adapter import random_adapter
+from adaptare.profiler.workloads.workload import Mode, Workload
+
+NEEDED = ("openvino", "torch")
+TYPES = ("float32", "float16")
+QUANTISED = ("int8", "int4")
+
+
+class OpenvinoPrograms:
+    """The graph of the base; adapters differ in the arguments of loading, or, if they are in states, in their feeds.
+
+    Args:
+        device: Device that runs them.
+        cache: Folder for written graphs; default: the user's cache folder.
+        weights: A model whose weights graphs of its shape have; others have random ones.
+    """
+
+    def __init__(
+        self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
+    ) -> None:
+        if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+            raise MissingPackageError(
+                f"graphs of OpenVINO need {missing[0]}; install: pip install 'adaptare[openvino]'"
+            )
+        self._cache, self._weights = cache, weights
+
+    def modes(self, workload: Workload) -> tuple[Mode, ...]:
+        return ("swappable", "static", *(("merged",) if workload.quantisation == "none" else ()))
+
+    def check(self, workload: Workload) -> None:
+        workload.shape.check_positions(workload.positions)
+        config = workload.configuration
+        if workload.scope != "model" or workload.batch != 1:
+            raise InputError("OpenVINO is timed with a whole model, one sequence at a time")
+        if config.cuts_base or config.kind != "lora":
+            raise InputError("OpenVINO is timed with complete models, and LoRA")
+        if config.ranks and workload.mode not in self.modes(workload):
+            raise InputError(
+                f"OpenVINO applies adapters of this base {', '.join(self.modes(workload))}, not {workload.mode}"
+            )
+        if workload.quantisation not in ("none", *QUANTISED):
+            raise InputError(
+                f"OpenVINO rounds activations by a property of the device, not of the base: int4 with "
+                f"dynamic_quantization_group_size=0, not {workload.quantisation}"
+            )
+        if workload.quantisation == "none" and workload.dtype not in TYPES:
+            raise InputError(f"graphs of OpenVINO are made in {' or '.join(TYPES)}, not {workload.dtype}")
+
+    def need(self, workload: Workload) -> Need:
+        """Memory estimate: each loading packs the weights of its base separately."""
+        self.check(workload)
+        fed, own = workload.mode == "swappable", workload.adapter_bytes
+        name = f"{workload.shape.hash} {self._kind(workload)} {canonical_json(self._arguments(workload))}"
+        # The cache is restored from a copy in 32 bits.
+        size = self.disk_bytes(workload.base)
+        return Need(name, size + (0 if fed else own), 3 * workload.cache_bytes + (own if fed else 0) + 8)
+
+    def disk_bytes(self, base: Workload) -> int:
+        return base.base_bytes + embedding_bytes(base)
+
+    def program(self, workload: Workload) -> Program:
+        self.check(workload)
+        return self._program(workload, self._arguments(workload))
+
+    def merged_reference(self, workload: Workload) -> Program:
+        """The adapter in the weights, which are in floating point, and nothing rounded."""
+        self.check(workload)
+        adapter = self._adapter(workload)
+        return self._program(workload, {"exact": True, **({"merged": adapter} if adapter else {})}, feeds_adapter=False)
+
+    def unrounded(self, workload: Workload) -> Program:
+        self.check(workload)
+        return self._program(workload, {**self._arguments(workload), "exact": True})
+
+    def _program(self, workload: Workload, arguments: dict[str, Json], *, feeds_adapter: bool = True) -> Program:
+        files = base_graph(workload.shape, self._kind(workload), cache=self._cache, weights=self._weights)
+        feeds = feeds_adapter and workload.mode == "swappable"
+        own: dict[str, Json] = {"adapter": self._adapter(workload)} if feeds else {}
+        feed = Feed(workload.hash, canonical_json({**prompt_of(workload), **own}), workload.work())
+        brought = tuple(program_file(file) for file in files)
+        size = self.need(workload).program_bytes
+        return Program(name_of(workload), GRAPH, canonical_json(arguments), (feed,), brought, size)
+
+    def _kind(self, workload: Workload) -> str:
+        return workload.dtype if workload.quantisation == "none" else workload.quantisation
+
+    def _arguments(self, workload: Workload) -> dict[str, Json]:
+        """Arguments of loading."""
+        adapter = self._adapter(workload)
+        if workload.mode == "swappable":
+            sites: list[Json] = list(adapter)
+            return {"sites": sites} if sites else {}
+        return {workload.mode: adapter} if adapter else {}
+
+    def _adapter(self, workload: Workload) -> dict[str, Json]:
+        """Specifications of A and B by site, transposed: those of an open graph have all sites."""
+        ranks, made = workload.configuration.by_path, dict[str, Json]()
+        for site in workload.shape.sites:
+            if site.path not in ranks and workload.graph != "open":
+                continue
+            halves = random_adapter(site.path, ranks.get(site.path, 0), site.in_features, site.out_features)
+            made[site.path] = {
+                half: {"dtype": "float32", "shape": list(matrix.shape), "uniform": matrix.limit, "seed": matrix.seed}
+                for half, matrix in zip("AB", halves, strict=True)
+            }
+        return made
