@@ -88,6 +88,18 @@ print(json.dumps({"version": og.__version__, "runs": found}))
 """
 
 
+def bases_in(folder: Path) -> dict[str, Path]:
+    """Folders of the models by name; the random ones are written here."""
+    bases = {"SmolLM2-135M": open_model("smollm2-135m").weights_folder()}
+    for name, config in FAMILIES.items():
+        torch.manual_seed(0)
+        bases[name] = folder / name
+        AutoModelForCausalLM.from_config(config(**SMALL)).save_pretrained(bases[name])
+        words = models.WordLevel({f"word{number}": number for number in range(SMALL["vocab_size"])}, "word1")
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words)).save_pretrained(bases[name])
+    return bases
+
+
 def saved_adapters(base: Path, folder: Path) -> list[Path]:
     """Folders of two adapters on a base, with random weights, as PEFT saves them."""
     saved = []
@@ -180,14 +192,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        bases = {"SmolLM2-135M": open_model("smollm2-135m").weights_folder()}
-        for name, config in FAMILIES.items():
-            torch.manual_seed(0)
-            bases[name] = Path(place) / name
-            AutoModelForCausalLM.from_config(config(**SMALL)).save_pretrained(bases[name])
-            words = models.WordLevel({f"word{number}": number for number in range(SMALL["vocab_size"])}, "word1")
-            PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words)).save_pretrained(bases[name])
-        for name, base in bases.items():
+        for name, base in bases_in(Path(place)).items():
             folder = Path(place) / f"{name}-exports"
             folder.mkdir()
             rows += compared(name, base, folder, options.python)

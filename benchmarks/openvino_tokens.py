@@ -19,8 +19,6 @@ from typing import Any
 import genai_tokens
 import numpy as np
 import openvino
-import torch
-from transformers import AutoModelForCausalLM
 
 from adaptare.devices.agent.openvino_runtime import HALVES, OpenvinoRuntime
 from adaptare.profiler import open_model
@@ -95,12 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        bases = {"SmolLM2-135M": open_model("smollm2-135m").weights_folder()}
-        for name, config in genai_tokens.FAMILIES.items():
-            torch.manual_seed(0)
-            bases[name] = Path(place) / name
-            AutoModelForCausalLM.from_config(config(**genai_tokens.SMALL)).save_pretrained(bases[name])
-        for name, base in bases.items():
+        for name, base in genai_tokens.bases_in(Path(place)).items():
             folder = Path(place) / f"{name}-exports"
             folder.mkdir()
             rows += compared(name, base, folder, options.python)
