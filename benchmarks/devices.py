@@ -28,15 +28,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_rows import PHASES, SWAPPED_RANKS
+from device_rows import ADAPTERS, PHASES
 from loopback import AbsentError, by_adb, by_ssh, here, in_page
+
+from adaptare.core.units import between
 
 THREAD = "threads=1"
 SYSTEM_PYTHON = "/usr/bin/python3"
 # Of the share of one phase, for timing; the others are for starting, exporting and bringing files.
 TIMED, MOST_SHARES, LEAST_S, ENDED_S = 0.45, 2.5, 1.0, 30.0
-CELLS = [("all", rank) for rank in (0, *SWAPPED_RANKS)] + [("q_proj,v_proj", rank) for rank in SWAPPED_RANKS]
-AXIS_PERCENT = (-30, 80)
+AXIS_PERCENT = (-10, 100)
 PLACES = {"all": "all", "q_proj,v_proj": "q+v"}
 
 
@@ -71,6 +72,7 @@ ENTRIES = (
     Entry("ssh-python", f"ort-cpu:{THREAD}", by_ssh, stubs=True),
     Entry("ssh-native", f"ort-native:{THREAD}", by_ssh, stubs=True),
     Entry("adb-native", f"ort-native:{THREAD}", by_adb, stubs=True),
+    Entry("llama-cpu-int4", f"llama-cpu:int4,{THREAD}"),
     Entry("browser", f"ort-web:{THREAD}", in_page, stubs=True),
     Entry("browser-2-threads", "ort-web:threads=2", in_page, stubs=True),
     # Those that take longest to prepare last, with the time that the others left.
@@ -190,15 +192,15 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 def table(devices: Iterable[dict[str, Any]]) -> str:
     """Markdown: a line for each device and phase, with the overhead of swappable adapters by placement and rank."""
-    heads = [f"{PLACES[sites]}, r = {rank}" for sites, rank in CELLS]
-    lines = [f"| device | phase | base, ms | {' | '.join(heads)} |", "|---" * (3 + len(CELLS)) + "|"]
+    heads = [f"{PLACES[sites]}, r = {rank}" for sites, rank in ADAPTERS]
+    lines = [f"| device | phase | base, ms | {' | '.join(heads)} |", "|---" * (3 + len(ADAPTERS)) + "|"]
     absent = []
     for device in devices:
         for phase in dict.fromkeys(row["phase"] for row in device["rows"]):
             rows = {(row["sites"], row["rank"]): row for row in device["rows"] if row["phase"] == phase}
             base = rows["none", 0]
             name = device["name"] + " (composed)" * (base["origin"] == "composed")
-            cells = [cell(rows[key]) if key in rows else "" for key in CELLS]
+            cells = [cell(rows[key]) if key in rows else "" for key in ADAPTERS]
             lines.append(f"| {name} | {phase} | {1e3 * base['latency_s']:.1f} | {' | '.join(cells)} |")
         if device["why"]:
             absent.append(f"- {device['name']}: {device['why']}")
@@ -206,8 +208,13 @@ def table(devices: Iterable[dict[str, Any]]) -> str:
 
 
 def cell(row: dict[str, Any]) -> str:
-    """Overhead in per cent, with its interval."""
-    return f"{100 * row['overhead']:+.1f} [{100 * row['lower']:.1f}, {100 * row['upper']:.1f}]"
+    """Overhead in per cent, with its interval where there were enough openings for one."""
+    ends = between(row["lower"], row["upper"], _bare_percent, too_few_openings=row["too_few_openings"])
+    return f"{100 * row['overhead']:+.1f} {ends}"
+
+
+def _bare_percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def draw(devices: Sequence[dict[str, Any]], file: Path) -> None:
@@ -217,7 +224,7 @@ def draw(devices: Sequence[dict[str, Any]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    ranks = [rank for sites, rank in CELLS if sites == "all"]
+    ranks = [rank for sites, rank in ADAPTERS if sites == "all"]
     shown = [device for device in devices if device["rows"]]
     figure, axes = pyplot.subplots(1, len(PHASES), figsize=(11, 1.5 + 0.4 * len(shown)), sharey=True)
     for axis, phase in zip(axes, PHASES, strict=True):
