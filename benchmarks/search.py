@@ -1,0 +1,264 @@
+"""What the search gains at equal predicted latency: over choices by hand, other algorithms, and proxies of latency.
+
+python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
+    [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
+    [--steps 90] [--held-out 200] [--evaluations 8] [--count 31] [--seconds 110]
+
+Adapters of ranks 0 to 16 are profiled in decode and a predictor is fitted, unless one is given. A seed is a split of
+the dialogues into examples to train on, to validate and to test, and one training of a super-adapter. For each seed and
+each part of the overhead of the largest adapter, `adaptare search` looks for a winner; beside it stand
+
+- its own greedy choice by gate gradients, and the best of as many random configurations by validation loss;
+- choices by hand: all linears, q and v, attention, or the MLPs, of every k-th layer, with the smallest k and then the
+  largest rank that fit;
+- `staged-fisher` with the number of parameters or of adapted linears as its cost instead of the predicted latency,
+  with the largest limit on that cost at which the latency fits;
+- the largest rank everywhere, which does not fit.
+
+All but the last are predicted to be within the limit (upper ends). Losses are nats per completion token of the test
+examples, which guided no choice, of slices of the super-adapter. Differences to the winner are means over seeds with
+95 % intervals of Student's t over them; as each seed has its own examples and training, these cover both.
+
+Every part keeps its result in the folder, and the same command goes on with what is missing.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from below_base import command, kept, quantisation_of
+from numpy.typing import NDArray
+from stock_process import conditions, mean_interval
+
+from adaptare.core.codec import from_json
+from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.profiler import Configuration, Space
+from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd
+from adaptare.search.algorithms import filled, staged
+from adaptare.search.training import FisherChanges
+from adaptare.workflows.demonstration import RANKS
+from adaptare.workflows.train.adaptation import reload_adaptation
+
+DECODE = ("-d", "64")
+ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
+BY_HAND = {"all linears": (*ATTENTION, *MLP), "q and v": ("q_proj", "v_proj"), "attention": ATTENTION, "MLPs": MLP}
+# Limits on a proxy, as parts of its largest value, and halvings of the interval between two of them.
+PROXY_PARTS, HALVINGS = np.geomspace(0.9, 0.05, 12), 12
+GRADIENT_EXAMPLES = 64
+Points = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A cost that needs no measurement: a sum over the sites of an adapter.
+
+    Args:
+        name: With its unit.
+        of_sites: Cost of each site at each rank.
+    """
+
+    name: str
+    of_sites: Callable[[Points], NDArray[np.float64]]
+
+    def __call__(self, codes: Points, /) -> NDArray[np.float64]:
+        """Shape (n, n_sites) -> (n,)."""
+        return self.of_sites(codes).sum(axis=1)
+
+
+def main() -> None:
+    options = parser().parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    predictor = options.predictor or fitted(options)
+    seeds = [of_seed(options, predictor, seed) for seed in options.seeds]
+    settings = ("model", "device", "steps", "held_out", "evaluations", "parts", "seeds")
+    result = {
+        **conditions(1),
+        **{name: getattr(options, name) for name in settings},
+        "rows": [row for part in options.parts for row in summary(part, seeds)],
+        "by_seed": seeds,
+        "elapsed_s": time.monotonic() - began,
+    }
+    print(json.dumps(result) if options.json else "\n".join(lines(result)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command line."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--json", action="store_true")
+    found.add_argument("--folder", type=Path, default=Path("search-benchmark"))
+    found.add_argument("--predictor", type=Path, help="of swappable adapters in decode, from `adaptare fit`")
+    found.add_argument("--data", type=Path, help="examples; default: the dialogues")
+    found.add_argument("--model", default="smollm2-135m")
+    found.add_argument("--device", default="ort-cpu:int4,threads=1")
+    found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="of the largest overhead")
+    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    found.add_argument("--steps", type=int, default=90)
+    found.add_argument("--held-out", type=int, default=200)
+    found.add_argument("--evaluations", type=int, default=8)
+    found.add_argument("--count", type=int, default=31, help="adapters to profile")
+    found.add_argument("--seconds", type=float, default=110.0, help="of profiling")
+    return found
+
+
+def fitted(options: argparse.Namespace) -> Path:
+    """A predictor of swappable adapters, from a profile."""
+    on = ("--device", options.device, "--store", options.folder / "store.db", *DECODE, "--mode", "swappable")
+    adapters = ("--rank", ",".join(map(str, RANKS)), "--space", "blocks", "--count", options.count)
+    profile = ("profile", options.model, *on, *adapters, "--seconds", options.seconds)
+    kept(options.folder / "profile.json", lambda: command(*profile))
+    predictor: Path = options.folder / "predictor"
+    kept(options.folder / "fit.json", lambda: command("fit", *on, "-o", predictor))
+    return predictor
+
+
+def of_seed(options: argparse.Namespace, predictor: Path, seed: int) -> Any:
+    """Test losses of all choices of one training, by part of the overhead."""
+    run, by_seed = options.folder / f"run-{seed}", ("--seed", seed)
+    data = ("--held-out", options.held_out, *(("--data", options.data) if options.data else ()))
+    adapters = ("--space", "blocks", "--rank", ",".join(map(str, RANKS)), "--quantise", quantisation_of(options))
+    train = ("train", options.model, "-o", run, "--steps", options.steps, *adapters, *data)
+    kept(options.folder / f"train-{seed}.json", lambda: command(*train, *by_seed))
+
+    def found(part: float) -> Any:
+        file = run / f"front-{part}.json"
+        budget = ("--budget", f"overhead={overhead(load_predictor(predictor), run, part):.4%}", "-o", file)
+        search = ("search", run, "--predictor", predictor, *budget, "--evaluations", options.evaluations)
+        return kept(run / f"search-{part}.json", lambda: command(*search, *by_seed))
+
+    searches = {part: found(part) for part in options.parts}
+    return kept(run / "losses.json", lambda: judged(load_predictor(predictor), run, searches))
+
+
+def overhead(predictor: FittedPredictor, run: Path, part: float) -> float:
+    """Overhead that is a part of the largest adapter's, both by the upper ends of their predictions."""
+    space = reload_adaptation(run)[1].space
+    upper = predictor.predict(space.at(space.highest)[None], space.dimensions).upper[0]
+    return part * (float(upper) / predictor.base_value - 1)
+
+
+def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any]) -> list[dict[str, Any]]:
+    """Every choice of one training: its predicted latency, and its loss on the test examples."""
+    adaptation, super_adapter = reload_adaptation(run)
+    space, rows = super_adapter.space, []
+    loss = CompletionLoss(super_adapter, adaptation.examples.test)
+    upper = PredictedUpperEnd(predictor, space.dimensions)
+    changes = FisherChanges(super_adapter, space, adaptation.examples.train[:GRADIENT_EXAMPLES])
+    limits = {part: Limit(upper, float(search["limit"])) for part, search in searches.items()}
+    by_proxy = {proxy.name: within(space, changes, proxy, list(limits.values())) for proxy in proxies(space)}
+    for number, (part, limit) in enumerate(limits.items()):
+        search = searches[part]
+        named = {"winner": search["winners"][0], **{row["name"]: row for row in search["baselines"]}}
+        choices = {
+            name: from_json(Configuration, named[name]["configuration"])
+            for name in ("winner", "random search", "greedy by gate gradients")
+            if name in named
+        }
+        choices |= by_hand(space, limit)
+        reached = {name: points[number] for name, points in by_proxy.items()}
+        choices |= {name: space.decode(space.at(point)) for name, point in reached.items() if point is not None}
+        choices["rank 16 everywhere"] = space.decode(space.at(space.highest))
+        for name, config in choices.items():
+            codes = space.encode(config)
+            difference = loss.difference(codes, space.encode(choices["winner"]))
+            rows.append(
+                {
+                    "part": part,
+                    "name": name,
+                    "linears": len(config.ranks),
+                    "predicted_upper_s": float(upper(codes[None])[0]),
+                    "limit_s": limit.bound,
+                    "loss": float(loss(codes[None])[0]),
+                    "difference": [difference.lower, difference.middle, difference.upper],
+                }
+            )
+    return rows
+
+
+def by_hand(space: Space, limit: Limit) -> dict[str, Configuration]:
+    """For each kind of placement, every k-th layer, with the smallest k and then the largest rank that fit."""
+    ranks = sorted({rank for rank in RANKS if rank}, reverse=True)
+    found = {}
+    for place, kinds in BY_HAND.items():
+        for k, rank in product(range(1, space.shape.layers + 1), ranks):
+            sites = [site for site in space.sites if site.kind in kinds and site.layer % k == k - 1]
+            config = Configuration.of({site.path: rank for site in sites})
+            if limit.cost(space.encode(config)[None])[0] <= limit.bound:
+                found[place] = config
+                break
+    return found
+
+
+def proxies(space: Space) -> Iterator[Proxy]:
+    """What stands for latency elsewhere; multiplications of a decode step are as many as parameters."""
+    sizes = np.array([site.in_features + site.out_features for site in space.sites], dtype=np.float64)
+    yield Proxy("staged-fisher by parameters", lambda codes: codes * sizes)
+    yield Proxy("staged-fisher by linears", lambda codes: (codes > 0).astype(np.float64))
+
+
+def within(space: Space, changes: FisherChanges, proxy: Proxy, limits: Sequence[Limit]) -> list[Points | None]:
+    """For each limit on the latency, what staged shrinking by a proxy finds at its largest bound that fits."""
+    largest = float(proxy(space.at(space.highest)[None])[0])
+    bounds = (largest * PROXY_PARTS).tolist()
+    points = [space.highest, *staged(space, changes, Limit(proxy, bounds[0]), bounds)]
+
+    def fits(point: Points, limit: Limit) -> bool:
+        return bool(limit.cost(space.at(point)[None])[0] <= limit.bound)
+
+    found: list[Points | None] = []
+    for limit in limits:
+        number = next((number for number, point in enumerate(points) if fits(point, limit)), 0)
+        if not number:
+            found.append(None)
+            continue
+        point, table = points[number], changes(points[number])
+        low, high = bounds[number - 1], [largest, *bounds][number - 1]
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            more = filled(space, points[number], table, Limit(proxy, middle), middle)
+            low, high, point = (middle, high, more) if fits(more, limit) else (low, middle, point)
+        found.append(point)
+    return found
+
+
+def summary(part: float, seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Mean over seeds of the loss of each choice, and of its difference to the winner, with an interval."""
+    rows = [[row for row in seed if row["part"] == part] for seed in seeds]
+    found = []
+    for name in dict.fromkeys(row["name"] for seed in rows for row in seed):
+        own = [row for seed in rows for row in seed if row["name"] == name]
+        differences = [row["difference"][1] for row in own]
+        found.append(
+            {
+                "part": part,
+                "name": name,
+                "seeds": len(own),
+                "linears": float(np.mean([row["linears"] for row in own])),
+                "loss": float(np.mean([row["loss"] for row in own])),
+                "difference": mean_interval(differences) if len(own) > 1 else own[0]["difference"],
+                "worse_in": sum(difference > 0 for difference in differences),
+            }
+        )
+    return found
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """For people."""
+    found = [f"{result['model']} on {result['device']}, {result['processor']}, {result['date']}"]
+    for row in result["rows"]:
+        lower, middle, upper = row["difference"]
+        found.append(
+            f"  {row['part']:.0%} {row['name']:28} {row['linears']:5.1f} linears  loss {row['loss']:.3f}  "
+            f"{middle:+.3f} [{lower:+.3f}, {upper:+.3f}]  worse in {row['worse_in']} of {row['seeds']}"
+        )
+    return [*found, f"{result['elapsed_s'] / 60:.1f} minutes"]
+
+
+if __name__ == "__main__":
+    main()
