@@ -207,7 +207,10 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     begin(3, f"measuring {request.configurations} adapters, and learning to predict what they cost")
     for (phase, length), quantities in phases.items():
         campaign = ProfileRequest(
-            *(request.model, device, programs, space),
+            request.model,
+            device,
+            programs,
+            space,
             count=request.configurations,
             phase=phase,
             length=length,
@@ -230,7 +233,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     front, verified = folder / "front.json", folder / "verified.json"
     if not front.exists():
         search = SearchRequest(
-            *(training.folder, files, budgets, front), gradient_examples=request.gradient_examples, seed=request.seed
+            training.folder, files, budgets, front, gradient_examples=request.gradient_examples, seed=request.seed
         )
         search_folder(search, feedback=feedback)
 
@@ -328,7 +331,10 @@ def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[s
         if number in best:
             place = output / f"winner-{number}-alone"
             row = polish(
-                *(winner, super_adapter, adaptation.examples, place),
+                winner,
+                super_adapter,
+                adaptation.examples,
+                place,
                 base_name=adaptation.base_name,
                 steps=request.steps,
                 seed=request.seed,

@@ -127,7 +127,10 @@ class Problem:
                 update(len(values) / evaluations, f"{len(values)} of {evaluations} evaluated, {lowest}")
 
             front = search(
-                *(proposer, self.space, objectives or self._objectives, [self.limit]),
+                proposer,
+                self.space,
+                objectives or self._objectives,
+                [self.limit],
                 evaluations=evaluations,
                 seed=self.seed,
                 start=start,

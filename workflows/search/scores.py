@@ -85,7 +85,9 @@ def polish(
     """
     configuration = choice.configuration
     with polished(
-        *(super_adapter, configuration, examples.train),
+        super_adapter,
+        configuration,
+        examples.train,
         steps=steps,
         seed=seed,
         feedback=feedback,
