@@ -31,7 +31,7 @@ from typing import Any
 from device_rows import ADAPTERS, PHASES
 from loopback import AbsentError, by_adb, by_ssh, here, in_page
 
-from adaptare.core.units import between
+from adaptare.profiler.analysis import Interval
 
 THREAD = "threads=1"
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -209,12 +209,9 @@ def table(devices: Iterable[dict[str, Any]]) -> str:
 
 def cell(row: dict[str, Any]) -> str:
     """Overhead in per cent, with its interval where there were enough openings for one."""
-    ends = between(row["lower"], row["upper"], _bare_percent, too_few_openings=row["too_few_openings"])
-    return f"{100 * row['overhead']:+.1f} {ends}"
-
-
-def _bare_percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    found = Interval(row["lower"], row["overhead"], row["upper"])
+    ends = found.ends(lambda share: f"{100 * share:.1f}", too_few_openings=row["too_few_openings"])
+    return f"{100 * found.middle:+.1f} {ends}"
 
 
 def draw(devices: Sequence[dict[str, Any]], file: Path) -> None:

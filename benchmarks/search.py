@@ -42,7 +42,7 @@ from adaptare.profiler import Configuration, Space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd
 from adaptare.search.algorithms import filled, staged
 from adaptare.search.training import FisherChanges
-from adaptare.workflows.demonstration import RANKS
+from adaptare.workflows.tuning import RANKS
 from adaptare.workflows.train.adaptation import reload_adaptation
 
 DECODE = ("-d", "64")

@@ -13,41 +13,45 @@ import time
 import numpy as np
 import openvino
 
-parser = argparse.ArgumentParser()
-parser.add_argument("model")
-parser.add_argument("--states")
-for option, value in {"--tokens": 1, "--past": 0, "--calls": 45}.items():
-    parser.add_argument(option, type=int, default=value)
-given = parser.parse_args()
-core, random = openvino.Core(), np.random.default_rng(0)
-request = core.compile_model(given.model, "CPU", {"INFERENCE_NUM_THREADS": 1}).create_infer_request()
-adapter = np.load(given.states) if given.states else {}
-caches = [state for state in request.query_state() if state.name not in adapter]
-for state in request.query_state():
-    if state.name in adapter:
-        state.state = openvino.Tensor(adapter[state.name])
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--states")
+    for option, value in {"--tokens": 1, "--past": 0, "--calls": 45}.items():
+        parser.add_argument(option, type=int, default=value)
+    given = parser.parse_args()
+    core, random = openvino.Core(), np.random.default_rng(0)
+    request = core.compile_model(given.model, "CPU", {"INFERENCE_NUM_THREADS": 1}).create_infer_request()
+    adapter = np.load(given.states) if given.states else {}
+    caches = [state for state in request.query_state() if state.name not in adapter]
+    for state in request.query_state():
+        if state.name in adapter:
+            state.state = openvino.Tensor(adapter[state.name])
+
+    def seconds(start: int, count: int) -> float:
+        """Time of a call with some tokens after others."""
+        inputs = {
+            "input_ids": random.integers(0, 1000, (1, count)),
+            "attention_mask": np.ones((1, start + count), np.int64),
+            "position_ids": np.arange(start, start + count)[None],
+            "beam_idx": np.zeros(1, np.int32),
+        }
+        started = time.perf_counter()
+        request.infer(inputs, share_outputs=True)
+        return time.perf_counter() - started
+
+    found: list[float] = []
+    while len(found) < given.calls:
+        for state in caches:
+            state.reset()
+        if not given.past:
+            found.append(seconds(0, given.tokens))
+            continue
+        seconds(0, given.past)
+        found += [seconds(given.past + number, 1) for number in range(10)][1:]
+    print(json.dumps(found[2:]))
 
 
-def seconds(start: int, count: int) -> float:
-    """Time of a call with some tokens after others."""
-    inputs = {
-        "input_ids": random.integers(0, 1000, (1, count)),
-        "attention_mask": np.ones((1, start + count), np.int64),
-        "position_ids": np.arange(start, start + count)[None],
-        "beam_idx": np.zeros(1, np.int32),
-    }
-    started = time.perf_counter()
-    request.infer(inputs, share_outputs=True)
-    return time.perf_counter() - started
-
-
-found: list[float] = []
-while len(found) < given.calls:
-    for state in caches:
-        state.reset()
-    if not given.past:
-        found.append(seconds(0, given.tokens))
-        continue
-    seconds(0, given.past)
-    found += [seconds(given.past + number, 1) for number in range(10)][1:]
-print(json.dumps(found[2:]))
+if __name__ == "__main__":
+    main()

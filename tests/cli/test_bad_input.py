@@ -28,7 +28,7 @@ def refused(answer: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("toaster", "unknown device 'toaster'; known are llama-cpu, ort, ort-cpu, "),
+        ("toaster", "unknown device 'toaster'; known are llama-cpu, openvino-cpu, ort, ort-cpu, "),
         ("torch-cpu:threads=0", "threads must be at least 1, not 0"),
         ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are compile=…, threads=…"),
         ("torch-cpu:threads=many", "'many' is no value for threads"),

@@ -44,14 +44,14 @@ def test_every_second_is_accounted_for_and_every_linear_gets_two_products(
     for row in found["operators"]:
         assert row["difference_s"] == pytest.approx(row["adapted_s"] - row["base_s"])
     # In the base, q, k and v of each of the two layers are one product.
-    calls = {"MatMul": SITES + 4, "Gemm": SITES} if device == ORT else {"aten::mm": 2 * SITES, "aten::add": SITES}
+    calls = {"MatMul": SITES, "Gemm": SITES} if device == ORT else {"aten::mm": 2 * SITES, "aten::add": SITES}
     assert {kind: added(found)[kind] for kind in calls} == calls
 
 
 def test_only_chosen_linears_get_more(operators: Callable[..., Any]) -> None:
     found = operators("--device", ORT, "--sites", "q_proj,v_proj", "-p", 4, "--json").json
     assert (found["placement"], found["sites"], found["phase"]) == ("q_proj,v_proj", 4, "prefill")
-    assert added(found)["MatMul"] + added(found)["Gemm"] == 8 + 4
+    assert (added(found)["MatMul"], added(found)["Add"]) == (8, 4)
 
 
 def test_a_merged_adapter_adds_nothing(operators: Callable[..., Any]) -> None:
@@ -62,7 +62,7 @@ def test_a_quantised_base_shows_its_own_operators(operators: Callable[..., Any])
     found = operators("--device", "ort-cpu:int4,threads=1", "--json").json
     rows = {row["operator"]: row for row in found["operators"]}
     assert found["quantisation"] == "int4"
-    assert rows["MatMulNBits"]["base_calls"] + 4 == rows["MatMulNBits"]["adapted_calls"] == SITES + 1
+    assert rows["MatMulNBits"]["base_calls"] == rows["MatMulNBits"]["adapted_calls"] == SITES + 1 - 4
     assert (added(found)["MatMul"], added(found)["Gemm"]) == (SITES, SITES)
 
 
