@@ -42,8 +42,8 @@ from adaptare.profiler import Configuration, Space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd
 from adaptare.search.algorithms import filled, staged
 from adaptare.search.training import FisherChanges
-from adaptare.workflows.tuning import RANKS
 from adaptare.workflows.train.adaptation import reload_adaptation
+from adaptare.workflows.tuning import RANKS
 
 DECODE = ("-d", "64")
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
