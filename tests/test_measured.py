@@ -22,11 +22,6 @@ NUMBER = re.compile(r"(?<![\w.^])[-+±]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\w)")
 FEWEST = 2
 # Printed units over those of a file: the same, per cent, ms, us, and GB, MB.
 UNITS = (1.0, 1e2, 1e3, 1e6, 1e-9, 1e-6)
-# Headings of tables with numbers that no kept file holds. Entries are only removed.
-MISSING = {
-    ("devices.md", "| overhead of rank 16 | here | by ssh | by adb |"),
-    ("devices.md", "| device | phase | base, ms | all, r = 0 | all, r = 8 | all, r = 32 | q+v, r = 8 | q+v, r = 32 |"),
-}
 
 
 @dataclass(frozen=True)
@@ -86,8 +81,6 @@ def numbers_of(name: str) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("table", [table for page in PAGES for table in tables(page)], ids=lambda table: table.heading)
 def test_a_kept_file_holds_the_numbers_of_a_table(table: Table) -> None:
-    missing = table.missing()
-    if (table.page, table.heading) in MISSING:
-        assert missing, "the numbers are kept now; remove the table from MISSING"
-    else:
-        assert not missing, f"{table.page}: keep the output in benchmarks/measured, and name the file in the section"
+    assert not table.missing(), (
+        f"{table.page}: keep the output in benchmarks/measured, and name the file in the section"
+    )
