@@ -71,27 +71,27 @@ def test_the_table_of_overheads_has_a_line_for_each_placement_and_no_merged_rows
 
 
 def device_row(phase: str, sites: str, rank: int, **others: object) -> dict[str, object]:
-    shares = {"overhead": 0.025, "lower": 0.01, "upper": 0.04, "latency_s": 0.02, "origin": "measured"}
-    return {"base": "float32", "mode": "swappable", "phase": phase, "sites": sites, "rank": rank, **shares, **others}
+    shares = {"overhead": 0.025, "lower": 0.01, "upper": 0.04, "too_few_openings": 0, "latency_s": 0.02}
+    named = {"base": "float32", "mode": "swappable", "phase": phase, "sites": sites, "rank": rank, "origin": "measured"}
+    return {**named, **shares, **others}
 
 
 def test_the_table_of_devices_has_a_line_for_each_phase_and_the_reasons_below() -> None:
     made = importlib.import_module("devices")
-    rows = [device_row("decode", "none", 0, mode="base", origin="composed"), device_row("decode", "all", 8)]
+    few = device_row("decode", "all", 64) | {"too_few_openings": 2}
+    rows = [device_row("decode", "none", 0, mode="base", origin="composed"), device_row("decode", "all", 16), few]
     here = {"name": "phone", "available": True, "why": "", "rows": rows}
     lines = made.table([here, {"name": "gpu", "available": False, "why": "it is not here", "rows": []}]).splitlines()
-    assert (
-        lines[0] == "| device | phase | base, ms | all, r = 0 | all, r = 8 | all, r = 32 | q+v, r = 8 | q+v, r = 32 |"
-    )
+    assert lines[0] == "| device | phase | base, ms | all, r = 1 | all, r = 16 | all, r = 64 | q+v, r = 16 |"
     assert lines[2:] == [
-        "| phone (composed) | decode | 20.0 |  | +2.5 [1.0, 4.0] |  |  |  |",
+        "| phone (composed) | decode | 20.0 |  | +2.5 [1.0, 4.0] | +2.5 too few openings: 2 |  |",
         "",
         "- gpu: it is not here",
     ]
 
 
 def test_a_figure_of_devices_is_drawn(tmp_path: Path) -> None:
-    rows = [device_row(phase, "all", rank) for phase in ("prefill", "decode") for rank in (0, 8, 32)]
+    rows = [device_row(phase, "all", rank) for phase in ("prefill", "decode") for rank in (1, 16, 64)]
     importlib.import_module("devices").draw([{"name": "phone", "rows": rows}], tmp_path / "devices.png")
     assert (tmp_path / "devices.png").read_bytes().startswith(b"\x89PNG")
 
@@ -107,7 +107,7 @@ def test_devices_go_on_from_what_was_measured_and_say_why_something_is_missing(
         asked.append(command[2:4])
         if "prefill" in command and len(asked) == 1:
             raise made.StoppedError("the cable was pulled")
-        return json.dumps({"rows": [device_row(command[3], "all", 8)], "why": ""})
+        return json.dumps({"rows": [device_row(command[3], "all", 16)], "why": ""})
 
     monkeypatch.setattr(made, "ended", ended)
     shares = made.Shares(time.monotonic() + 60, 2)
