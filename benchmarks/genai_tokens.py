@@ -17,7 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,19 @@ def compared(name: str, base: Path, folder: Path, python: str) -> list[dict[str,
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def compare_all(
+    description: str | None,
+    compared: Callable[[str, Path, Path, str], list[dict[str, Any]]],
+    line: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """The command line of a comparison of tokens.
+
+    Args:
+        description: Of the command.
+        compared: Name and folder of a base, a folder for exports, and the Python to run -> rows.
+        line: Row -> its line for people.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--python", default=sys.executable)
     options = parser.parse_args()
@@ -199,12 +210,16 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows))
         return
-    for row in rows:
-        print(
-            f"{row['model']:13} {row['weights']:16} {row['adapter']:12} {row['equal_tokens']} of {row['tokens']} "
-            f"tokens are PEFT's; logits differ by {row['logits_difference']:.1e}"
-        )
+    print("\n".join(map(line, rows)))
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """For people."""
+    return (
+        f"{row['model']:13} {row['weights']:16} {row['adapter']:12} {row['equal_tokens']} of {row['tokens']} "
+        f"tokens are PEFT's; logits differ by {row['logits_difference']:.1e}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    compare_all(__doc__, compared, line)

@@ -8,11 +8,10 @@ base with the export `peft-folded` in states, as OpenVINO GenAI inserts them. Ea
 (`accuracy`) and with the library's defaults for this processor (`performance`).
 """
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,24 +85,11 @@ def compared(name: str, base: Path, folder: Path, python: str) -> list[dict[str,
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--python", default=sys.executable)
-    options = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as place:
-        for name, base in genai_tokens.bases_in(Path(place)).items():
-            folder = Path(place) / f"{name}-exports"
-            folder.mkdir()
-            rows += compared(name, base, folder, options.python)
-    if options.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        equal = f"{row['equal_tokens']} of {row['tokens']} tokens are PEFT's"
-        print(f"{row['model']:13} {row['adapter']:9} {row['mode']:12} {equal}")
+def line(row: Mapping[str, Any]) -> str:
+    """For people."""
+    equal = f"{row['equal_tokens']} of {row['tokens']} tokens are PEFT's"
+    return f"{row['model']:13} {row['adapter']:9} {row['mode']:12} {equal}"
 
 
 if __name__ == "__main__":
-    main()
+    genai_tokens.compare_all(__doc__, compared, line)

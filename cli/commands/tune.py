@@ -46,9 +46,14 @@ def tune(
     data: DataOption = None,
     device: DeviceOption = DEVICE,
     budgets: BudgetsOption = None,
-    steps: Annotated[int, typer.Option("--steps", help="Training steps, and of the best winners alone.", min=1)] = 150,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Training steps, and of the best winners alone.", show_default="150"),
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
-    held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 400,
+    held_out: Annotated[
+        int | None, typer.Option("--held-out", min=1, help="Examples to validate, and to test.", show_default="400")
+    ] = None,
     quick: QuickOption = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -58,7 +63,8 @@ def tune(
 
     Each step is that of the command of its name. The same command goes on after an interruption at any time.
     """
-    return _run(QUICK if quick else {}, as_json=as_json)
+    given = {name: value for name, value in {"steps": steps, "held_out": held_out}.items() if value is not None}
+    return _run({**(QUICK if quick else {}), **given}, as_json=as_json)
 
 
 @command

@@ -22,6 +22,11 @@ def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTra
     return model.eval().requires_grad_(False)
 
 
+def head_width(config: Any) -> int:
+    """Width of an attention head of a transformers config."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 def cache_argument(model: nn.Module) -> str:
     """Name of the key/value cache argument in the installed version of transformers."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -1,9 +1,5 @@
 """Decoders of transformers as stateful graphs of OpenVINO, with the inputs and states that optimum-intel gives them."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +13,8 @@ from transformers.cache_utils import DynamicLayer
 from adaptare.core import ProgramError
 from adaptare.core.quantisation import BLOCK
 from adaptare.devices.agent.openvino_runtime import last_logits
-from adaptare.profiler.models.random_model import cache_argument
+from adaptare.profiler.models.random_model import cache_argument, head_width
+from adaptare.profiler.programs.quiet import quiet
 
 if TYPE_CHECKING:
     import openvino
@@ -105,10 +102,10 @@ def openvino_graph(model: PreTrainedModel) -> "openvino.Model":
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     config = model.config
-    heads, width = config.num_key_value_heads, _head_width(config)
+    heads, width = config.num_key_value_heads, head_width(config)
     past = [torch.zeros(2, heads, 3, width) for _ in range(2 * config.num_hidden_layers)]
     ones = torch.ones(2, 5, dtype=torch.long)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         decoder = TorchScriptPythonDecoder(
             _Traced(model), example_input=(ones[:, 3:], ones, torch.tensor([[3, 4]] * 2), *past)
         )
@@ -186,20 +183,3 @@ def _keep_in_states(graph: "openvino.Model", caches: list[str]) -> None:
             sizes = [opset.constant(np.array([shape[axis].min_length])) for axis in (1, 2, 3)]
             node.set_arguments([opset.broadcast(opset.constant(np.float32(0)), opset.concat([batch, *sizes], 0))])
     graph.validate_nodes_and_infer_types()
-
-
-def _head_width(config: Any) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses warnings and log output of tracing."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mixed_ranks import MIXED
 from safetensors.torch import load_file, save_file
 
 from adaptare.profiler import open_model
@@ -17,13 +18,6 @@ from adaptare.profiler import open_model
 Run = Callable[..., Any]
 Q, K, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.k_proj", "model.layers.1.mlp.down_proj"
 Tensors = dict[str, torch.Tensor]
-MIXED = {
-    "r": 4,
-    "lora_alpha": 8,
-    "target_modules": ["q_proj", "k_proj", "down_proj"],
-    "rank_pattern": {"down_proj": 2},
-    "alpha_pattern": {"down_proj": 16, "k_proj": 2},
-}
 
 
 @pytest.fixture(scope="session")

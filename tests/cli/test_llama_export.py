@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mixed_ranks import MIXED
 
 from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
 from adaptare.profiler import ModelShape, open_model
@@ -21,13 +22,6 @@ pytestmark = pytest.mark.llama
 Run = Callable[..., Any]
 Tensors = dict[str, "np.typing.NDArray[np.float32]"]
 Change = Callable[[Tensors], object]
-MIXED = {
-    "r": 4,
-    "lora_alpha": 8,
-    "target_modules": ["q_proj", "k_proj", "down_proj"],
-    "rank_pattern": {"down_proj": 2},
-    "alpha_pattern": {"down_proj": 16, "k_proj": 2},
-}
 
 
 @pytest.fixture

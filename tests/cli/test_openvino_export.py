@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from mixed_ranks import MIXED
 
 from adaptare.devices.agent.openvino_runtime import last_logits
 from adaptare.profiler import open_model
@@ -17,13 +18,6 @@ from adaptare.search.export.peft import read_halves, scale_of_tensors
 pytestmark = pytest.mark.openvino
 Run = Callable[..., Any]
 Tensors = dict[str, "np.typing.NDArray[np.float32]"]
-MIXED = {
-    "r": 4,
-    "lora_alpha": 8,
-    "target_modules": ["q_proj", "k_proj", "down_proj"],
-    "rank_pattern": {"down_proj": 2},
-    "alpha_pattern": {"down_proj": 16, "k_proj": 2},
-}
 
 
 @pytest.fixture

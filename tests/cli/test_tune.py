@@ -21,6 +21,13 @@ def times(folder: Path) -> dict[str, int]:
     return {name: file.stat().st_mtime_ns for name in names if (file := folder / f"{name}.json").exists()}
 
 
+def test_what_is_given_beside_quick_is_taken(run: Callable[..., Any], model_cache: Path) -> None:
+    answer = run(*TUNE, "--cache", model_cache, "--steps", 7, "--budget", "overhead=0.0001%")
+    assert answer.code == 1, answer.err
+    recorded = json.loads(Path("tuned/tune.json").read_text(encoding="utf-8"))
+    assert (recorded["steps"], recorded["held_out"]) == (7, 18)
+
+
 @pytest.mark.slow
 def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
     words = (*TUNE, "--cache", model_cache, "--data", data)

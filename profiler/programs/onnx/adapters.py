@@ -6,6 +6,7 @@ included in B.
 
 import copy
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -91,7 +92,7 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> N
     paths = {tensors.output: path for path, tensors in sites.items()}
     flat = copy.deepcopy(graph)
     made = _products(graph)
-    joined = len(paths) >= flatten(flat, {made[name].output[0] for name in paths})
+    joined = len(paths) >= flatten(flat, {made[name].whole for name in paths})
     if joined:
         graph.CopyFrom(flat)
     made, nodes = _products(graph), []
@@ -103,7 +104,7 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> N
                 continue
             A, B = adapter_inputs(path)
             own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
-            nodes.append(helper.make_node("MatMul", [made[result].input[0], A], [inner], f"{path}/A"))
+            nodes.append(helper.make_node("MatMul", [made[result].input, A], [inner], f"{path}/A"))
             node.output[place] = own
             if joined:
                 nodes.append(helper.make_node("Gemm", [inner, B, own], [result], f"{path}/B"))
@@ -113,8 +114,15 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> N
     replace_entries(graph.node, nodes)
 
 
-def _products(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+class _Product(NamedTuple):
+    """Tensors of a product of which one tensor is the whole or a part."""
+
+    input: str
+    whole: str
+
+
+def _products(graph: onnx.GraphProto) -> dict[str, _Product]:
     """Tensor -> the product that computes it, alone or as one of several parts."""
-    made = {node.output[0]: copy.deepcopy(node) for node in graph.node if node.op_type in PRODUCTS}
+    made = {node.output[0]: _Product(node.input[0], node.output[0]) for node in graph.node if node.op_type in PRODUCTS}
     splits = [node for node in graph.node if node.op_type == "Split" and node.input[0] in made]
     return made | {name: made[node.input[0]] for node in splits for name in node.output}

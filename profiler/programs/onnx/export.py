@@ -4,16 +4,12 @@ One graph serves prefill and decode. It computes what the builder's own files co
 options: each linear stays a product of its own, so that it can take an adapter, and logits are of the last token only.
 """
 
-import contextlib
 import copy
-import io
-import logging
 import os
 import re
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from adaptare.core import InputError, ProgramError
-from adaptare.profiler.models.random_model import cache_argument
+from adaptare.profiler.models.random_model import cache_argument, head_width
 from adaptare.profiler.programs.onnx.base import (
     DATA,
     GENAI,
@@ -42,6 +38,7 @@ from adaptare.profiler.programs.onnx.bypass import bypass
 from adaptare.profiler.programs.onnx.cut import cut, end_of_block
 from adaptare.profiler.programs.onnx.packed import write_packed
 from adaptare.profiler.programs.onnx.surgery import replace_entries, weight_bytes
+from adaptare.profiler.programs.quiet import quiet
 
 # Sizes at which an export is compared with torch.
 CHECKED = (
@@ -74,7 +71,7 @@ def export_decoder(model: PreTrainedModel, folder: Path, *, module: str = "") ->
         ProgramError: The builder does not know the architecture, or the outputs of the graph differ from torch's.
     """
     started = time.monotonic()
-    check_head(_head_width(model.config))
+    check_head(head_width(model.config))
     _check_vocabulary(model)
     graph = _built(model, folder)
     sites = _name_sites(graph.graph)
@@ -116,7 +113,7 @@ def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
     # Families whose linears are fused stay so.
     fused = str(hasattr(model.get_submodule("model.layers.0.self_attn"), "qkv_proj"))
     options = [f"fuse_qkv={fused}", f"fuse_mlp_gate_up={fused}", "prune_lm_head=True", "windowed_kv_cache=False"]
-    with tempfile.TemporaryDirectory(dir=folder) as place, _quiet():
+    with tempfile.TemporaryDirectory(dir=folder) as place, quiet():
         source, cache = f"{place}/source", f"{place}/cache"
         model.save_pretrained(source)
         # The builder copies a tokenizer, and models of sizes alone have none.
@@ -133,7 +130,7 @@ def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
     graph = onnx.load(folder / MODEL, load_external_data=False)
     del graph.metadata_props[:]
     _name_tied_embedding(graph.graph)
-    _tidy(graph.graph, head_width=_head_width(model.config))
+    _tidy(graph.graph, head_width=head_width(model.config))
     return graph
 
 
@@ -241,31 +238,10 @@ def _cache(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
         model(input_ids=ids, use_cache=True, **{cache_argument(model): cache})
         halves = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
     else:
-        empty = np.zeros((len(ids), model.config.num_key_value_heads, 0, _head_width(model.config)), np.float32)
+        empty = np.zeros((len(ids), model.config.num_key_value_heads, 0, head_width(model.config)), np.float32)
         halves = [(empty, empty)] * model.config.num_hidden_layers
     named = zip(("key", "value"), zip(*halves, strict=True), strict=True)
     return {f"past_key_values.{layer}.{half}": value for half, values in named for layer, value in enumerate(values)}
-
-
-def _head_width(config: PreTrainedConfig) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses warnings, log output, progress bars and prints of the builder."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stderr(io.StringIO()),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def run_model(file: Path, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:

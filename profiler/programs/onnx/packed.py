@@ -64,7 +64,7 @@ def pack(
         if _alike(found):
             first = found[0][0].output[0]
             chains[first], takers[first] = found, attention
-    splits = {}
+    splits = dict[str, list[onnx.NodeProto]]()
     for paths in _of_one_input(base):
         products = [_chain(base.sites[path].output, makers, tensors) for path in paths]
         if not _alike(products):
@@ -83,9 +83,8 @@ def pack(
         else:
             sizes = f"{whole}/widths"
             graph.initializer.append(numpy_helper.from_array(np.array(widths), sizes))
-            splits[whole] = helper.make_node("Split", [whole, sizes], outputs, f"{whole}/split", axis=-1)
-    after = {name: [split] for name, split in splits.items()}
-    replace_entries(graph.node, [each for node in graph.node for each in (node, *after.get(node.output[0], []))])
+            splits[whole] = [helper.make_node("Split", [whole, sizes], outputs, f"{whole}/split", axis=-1)]
+    replace_entries(graph.node, [each for node in graph.node for each in (node, *splits.get(node.output[0], []))])
     used = {name for node in graph.node for name in node.input}
     replace_entries(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
 

@@ -38,8 +38,9 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
     # Tensor -> its name in two dimensions, the same if it has no other form; and -> its name in three.
     flat, open_again = dict[str, str](), dict[str, str]()
     width = {tensor.name: tensor.dims[-1] for tensor in graph.initializer if len(tensor.dims) == 2}
-    splits = {node.input[1] for node in graph.node if node.op_type == "Split" and len(node.input) > 1}
-    widths = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in splits}
+    splits = {node.input[1]: node.output[0] for node in graph.node if node.op_type == "Split" and len(node.input) > 1}
+    # First output of each split -> widths of all.
+    parts = {splits[each.name]: numpy_helper.to_array(each) for each in graph.initializer if each.name in splits}
     shaped = TOKENS in {name for node in graph.node for name in node.output}
 
     def rows(name: str) -> str:
@@ -76,7 +77,7 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             continue
         product = node.op_type in PRODUCTS and node.input[1] in constant | fed
         places = [0] if product else [place for place, name in enumerate(node.input) if name and name not in constant]
-        cut = widths.get(node.input[1]) if node.op_type == "Split" and len(node.input) > 1 else None
+        cut = parts.get(node.output[0])
         follows = product or node.op_type in ROW_BY_ROW or node.op_type == "Gemm" or cut is not None
         if node.output[0] not in products and not (follows and any(node.input[place] in flat for place in places)):
             for place, name in enumerate(node.input):
