@@ -4,7 +4,7 @@ PY ?= .venv/bin/python
 STAMP := .venv/installed
 SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,core devices profiler predictor search workflows testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
 
-.PHONY: help demo test test-slow test-services lint run-tests run-lint clean
+.PHONY: help demo docs test test-slow test-services lint run-tests run-lint run-docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,9 @@ test-slow: $(STAMP)  ## the other tests that need nothing but Python packages
 
 test-services: $(STAMP)  ## tests that need a browser, ssh, adb, PostgreSQL or a compiler, as far as they are installed
 	$(MAKE) run-tests CHOSEN="-m service"
+
+docs: $(STAMP)  ## the documentation as a site, in the folder site
+	$(MAKE) run-docs
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(MAKE) run-lint
@@ -47,5 +50,8 @@ run-lint:
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy -p adaptare
 
+run-docs:
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 clean:  ## remove the environment and everything built
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage

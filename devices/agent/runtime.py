@@ -34,7 +34,7 @@ class Model(Protocol):
 class RuntimeFacts(NamedTuple):
     """Facts about a library after its setup.
 
-    Args:
+    Attributes:
         version: Name and version, for example `onnxruntime 1.32.0`; the name selects the program builder.
         providers: Execution providers of the installed library; empty if it has none.
         accelerator: `Accelerator`, or an object with its methods, that programs run on; default: the processors.
