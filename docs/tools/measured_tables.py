@@ -1,0 +1,263 @@
+"""Tables of measured and simulated numbers. A function returns the heading and the rows; its name is the table's."""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Table = list[list[str]]
+RANKS = (1, 8, 16, 64)
+PLACEMENTS = {"all": "all 210 linears", "q_proj,v_proj": "q and v"}
+BASES = {
+    "torch-cpu:threads=1": "PyTorch fp32",
+    "ort-cpu:threads=1": "ONNX Runtime fp32",
+    "ort-cpu:int4,threads=1": "ONNX Runtime 4-bit",
+}
+TABLES: dict[str, Callable[[], Table]] = {}
+
+
+@functools.cache
+def kept(name: str) -> Any:
+    """A file of `benchmarks/measured`."""
+    folder = Path(__file__).parents[2] / "benchmarks" / "measured"
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(function: Callable[[], Table]) -> Callable[[], Table]:
+    """Registers a table under the name of its function, with dashes."""
+    TABLES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def percent(values: Sequence[float]) -> str:
+    """A change in per cent with its interval: middle, lower and upper end."""
+    middle, lower, upper = (round(100 * value, 1) + 0.0 for value in values)  # no -0.0
+    return f"{middle:+.1f} % [{lower:.1f}, {upper:.1f}]"
+
+
+def value(values: Sequence[float], digits: int, sign: str = "") -> str:
+    """A number with its interval: middle, lower and upper end."""
+    middle, lower, upper = (round(each, digits) + 0.0 for each in values)
+    return f"{middle:{sign}.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"
+
+
+def middle_first(interval: dict[str, float]) -> tuple[float, float, float]:
+    """An interval of a result, in the order of this file."""
+    return interval["middle"], interval["lower"], interval["upper"]
+
+
+@table
+def overhead_decode() -> Table:
+    """Overhead of swappable adapters in decode, by runtime, placement and rank."""
+    rows = [["base, adapter", *(f"rank {rank}" for rank in RANKS)]]
+    for device in kept("overhead_table"):
+        cells = {
+            (row["placement"], row["rank"]): percent(middle_first(row["over_base"]))
+            for row in device["rows"]
+            if row["mode"] == "swappable"
+        }
+        for placement, words in PLACEMENTS.items():
+            label = f"{BASES[device['device']]}, {words}"
+            rows.append([label, *(cells[placement, rank] for rank in RANKS)])
+    return rows
+
+
+@table
+def overhead_added() -> Table:
+    """Milliseconds that the same adapter adds to a decode step of different bases: rank 16 on all linears."""
+    rows = [["base", "base, ms", "adapter adds, ms", "overhead"]]
+    for device in kept("overhead_table"):
+        for row in device["rows"]:
+            if (row["mode"], row["placement"], row["rank"]) == ("swappable", "all", 16):
+                over, base = row["over_base"], 1e3 * row["base_s"]
+                added = value([base * each for each in middle_first(over)], 1)
+                rows.append([BASES[device["device"]], f"{base:.1f}", added, percent(middle_first(over))])
+    return rows
+
+
+@table
+def overhead_devices() -> Table:
+    """Overhead of the same swappable adapters on several devices, and the base in milliseconds."""
+    columns = {
+        ("all", 1): "all, r = 1",
+        ("all", 16): "all, r = 16",
+        ("all", 64): "all, r = 64",
+        ("q_proj,v_proj", 16): "q+v, r = 16",
+    }
+    rows = [["device", "phase", "base, ms", *columns.values()]]
+    for device in kept("devices")["devices"]:
+        for phase in ("prefill", "decode"):
+            found = [row for row in device["rows"] if row["phase"] == phase]
+            cells = {
+                (row["sites"], row["rank"]): percent((row["overhead"], row["lower"], row["upper"]))
+                for row in found
+                if row["mode"] == "swappable"
+            }
+            base = f"{1e3 * found[0]['base_s']:.1f}"
+            rows.append([f"`{device['name']}`", phase, base, *(cells[key] for key in columns)])
+    return rows
+
+
+@table
+def llama_overhead() -> Table:
+    """Overhead in llama.cpp, by weights of the base, phase, placement and rank."""
+    cells = {
+        (row["quantisation"], row["phase"], row["sites"], row["rank"]): percent(
+            (row["overhead"], row["lower"], row["upper"])
+        )
+        for row in kept("llama_overhead")["rows"]
+    }
+    return [
+        ["base", "phase", "adapter", *(f"rank {rank}" for rank in RANKS)],
+        *(
+            [base, phase, words, *(cells[base, phase, sites, rank] for rank in RANKS)]
+            for base in kept("llama_overhead")["facts"]
+            for phase in ("decode", "prefill")
+            for sites, words in PLACEMENTS.items()
+        ),
+    ]
+
+
+@table
+def llama_ranks() -> Table:
+    """Ranks beside a multiple of 32, in llama.cpp."""
+    ranks = ("31", "32", "33", "63", "64")
+    found = kept("llama_ranks")
+
+    def cell(phase: str, rank: str) -> str:
+        lower, middle, upper = (ratio - 1 for ratio in found[phase][rank]["ratio"])
+        return percent((middle, lower, upper))
+
+    phases = {"decode": "decode after 64", "prefill": "prefill of 64"}
+    rows = [[words, *(cell(phase, rank) for rank in ranks)] for phase, words in phases.items()]
+    return [["phase", *(f"rank {rank}" for rank in ranks)], *rows]
+
+
+@table
+def graphs() -> Table:
+    """Time of our graphs over that of the model builder's own."""
+    columns = {"fp32": ("fp32", "adaptare"), "4 bits": ("int4", "adaptare"), "fp32, earlier": ("fp32", "before")}
+
+    def cell(cell_name: str, quantisation: str, which: str) -> str:
+        found = kept("graphs")[quantisation]["cells"][cell_name].get(which)
+        if not found:
+            return ""
+        lower, middle, upper = found["ratio"]
+        return value((middle, lower, upper), 2)
+
+    rows = [[name, *(cell(name, *column) for column in columns.values())] for name in kept("graphs")["fp32"]["cells"]]
+    return [["phase", *columns], *rows]
+
+
+@table
+def rounded_activations() -> Table:
+    """Effect of 8-bit activations beside 4-bit weights on logits, tokens and loss."""
+    words = {4: "`int4`: activations rounded to 8 bits", 1: "`int4-weight-only`: 32-bit activations"}
+    rows = [["quantisation", "median difference", "95th percentile", "largest", "same token", "loss, nats per token"]]
+    for level in kept("rounded_activations")["levels"]:
+        shares = [level[f"difference_{name}"] for name in ("median", "p95", "largest")]
+        lower, middle, upper = level["loss_difference"]
+        rows.append(
+            [
+                words[level["accuracy_level"]],
+                *(f"{100 * share:.1f} %" for share in shares),
+                f"{100 * level['same_token']:.1f} %",
+                value((middle, lower, upper), 3, "+"),
+            ]
+        )
+    return rows
+
+
+@table
+def generated_tokens() -> Table:
+    """Greedy tokens of a runtime that equal PEFT's, by runtime and arithmetic."""
+    genai, openvino = kept("genai_tokens"), kept("openvino_tokens")
+    groups = {
+        "onnxruntime-genai, fp32": [row for row in genai if row["weights"] == "none"],
+        "onnxruntime-genai, `int4-weight-only`": [row for row in genai if row["weights"] == "int4-weight-only"],
+        "onnxruntime-genai, `int4`": [row for row in genai if row["weights"] == "int4"],
+        "OpenVINO, `execution_mode=accuracy`": [row for row in openvino if row["mode"] == "accuracy"],
+        "OpenVINO, its defaults": [row for row in openvino if row["mode"] == "performance"],
+    }
+    return [
+        ["runtime", "models and adapters", "all 32 tokens equal", "fewest equal tokens"],
+        *(
+            [
+                name,
+                str(len(rows)),
+                str(sum(row["equal_tokens"] == row["tokens"] for row in rows)),
+                str(min(row["equal_tokens"] for row in rows)),
+            ]
+            for name, rows in groups.items()
+        ),
+    ]
+
+
+@table
+def verdicts() -> Table:
+    """Simulated verifications of winners on, below and above a budget."""
+    rows = [["winners", "openings differ by", "one is met wrongly", "first is not met wrongly", "openings"]]
+    for row in kept("verdict_errors")["rows"]:
+        wrong, lost = row["any_met_wrongly"], row["lost"]
+        rows.append(
+            [
+                row["case"],
+                f"{100 * row['noise']:.1f} %",
+                "" if wrong is None else f"{100 * wrong:.1f} %",
+                "" if lost is None else f"{100 * lost:.1f} %",
+                f"{row['openings']:.0f}",
+            ]
+        )
+    return rows
+
+
+@table
+def stock_process() -> Table:
+    """Agreement with a process that does not import adaptare."""
+    rows = [["device, mode, phase", "overhead here", "there", "difference, points", "base seconds, ratio"]]
+    for cell in kept("stock_process")["cells"]:
+        points = [100 * cell[name] for name in ("difference", "lower", "upper")]
+        seconds = [cell[name] for name in ("seconds_ratio", "seconds_lower", "seconds_upper")]
+        here, there = (f"{100 * cell[name]:+.1f} %" for name in ("overhead", "stock_overhead"))
+        rows.append([cell["cell"], here, there, value(points, 1, "+"), value(seconds, 2)])
+    return rows
+
+
+@table
+def interval_coverage() -> Table:
+    """How often 95 % intervals hold the truth, and how often a difference is found."""
+    found, levels = kept("profiling"), kept("two_levels")["two_levels_coverage"]
+    shares = {
+        "intervals that hold the truth: independent noise": "coverage_iid",
+        "autocorrelated noise": "coverage_ar1",
+        "a speed of its own in each opening": "coverage_openings",
+        "a program called unequal to itself": "aa_false_positive",
+        "a toy program of matrix products with 5 % more work is found": "detect_5pct",
+    }
+    rows = [
+        [words, f"{100 * found[key]['value']:.1f} %", f"{found[key]['cases']} series or runs"]
+        for words, key in shares.items()
+    ]
+    lowest, highest = (f"{100 * end:.1f}" for end in (min(levels.values()), max(levels.values())))
+    slower = [
+        "a share of loadings 6 % slower: intervals that hold the middle half of loadings",
+        f"{lowest} to {highest} %",
+    ]
+    return [["question", "share", "of"], *rows, [*slower, f"{len(levels)} cases of 2000 series"]]
+
+
+@table
+def long_memory() -> Table:
+    """Intervals and notes when the noise of consecutive rounds is correlated."""
+    found = kept("strongly_autocorrelated")["strongly_autocorrelated"]
+    words = {
+        "coverage_openings": "95 % intervals over 8 openings that hold the truth",
+        "coverage_one_opening": "95 % intervals over 60 rounds of one opening",
+        "flat": "series that are called flat",
+        "nothing_dropped": "series of which no round is dropped as warm-up",
+        "false_alarm": "series in which the device's speed is said to change",
+        "step_seen": "changes of 20 % that are noted, at most ten rounds off",
+    }
+    rows = [[text, *(f"{100 * each[key]:.1f} %" for each in found.values())] for key, text in words.items()]
+    return [["correlation of consecutive rounds", *found], *rows]

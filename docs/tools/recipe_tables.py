@@ -1,0 +1,156 @@
+"""Tables of recipes and of models below the base."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from measured_tables import BASES, Table, kept, percent, table, value
+
+SEEDS = {"shears": ("shears", "shears, seed 1"), "lonas": ("lonas", "lonas, seed 1", "lonas, seed 2")}
+
+
+def _recipes() -> dict[str, Any]:
+    """Parts that train a recipe with seed 0."""
+    return {name: part["found"] for name, part in kept("recipes").items() if name != "int4" and "seed" not in name}
+
+
+def _loss(losses: Mapping[str, Any], name: str) -> str:
+    return f"{losses[name]['loss'][0]:.3f}" if name in losses else ""
+
+
+def _difference(losses: Mapping[str, Any], name: str) -> str:
+    return value(losses[name]["difference"], 3, "+")
+
+
+@table
+def recipe_losses() -> Table:
+    """Losses of recipes, and paired differences to a plain LoRA."""
+    names = ("untrained", "minimal", "start", "searched", "maximal", "plain LoRA")
+    compared = ("start", "searched", "maximal")
+    return [
+        ["recipe", *names, *(f"{name}, to plain LoRA" for name in compared)],
+        *(
+            [f"`{recipe}`", *(_loss(found["losses"], name) for name in names)]
+            + [_difference(found["losses"], name) for name in compared]
+            for recipe, found in _recipes().items()
+        ),
+    ]
+
+
+@table
+def recipe_seeds() -> Table:
+    """The same recipes with other seeds of training and search."""
+    names = ("minimal", "start", "searched", "maximal", "plain LoRA")
+    rows = [["recipe", "seed", *names, "start, to plain LoRA", "start, requantised"]]
+    for recipe, parts in SEEDS.items():
+        for seed, part in enumerate(parts):
+            losses = kept("recipes")[part]["found"]["losses"]
+            cells = [*(_loss(losses, name) for name in names), _difference(losses, "start")]
+            rows.append([f"`{recipe}`", str(seed), *cells, _loss(losses, "start, requantised")])
+    return rows
+
+
+@table
+def recipe_requantised() -> Table:
+    """A narrow model rounded to 4 bits, by the weights that it was trained on."""
+    parts = {"4-bit weights": "lonas, seed 1, 4-bit base", "fp32 weights": "lonas, seed 1"}
+    rows = [["`lonas`, seed 1", "trained on", "not requantised", "requantised"]]
+    for choice in ("start", "searched"):
+        for words, part in parts.items():
+            losses = kept("recipes")[part]["found"]["losses"]
+            cells = [value(losses[name]["loss"], 3) for name in (choice, f"{choice}, requantised")]
+            rows.append([choice, words, *cells])
+    return rows
+
+
+@table
+def recipe_cost() -> Table:
+    """Time and memory of a training step beside PEFT's, and zeros after the merge."""
+    rows = [["recipe", "step, s", "PEFT, s", "memory, GB", "PEFT, GB", "zeros after the merge"]]
+    for recipe, found in _recipes().items():
+        own, peft = found["steps"][recipe], found["steps"]["peft"]
+        zeros = found["weights"]["start"]["zeros_after_merge"]
+        seconds = [f"{each['median_s']:.2f}" for each in (own, peft)]
+        memory = [f"{each['added_bytes'] / 1e9:.2f}" for each in (own, peft)]
+        rows.append([f"`{recipe}`", *seconds, *memory, "refused" if zeros is None else f"{100 * zeros:.1f} %"])
+    return rows
+
+
+@table
+def recipe_latency() -> Table:
+    """Overhead in decode of the start of each recipe."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for recipe, part in _recipes().items():
+        for row in part["latency"]:
+            if (row["of"], row["phase"]) == ("start", "decode"):
+                mode = "merged" if row["mode"] == "requantised" else row["mode"]
+                found.setdefault((recipe, mode), {})[row["device"]] = percent(row["overhead"])
+    rows = [[f"`{recipe}`", mode, *(cells.get(each, "") for each in BASES)] for (recipe, mode), cells in found.items()]
+    return [["recipe", "mode", *BASES.values()], *rows]
+
+
+@table
+def four_bit_ways() -> Table:
+    """Three ways to 4-bit weights, by block, steps and rank."""
+    rows = [["block", "steps", "rank", "no adapter", "apart", "merged, quantised again", "trained for the grid"]]
+    for row in kept("recipes")["int4"]["found"]["table"]:
+        losses = row["losses"]
+        sizes = [str(row[name]) for name in ("block", "steps", "rank")]
+        ways = [_difference(losses, name) for name in ("requantised", "quantisation-aware")]
+        rows.append([*sizes, _loss(losses, "untrained"), _loss(losses, "unmerged"), *ways])
+    return rows
+
+
+@table
+def four_bit_latency() -> Table:
+    """Overhead in decode on 4-bit weights, by rank and mode."""
+    rows = [["rank", "mode", "decode after 64"]]
+    for row in kept("recipes")["int4"]["found"]["latency"]:
+        if row["phase"] == "decode":
+            rows.append([row["of"].removeprefix("rank "), row["mode"], percent(row["overhead"])])
+    return rows
+
+
+@table
+def below_base() -> Table:
+    """Models with fewer layers and neurons: latency beside the base, and losses."""
+    cuts = {
+        "base": "the base, not trained",
+        "whole": "the whole model, trained",
+        "plain LoRA, activations order": "plain LoRA on this cut",
+        "plain LoRA, magnitude order": "plain LoRA, neurons in order of magnitude",
+        "untrained, activations order": "this cut, not trained",
+        "untrained, magnitude order": "not trained, in order of magnitude",
+        "untrained, base's order": "not trained, in the base's order",
+    }
+    columns = [(phase, key, row) for phase, each in kept("below_base")["phases"].items() for key, row in each.items()]
+    losses = [{loss["cut"]: loss for loss in row["losses"]} for _, _, row in columns]
+
+    def model(row: Mapping[str, Any]) -> str:
+        fewest, most = min(row["widths"]), max(row["widths"])
+        return f"{len(row['widths'])} layers of {fewest if fewest == most else f'{fewest} to {most}'}"
+
+    def overhead(row: Mapping[str, Any]) -> str:
+        return percent([row[name] for name in ("overhead", "overhead_lower", "overhead_upper")])
+
+    def own(found: Mapping[str, Any]) -> str:
+        return value([found["recipe"]["loss"], *found["recipe"]["loss_interval"]], 3)
+
+    def other(found: Mapping[str, Any], cut: str) -> str:
+        return f"{found[cut]['loss']:.3f}" if cut in found else ""
+
+    return [
+        ["", *(f"{phase}, {key}" for phase, key, _ in columns)],
+        ["model", *(model(row) for *_, row in columns)],
+        ["latency beside the base", *(overhead(row) for *_, row in columns)],
+        ["loss", *map(own, losses)],
+        *([f"loss of {words}", *(other(found, cut) for found in losses)] for cut, words in cuts.items()),
+    ]
+
+
+@table
+def three_quarters() -> Table:
+    """Latency that three quarters of the neurons save, merged."""
+    phases = {"decode": "decode after 64", "prefill": "prefill of 64"}
+    cells = {(row["device"], row["phase"]): percent(row["overhead"]) for row in kept("three_quarters")}
+    rows = [[words, *(cells[device, phase] for device in BASES)] for phase, words in phases.items()]
+    return [["1152 of 1536 neurons, merged", *BASES.values()], *rows]
