@@ -113,7 +113,7 @@ def test_the_python_of_the_documentation_runs(names: set[str], runner: list[str]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
@@ -122,11 +122,17 @@ def test_blocks_of_other_languages_are_left_alone() -> None:
     assert python_blocks(text) == ["a = 1\n", "b = 2\n"]
 
 
+def expanded(page: str) -> str:
+    """A page with the values of its shell variables, which a line such as `$ MODEL=tiny-random SECS=6` sets."""
+    set_here = dict(re.findall(r"([A-Z]+)=(\S+)", "\n".join(re.findall(r"^\$ [A-Z]+=.*$", page, re.M))))
+    return re.sub(r"\$([A-Z]+)\b", lambda name: set_here.get(name[1], name[0]), page)
+
+
 # `$ adaptare overhead …` in blocks of the shell, comments left out.
 COMMANDS = {
     f"{page.stem} {line}": tuple(shlex.split(shown, comments=True))
     for page in PAGES
-    for line, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+    for line, text in enumerate(expanded(page.read_text(encoding="utf-8")).splitlines(), 1)
     for shown in re.findall(r"^\$ adaptare (.*)$", text)
 }
 ADAPTARE: Any = get_command(app)

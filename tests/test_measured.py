@@ -39,3 +39,12 @@ def test_a_table_is_written_in_markdown() -> None:
 def test_an_unknown_table_is_an_error() -> None:
     with pytest.raises(KeyError, match="no-such-table"):
         filled("<!-- table: no-such-table -->\n<!-- end -->")
+
+
+def test_figures_are_drawn_from_the_kept_outputs(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from draw_figures import DOCS, FIGURES, main
+
+    main(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == FIGURES.keys()
+    assert all((DOCS / name).exists() for name in FIGURES)

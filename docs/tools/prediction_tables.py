@@ -1,5 +1,6 @@
 """Tables of predictions and searches."""
 
+from collections.abc import Callable
 from typing import Any
 
 from measured_tables import Table, kept, middle_first, table, value
@@ -53,31 +54,43 @@ def _held(found: Any) -> str:
 
 @table
 def decisions() -> Table:
-    """What predictions of another session are worth."""
-    found = kept("decisions")["after"]["kept"]
-    relative, absolute = found["budgets"]["relative"], found["budgets"]["absolute"]
+    """What predictors of another session are worth: on six pairs of sessions, and on a loaded or another machine."""
+    columns = [kept("decisions")["after"][name] for name in ("kept", "sessions")]
     sizes = ("small", "middle", "large")
-    widths = ", ".join(f"{100 * found['by_size'][size]['ratio_half_width']:.1f}" for size in sizes)
-    rows = [
-        [
-            "intervals of the overhead that hold the measured value, with its error (nominal 0.90)",
-            _held(found["ratio_interval_held"]),
-        ],
-        *([f"the same, {size} changes", _held(found["by_size"][size]["ratio_interval_held"])] for size in sizes),
-        ["intervals of the overhead that hold the measured value itself", _held(found["ratio_interval_held_measured"])],
-        ["intervals in milliseconds that hold the measured value", _held(found["ms_interval_held_measured"])],
-        [
-            "upper ends in milliseconds passed by the measured value (nominal 0.05)",
-            _held(found["ms_upper_passed_measured"]),
-        ],
-        ["median half-width of the overhead, points: small, middle, large changes", widths],
-        ["median half-width of milliseconds", f"{100 * found['ms_half_width']:.0f} %"],
-        ["relative budgets under which some adapter fits", f"{relative['chosen']} of {relative['asked']}"],
-        ["relative budgets met", _held(relative["budget_met_rate"])],
-        ["budgets in milliseconds under which some adapter fits", f"{absolute['chosen']} of {absolute['asked']}"],
-        ["budgets in milliseconds met", _held(absolute["budget_met_rate"])],
+    shares: dict[str, Callable[[Any], Any]] = {
+        "overheads held, with measurement error (nominal 0.90)": lambda found: found["ratio_interval_held"],
+        **{f"the same, {size} changes": _of_size(size) for size in sizes},
+        "overheads held, as measured": lambda found: found["ratio_interval_held_measured"],
+        "milliseconds held, as measured": lambda found: found["ms_interval_held_measured"],
+        "upper ends in milliseconds passed (nominal 0.05)": lambda found: found["ms_upper_passed_measured"],
+        "relative budgets met": lambda found: found["budgets"]["relative"]["budget_met_rate"],
+        "budgets in milliseconds met": lambda found: found["budgets"]["absolute"]["budget_met_rate"],
+    }
+
+    def moved(found: Any) -> str:
+        lowest, *_, highest = (f"{1 + each:.1f}" for each in sorted(found["base_moved"]))
+        return f"{lowest} to {highest}"
+
+    def fits(kind: str) -> list[str]:
+        budgets = [found["budgets"][kind] for found in columns]
+        return [f"{each['chosen']} of {each['asked']}" for each in budgets]
+
+    def widths(found: Any) -> str:
+        return ", ".join(f"{100 * found['by_size'][size]['ratio_half_width']:.1f}" for size in sizes)
+
+    return [
+        ["", "six pairs", "loaded or another machine"],
+        ["time of the base over that of the other session", *map(moved, columns)],
+        *([words, *(_held(share(found)) for found in columns)] for words, share in shares.items()),
+        ["half-width of overheads, points: small, middle, large changes", *map(widths, columns)],
+        ["half-width of milliseconds", *(f"{100 * found['ms_half_width']:.0f} %" for found in columns)],
+        ["relative budgets under which some adapter fits", *fits("relative")],
+        ["budgets in milliseconds under which some adapter fits", *fits("absolute")],
     ]
-    return [["", "share"], *rows]
+
+
+def _of_size(size: str) -> Callable[[Any], Any]:
+    return lambda found: found["by_size"][size]["ratio_interval_held"]
 
 
 @table
