@@ -8,12 +8,14 @@ from adaptare.commands.compare import compare
 from adaptare.commands.devices import devices
 from adaptare.commands.export import ExportCommand, export
 from adaptare.commands.fit import fit
+from adaptare.commands.live import serve
 from adaptare.commands.operators import operators
 from adaptare.commands.overhead import overhead
 from adaptare.commands.parts import parts
 from adaptare.commands.predict import predict
 from adaptare.commands.profile_adapters import profile
 from adaptare.commands.recipes import recipes
+from adaptare.commands.report import report
 from adaptare.commands.search import search
 from adaptare.commands.shrink import shrink
 from adaptare.commands.store import store
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-MEASURING = (overhead, operators, parts, profile, store, compare)
+MEASURING = (overhead, operators, parts, profile, store, compare, report, serve)
 PREDICTING = (fit, predict)
 SEARCHING = (tune, recipes, train, search, shrink, verify, export, check, demo)
 app.add_typer(devices)

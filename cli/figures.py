@@ -1,23 +1,22 @@
-"""Figures of results, as files."""
+"""Charts as files of figures, drawn by matplotlib."""
 
 import importlib.util
+import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adaptare.console import Console
 from adaptare.core import InputError, MissingPackageError, StorageError
+from adaptare.core.chart import Chart, HeatMap, Panel, Series
 from adaptare.exit_codes import ExitCode
-from adaptare.workflows.fit.fitting import FitResult
-from adaptare.workflows.overhead.overhead_rows import Row
 
 FORMATS = (".png", ".svg", ".pdf")
 # Characters of a title above one panel.
 WIDTH = 72
+# Series differ by form too, for who does not tell the colours apart.
+MARKERS = "osD^vPX*"
 
 
 def check_figure(file: Path | None) -> None:
@@ -43,9 +42,8 @@ def drawn(draw: Callable[[], None], file: Path, console: Console) -> ExitCode:
     return ExitCode.DONE
 
 
-@contextmanager
-def panels(file: Path, count: int, *, title: str) -> Iterator[list[Any]]:
-    """Yields `count` matplotlib axes side by side, saved to the file when the context ends.
+def draw(chart: Chart, file: Path) -> None:
+    """Draws all panels of a chart side by side.
 
     Raises:
         StorageError: The file cannot be written.
@@ -55,10 +53,15 @@ def panels(file: Path, count: int, *, title: str) -> Iterator[list[Any]]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, count, figsize=(6 * count, 4), squeeze=False)
+    figure, axes = pyplot.subplots(1, len(chart.panels), figsize=(6 * len(chart.panels), 4), squeeze=False)
     try:
-        yield list(axes[0])
-        figure.suptitle(textwrap.fill(title, WIDTH * count), fontsize=11)
+        for axis, panel in zip(axes[0], chart.panels, strict=True):
+            if isinstance(panel, HeatMap):
+                _draw_map(panel, axis)
+            else:
+                _draw_axes(panel, axis)
+            axis.set_title(_plain(panel.title), fontsize=10)
+        figure.suptitle(textwrap.fill(_plain(chart.title), WIDTH * len(chart.panels)), fontsize=11)
         figure.tight_layout()
         figure.savefig(file, dpi=120)
     except OSError as error:
@@ -67,43 +70,50 @@ def panels(file: Path, count: int, *, title: str) -> Iterator[list[Any]]:
         pyplot.close(figure)
 
 
-def draw_overhead(rows: Sequence[Row], file: Path, *, title: str) -> None:
-    """Overhead over rank with intervals, one panel for each phase and one line for each placement and mode.
+def _draw_axes(panel: Panel, axis: Any) -> None:
+    names = list(dict.fromkeys(place for series in panel.series for place in series.x if isinstance(place, str)))
+    bars = [series for series in panel.series if series.style == "bars"]
+    for number, series in enumerate(panel.series):
+        places = [float(names.index(place)) if isinstance(place, str) else place for place in series.x]
+        if series.style == "bars":
+            width = 0.8 / len(bars)
+            shift = width * (bars.index(series) - (len(bars) - 1) / 2)
+            axis.bar(
+                [place + shift for place in places], series.y, width, label=_plain(series.name), yerr=_arms(series)
+            )
+        else:
+            line = "-" if series.style == "line" else "none"
+            marker = MARKERS[number % len(MARKERS)]
+            style = {"marker": marker, "markersize": 4, "capsize": 3, "linestyle": line, "linewidth": 1.0}
+            axis.errorbar(places, series.y, _arms(series), label=_plain(series.name), **style)
+    if names:
+        axis.set_xticks(range(len(names)), list(map(_plain, names)), rotation=30, ha="right", fontsize=8)
+    for name, value in panel.levels.items():
+        if math.isfinite(value):
+            axis.axhline(value, color="grey", linewidth=0.8, linestyle="--")
+            axis.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize=7, ha="right", va="bottom")
+    if panel.diagonal:
+        axis.axline((panel.series[0].y[0],) * 2, slope=1, color="grey", linewidth=0.8)
+    axis.set(xlabel=_plain(panel.x), ylabel=_plain(panel.y))
+    if panel.series:
+        axis.legend(fontsize=8)
 
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    phases = list(dict.fromkeys((row.phase, row.length) for row in rows))
-    with panels(file, len(phases), title=title) as axes:
-        for axis, phase in zip(axes, phases, strict=True):
-            for placement, mode in dict.fromkeys((row.placement, row.mode) for row in rows):
-                here = [row for row in rows if (row.phase, row.length) == phase]
-                line = [row for row in here if (row.placement, row.mode) == (placement, mode)]
-                middle = [100 * row.overhead for row in line]
-                below = [100 * (row.overhead - row.overhead_lower) for row in line]
-                above = [100 * (row.overhead_upper - row.overhead) for row in line]
-                ranks = [row.rank for row in line]
-                axis.errorbar(ranks, middle, [below, above], label=f"{placement}, {mode}", marker="o", capsize=3)
-            axis.axhline(0, color="grey", linewidth=0.8)
-            base_ms = next(1e3 * row.base_s for row in rows if (row.phase, row.length) == phase)
-            axis.set(title=f"{phase[0]} {phase[1]}, base {base_ms:.3g} ms", xlabel="rank", ylabel="overhead, %")
-            axis.legend(fontsize=8)
+
+def _draw_map(panel: HeatMap, axis: Any) -> None:
+    grid = [[math.nan if value is None else value for value in row] for row in panel.rows.values()]
+    image = axis.imshow(grid, aspect="auto", cmap="YlGnBu")
+    axis.set_yticks(range(len(panel.rows)), list(map(_plain, panel.rows)))
+    step = max(1, len(panel.places) // 10)
+    axis.set_xticks(range(0, len(panel.places), step), panel.places[::step])
+    axis.set(xlabel=panel.x, ylabel=panel.y)
+    axis.figure.colorbar(image, ax=axis, label=panel.unit)
 
 
-def draw_parity(result: FitResult, file: Path) -> None:
-    """Draws the held-out prediction of every adapter, with its interval, over its measured value.
+def _arms(series: Series) -> list[list[float]] | None:
+    below, above = series.arms
+    return [below, above] if above else None
 
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    factor, unit = (1e3, "ms") if result.unit == "s" else (1.0, result.unit)
-    measured = factor * np.array([row.measured for row in result.held_out])
-    predicted = factor * np.array([row.predicted.middle for row in result.held_out])
-    half_width = factor * np.array([row.predicted.upper for row in result.held_out]) - predicted
-    ends = [min(measured.min(), predicted.min()), max(measured.max(), predicted.max())]
-    with panels(file, 1, title=f"{result.workload} on {result.device.device}") as [axis]:
-        finite = np.where(np.isfinite(half_width), half_width, 0.0)
-        axis.errorbar(measured, predicted, finite, fmt="o", markersize=4, capsize=2, linewidth=0.8)
-        axis.plot(ends, ends, color="grey", linewidth=0.8)
-        axis.axvline(factor * result.base, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(xlabel=f"measured, {unit} (dotted: the base)", ylabel=f"predicted, held out, {unit}")
+
+def _plain(text: str) -> str:
+    """Text without a beginning of mathematics."""
+    return text.replace("$", r"\$")

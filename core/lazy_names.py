@@ -16,6 +16,7 @@ EXTRAS: Final = {
     **dict.fromkeys(("onnx", "onnxruntime", "onnxruntime_genai", "numpy"), "onnx"),
     **dict.fromkeys(("gguf", "chatterbot_corpus"), "demo"),
     **dict.fromkeys(("aiohttp", "segno"), "browser"),
+    **dict.fromkeys(("plotly", "jinja2"), "report"),
     "matplotlib": "figures",
     "openvino": "openvino",
     "xllamacpp": "llama",

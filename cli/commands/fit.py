@@ -79,10 +79,11 @@ def fit(
     existing predictor is replaced by one of the same kind unless that is expected to be worse (exit code 1), and by
     others only with --replace.
     """
-    from adaptare.figures import check_figure, draw_parity, drawn
+    from adaptare.figures import check_figure, draw, drawn
     from adaptare.inputs import read_phase_and_lengths
     from adaptare.profiler import open_model
     from adaptare.views import fit as view
+    from adaptare.views.charts.fit import parity
     from adaptare.workflows.fit.fit_rows import RowFilter
     from adaptare.workflows.fit.fitting import FitRequest, fit_rows
 
@@ -92,5 +93,5 @@ def fit(
     phase, lengths = read_phase_and_lengths(prefill, decode)
     rows = requested(RowFilter, phase=phase, lengths=lengths, open=every_site, model=shape)
     result = fit_rows(requested(FitRequest, rows=rows), note=console.note)
-    code = drawn(partial(draw_parity, result, figure), figure, console) if figure else 0
+    code = drawn(partial(draw, parity(result), figure), figure, console) if figure else 0
     return console.show(result, view) or code

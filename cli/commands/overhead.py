@@ -68,6 +68,9 @@ def overhead(
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Draws overhead over rank, in the format that the name ends in.")
     ] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Page of the result, with figures, for a browser.")
+    ] = None,
     store: arguments.StoreOption = arguments.DEFAULT_STORE,
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
@@ -75,10 +78,12 @@ def overhead(
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.core import InputError
-    from adaptare.figures import check_figure, draw_overhead, drawn
+    from adaptare.figures import check_figure, draw, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks
+    from adaptare.report_files import check_report, reported
     from adaptare.views import overhead as view
     from adaptare.views import side_by_side as view_of_several
+    from adaptare.views.charts.overhead import over_rank
     from adaptare.workflows.overhead.overhead import OverheadRequest, measure_overhead
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
@@ -86,6 +91,8 @@ def overhead(
     devices = devices or [arguments.DEFAULT_DEVICE]
     check_alone(adapters, rank=ranks is not None, sites=placements)
     check_figure(figure)
+    if report_file:
+        check_report(report_file)
     if figure and len(devices) > 1:
         raise InputError("--figure draws one device; give one, or leave the figure out")
     request = requested(
@@ -96,9 +103,14 @@ def overhead(
         depths=[past for past in read_lengths(depths, "-d", least=-1) if past >= 0],
     )
     if len(devices) > 1:
-        return console.show(side_by_side(request, devices, feedback=feedback_of), view_of_several)
+        together = side_by_side(request, devices, feedback=feedback_of)
+        code = console.show(together, view_of_several)
+        return code or (reported(together, report_file, console, name=model) if report_file else 0)
     report = measure_overhead(request, feedback=console.feedback_with(view))
     code, failed = console.show(report, view), 0
     if figure and report.rows:
-        failed = drawn(partial(draw_overhead, report.rows, figure, title=view.title(report)), figure, console)
+        chart = over_rank(report.rows, view.title(report))
+        failed = drawn(partial(draw, chart, figure), figure, console)
+    if report_file:
+        failed = reported(report, report_file, console, name=model) or failed
     return code or failed

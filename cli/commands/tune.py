@@ -84,6 +84,7 @@ def demo(
 
 
 def _run(pace: Mapping[str, Any], *, as_json: bool) -> int:
+    from adaptare.report_files import report_folder
     from adaptare.search import read_budget
     from adaptare.views import tune as view
     from adaptare.workflows.tuning import TuneRequest
@@ -92,4 +93,6 @@ def _run(pace: Mapping[str, Any], *, as_json: bool) -> int:
     console = Console(as_json=as_json)
     request = requested(TuneRequest, **pace)
     request = replace(request, budgets=[read_budget(str(each)) for each in request.budgets])
-    return console.show(run(request, feedback=console.feedback_with(view)), view)
+    code = console.show(run(request, feedback=console.feedback_with(view)), view)
+    report_folder(request.output, console)
+    return code

@@ -4,6 +4,7 @@ from typing import Final
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
 from adaptare.exit_codes import ExitCode
+from adaptare.predictor import FittedPredictor
 from adaptare.workflows.fit.fitting import FitResult
 
 COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
@@ -12,7 +13,7 @@ COLUMNS: Final[tuple[Column[tuple[str, float]], ...]] = (
 )
 
 
-def error_sections(predictor: FitResult) -> Iterator[Section]:
+def error_sections(predictor: FitResult | FittedPredictor) -> Iterator[Section]:
     """Errors of a predictor and of other regressors."""
     card = predictor.error_card
     source = f"{card.rows} rows of {counted(card.sessions, 'session')} and {counted(card.openings, 'opening')}"

@@ -54,7 +54,7 @@ def sections(result: OperatorsResult) -> Iterator[Section]:
     yield Table(
         f"{result.model} on {device}, {result.phase} {result.length}: {adapter}",
         COLUMNS,
-        [*_lines(result.operators, SHOWN_SHARE * adapted.profiled_s), *totals],
+        [*lines_of(result), *totals],
     )
     yield (
         f"the profiler makes a call {base.slowdown:.3g} times as long without adapter, "
@@ -68,7 +68,9 @@ def sections(result: OperatorsResult) -> Iterator[Section]:
         )
 
 
-def _lines(rows: Sequence[OperatorRow], least_s: float) -> list[Line]:
+def lines_of(result: OperatorsResult) -> list[Line]:
+    """A line for each operator, most expensive first, and one for all that take little."""
+    rows, least_s = result.operators, SHOWN_SHARE * result.adapted.profiled_s
     shown = max(SHOWN_ROWS, sum(max(row.adapted_s, row.base_s) >= least_s for row in rows))
     lines = [Line.of(f"{'~' if row.short else ''}{row.operator}", [row]) for row in rows[:shown]]
     rest = rows[shown:]

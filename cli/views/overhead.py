@@ -101,7 +101,7 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
         table = Table("energy of a call, with all that the device draws meanwhile", ENERGY, report.energy.rows)
         yield f"energy: {reason}" if reason else table
     if report.merge_or_swap:
-        yield from _ways(report.merge_or_swap)
+        yield from ways(report.merge_or_swap)
     device = spelled(report.device, report.quantisation, report.dtype)
     words = ["adaptare", "profile", report.model, "--device", device]
     yield Note(f"next, to predict other adapters: {shlex.join(words)}")
@@ -139,7 +139,7 @@ def _requests(requests: Sequence[ComposedRequest]) -> Table[ComposedRequest]:
     return Table(f"Requests of {prompts} tokens: {after}", REQUESTS, requests)
 
 
-def _ways(result: MergeOrSwap) -> Iterator[Section]:
+def ways(result: MergeOrSwap) -> Iterator[Section]:
     """Merging and swapping for several tasks: a table, failures, and the conclusion."""
     adapters = f"adapters of {megabytes(result.adapter_bytes)} MB, a base of {megabytes(result.base_bytes)} MB"
     title = f"Merge or swap for {result.tasks} tasks, {result.placement} r{result.rank}: {adapters}"

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,15 @@ class Interval:
     lower: float
     middle: float
     upper: float
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, float | None]) -> "Interval":
+        """Inverse of the JSON form, in which ends that are unknown or infinite may be null."""
+        ends = [content[name] for name in ("lower", "middle", "upper")]
+        if len(content) != len(ends) or not all(end is None or type(end) in (int, float) for end in ends):
+            raise ValueError(f"an interval is three numbers, lower, middle and upper, not {content}")
+        unknown = (-math.inf, math.nan, math.inf)
+        return cls(*(float(other if end is None else end) for end, other in zip(ends, unknown, strict=True)))
 
     @property
     def half_width(self) -> float:

@@ -5,12 +5,12 @@ from adaptare.profiler.workloads.dimension import Dimension
 from adaptare.profiler.workloads.kinds import LAYER, all_kinds, kind_named
 from adaptare.profiler.workloads.part import WHOLE
 from adaptare.profiler.workloads.peft_folder import CONFIG, WEIGHTS, peft_arguments
-from adaptare.profiler.workloads.shape import Site, with_kept_layers
+from adaptare.profiler.workloads.shape import Site, layer_of, with_kept_layers
 from adaptare.profiler.workloads.space_file import DEFAULT_RANKS, NAMED, grouped_space, rank_space
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 from adaptare.profiler.workloads.work import linears_of
 from adaptare.profiler.workloads.workload import BYTES, Caches, Graph
 
-__all__ = ["BYTES", "LAYER", "Caches", "Dimension", "Graph", "Site", "all_kinds", "kind_named", "linears_of"]
-__all__ += ["DEFAULT_RANKS", "NAMED", "grouped_space", "rank_space", "with_kept_layers"]
+__all__ = ["BYTES", "LAYER", "Caches", "Dimension", "Graph", "Site", "all_kinds", "kind_named", "layer_of"]
+__all__ += ["DEFAULT_RANKS", "NAMED", "grouped_space", "linears_of", "rank_space", "with_kept_layers"]
 __all__ += ["CONFIG", "WEIGHTS", "WHOLE", "AdapterKind", "Halves", "SubAdapter", "peft_arguments"]

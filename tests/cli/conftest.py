@@ -1,8 +1,9 @@
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from adaptare.app import app
 from adaptare.core import ProgramError
 from adaptare.devices import Loaded, Program
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.profiler import open_model
+from adaptare.profiler import Configuration, open_model
+from adaptare.profiler.analysis import Interval
+from adaptare.search import read_budget
+from adaptare.workflows.search.result import Choice, Measured, Place, SearchResult, save_result
 
 
 @dataclass(frozen=True)
@@ -122,3 +126,54 @@ def saved(model_cache: Path, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return save
+
+
+@pytest.fixture(scope="session")
+def results(commands_in: CommandsIn, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results to report: overheads of two devices, a store, a predictor and a verified front.
+
+    The names in the front are hostile. Nobody may change the files.
+    """
+    folder = tmp_path_factory.mktemp("results")
+    measured = ("--cache", model_cache, "-p", 0, "--rank", "1,8", "--json", "--store", "overheads.db")
+    with commands_in(folder) as run:
+        for name, device in (("one", "simulated"), ("other", "simulated:seed=1")):
+            answer = run("overhead", "tiny-random", *measured, "--device", device, "--openings", 5, "--tasks", 2)
+            (folder / f"{name}.json").write_text(answer.out, encoding="utf-8")
+        profile = ("--space", "sites", "--count", 24, "--device", "simulated", "--seconds", 0.1, "--cache", model_cache)
+        assert run("profile", "tiny-random", *profile).code == 0
+        fitted = run("fit", "--device", "simulated", "-o", "predictor", "--json")
+        (folder / "fit.json").write_text(fitted.out, encoding="utf-8")
+    save_result(front_of(folder), folder / "front.json")
+    return folder
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
+
+
+def front_of(folder: Path) -> SearchResult:
+    """A front with a measured and a failed winner, baselines, and names that are HTML."""
+    ranks = {
+        f"model.layers.{layer}.{kind}": 4 * layer for layer in range(3) for kind in ("self_attn.q_proj", "mlp.up_proj")
+    }
+    winner = Choice("winner 1", Configuration.of(ranks), "swappable", Interval(1e-3, 2e-3, 3e-3), 1.5, 1.6)
+    measured = Measured(Interval(1.5e-3, 2.1e-3, 2.2e-3), Interval(0.1, 0.2, 0.3), 0.05, verdict="met")
+    unsure = Measured(Interval(1e-3, 2e-3, math.inf), None, 0.0, 1, verdict="ambiguous")
+    failed = Measured(failure="out of memory")
+    return SearchResult(
+        budget=read_budget("decode=3ms"),
+        limit=3e-3,
+        base=1e-3,
+        level=0.9,
+        origin="predicted",
+        place=Place(HOSTILE, "simulated", "none", "float32", "decode", 64),
+        winners=(replace(winner, measured=measured), replace(winner, name=HOSTILE, measured=failed)),
+        baselines=(
+            replace(winner, name="uniform 8", val_loss=math.nan, predicted=Interval(0.0, 1e-3, math.inf)),
+            replace(winner, name="merged", configuration=Configuration(), val_loss=None, measured=unsure),
+        ),
+        evaluations={"nsga2": 8},
+        front=((1.5, 2e-3), (1.4, 2.5e-3)),
+        folder=folder / "run",
+        predictor=folder / "predictor",
+    )

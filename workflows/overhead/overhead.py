@@ -1,14 +1,16 @@
 """Overhead of adapters on a device: one campaign over all phases, and all results derived from it."""
 
 import functools
+import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, Final, ParamSpec
 
 from adaptare.core import AdaptareError, InputError
+from adaptare.core.codec import to_json
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.devices import Device
+from adaptare.devices import Device, DeviceInfo
 from adaptare.profiler import Measurement, Programs, Quantisation, Store, Workload, precise_within
 from adaptare.profiler.analysis import EQUIVALENCE_BAND
 from adaptare.profiler.measuring import Energy as EnergyProbe
@@ -33,6 +35,8 @@ from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.target import opened
 
 P = ParamSpec("P")
+# Parameters of a request that repeat nothing elsewhere, and its device, which is named with its identity.
+HERE: Final = ("device", "programs", "cache", "resume")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,13 @@ class OverheadRequest:
         ends = [past for prompt in self.prompts for past in (prompt, prompt + self.generated - 1)]
         return list(dict.fromkeys([*self.depths, *(ends if self.generated else [])]))
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Parameters that differ from their defaults, as plain JSON values, without those of this machine."""
+        own = {each.name: to_json(getattr(self, each.name)) for each in fields(self) if each.name not in HERE}
+        usual = {each.name: to_json(each.default) for each in fields(self) if each.name in own and each.name != "model"}
+        return {name: value for name, value in own.items() if name not in usual or value != usual[name]}
+
     def check(self) -> None:
         """Raises `InputError` if nothing is left to measure, or parameters exclude each other or are out of range."""
         if not self.prompts and not self.depths:
@@ -134,6 +145,24 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """Origin of a report: device, place of the samples, and what repeats it.
+
+    Args:
+        store: File or URL of the store that keeps all samples.
+        sessions: Sessions of the store.
+        version: Version of adaptare.
+        request: Parameters of the request that differ from their defaults.
+    """
+
+    device: DeviceInfo
+    store: str
+    sessions: Sequence[str]
+    version: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class OverheadReport:
     """Result of `measure_overhead`.
 
@@ -145,6 +174,7 @@ class OverheadReport:
         differences: Comparisons of the other adapters with the first, by name.
         energy: `None` if not requested.
         merge_or_swap: `None` if not requested.
+        provenance: `None` in results of earlier versions.
     """
 
     model: str
@@ -162,6 +192,7 @@ class OverheadReport:
     failures: Sequence[Failure]
     energy: Energy | None = None
     merge_or_swap: MergeOrSwap | None = None
+    provenance: Provenance | None = None
 
 
 def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -> OverheadReport:
@@ -269,4 +300,11 @@ def _report(
         differences=differences(complete, cases, band=request.band) if request.folders else {},
         requests=requests_of(rows, prompts=request.prompts, generated=request.generated, band=request.band),
         failures=[Failure(at.phase, at.length, case.placement, case.rank, at.mode, why) for at, case, why in failed],
+        provenance=Provenance(
+            campaign.device.info(),
+            campaign.store.location,
+            list(dict.fromkeys(row.session for _, row in measured)),
+            importlib.metadata.version("adaptare"),
+            request.changed,
+        ),
     )

@@ -152,7 +152,7 @@ class Campaign:
         now = {(row.session, row.workload) for row in measured}
         stored = self.store.measurements(self.device.info(), reference)
         measured = [row for row in stored if (row.session, row.workload) in now]
-        for remark in (*_oddities(measured), *_calibration_change(measured, before_s)):
+        for remark in (*oddities(measured), *_calibration_change(measured, before_s)):
             self.feedback.note(remark)
         return measured
 
@@ -179,7 +179,7 @@ def _composed(plan: Sequence[Stubs], session: Session) -> Iterator[list[Measurem
             return
 
 
-def _oddities(measured: Sequence[Measurement]) -> Iterator[str]:
+def oddities(measured: Sequence[Measurement]) -> Iterator[str]:
     """Failures, changes of the device's speed, and missing steady states."""
     for row in measured:
         if row.failure:

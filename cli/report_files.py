@@ -1,0 +1,97 @@
+"""Pages and figures of results, as files."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from adaptare.console import Console
+from adaptare.core import AdaptareError, InputError, MissingPackageError, StorageError
+from adaptare.core.lazy_names import advice_to_install
+from adaptare.core.whole_file import write_whole
+from adaptare.exit_codes import ExitCode
+from adaptare.figures import draw
+from adaptare.views.report.page import Part, page, parts_of
+from adaptare.workflows.reporting.inputs import Result, Source, read_source
+
+NEEDED: Final = ("plotly", "jinja2")
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """Files of a report.
+
+    Args:
+        chapters: Headings of each input.
+        figures: Files of the figures; empty unless they were requested.
+    """
+
+    page: Path
+    chapters: Mapping[str, Sequence[str]]
+    figures: Sequence[Path]
+
+
+def check_report(file: Path, folders: Mapping[str, Path] | None = None) -> None:
+    """Raises `InputError` if files of a report cannot be written, and `MissingPackageError` if none can be made.
+
+    Args:
+        file: The page.
+        folders: Suffix -> folder of figures.
+    """
+    if file.suffix not in (".html", ".htm"):
+        raise InputError(f"a report is a page that ends in .html, not {str(file)!r}")
+    if not file.parent.is_dir():
+        raise InputError(f"there is no folder {str(file.parent)!r} for the report; create it, or name another")
+    for package in (*NEEDED, *["matplotlib"] * bool(folders)):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(f"a report needs {package}; {advice_to_install(package)}")
+
+
+def write_report(sources: Sequence[Source], file: Path, folders: Mapping[str, Path] | None = None) -> WrittenReport:
+    """Writes a page of results, and each of its figures into a folder for each suffix.
+
+    Raises:
+        StorageError: A file cannot be written.
+    """
+    parts = parts_of(sources)
+    title = f"adaptare: {', '.join(Path(source.name).name or source.name for source in sources)}"
+    try:
+        write_whole(file, page(parts, title=title))
+        for folder in (folders or {}).values():
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the report {str(file)!r} cannot be written: {error.strerror or error}") from error
+    figures = [figure for suffix, folder in (folders or {}).items() for figure in _drawn(parts, folder, suffix)]
+    return WrittenReport(file, {part.name: [chapter.heading for chapter in part.chapters] for part in parts}, figures)
+
+
+def reported(result: Result, file: Path, console: Console, *, name: str) -> ExitCode:
+    """Writes the page of one result and says where it is. Returns the exit code."""
+    try:
+        write_report([Source(name, [result])], file)
+    except StorageError as error:
+        console.note(str(error))
+        return ExitCode.BAD_INPUT
+    console.note(f"report: {file}")
+    return ExitCode.DONE
+
+
+def report_folder(folder: Path, console: Console) -> None:
+    """Writes the page of a run into its folder and says where it is, or why there is none: the run itself is done."""
+    file = folder / "report.html"
+    try:
+        check_report(file)
+        write_report([read_source(str(folder))], file)
+    except AdaptareError as error:
+        console.note(f"no report: {error}")
+    else:
+        console.note(f"report: {file}")
+
+
+def _drawn(parts: Sequence[Part], folder: Path, suffix: str) -> list[Path]:
+    charts = [chart for part in parts for chapter in part.chapters for chart in chapter.charts]
+    files = [folder / f"{number:02}-{chart.name}{suffix}" for number, chart in enumerate(charts, start=1)]
+    for chart, file in zip(charts, files, strict=True):
+        draw(chart, file)
+    return files

@@ -1,0 +1,169 @@
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any, Final
+
+from adaptare.core.chart import Chart
+from adaptare.core.table import Column, Note, Section, Table
+from adaptare.core.units import megabytes
+from adaptare.predictor import FittedPredictor
+from adaptare.views import (
+    compare,
+    fit,
+    operators,
+    overhead,
+    predict,
+    profile_adapters,
+    search,
+    side_by_side,
+    store,
+    train,
+    verify,
+)
+from adaptare.views.charts import operators as operator_charts
+from adaptare.views.charts import overhead as overhead_charts
+from adaptare.views.charts import search as search_charts
+from adaptare.views.charts import store as store_charts
+from adaptare.views.charts.fit import parity
+from adaptare.views.report.machines import machine_table
+from adaptare.workflows.comparison import Comparison
+from adaptare.workflows.fit.fitting import FitResult
+from adaptare.workflows.fit.predicting import PredictResult
+from adaptare.workflows.overhead.overhead import OverheadReport
+from adaptare.workflows.overhead.overhead_rows import Row
+from adaptare.workflows.overhead.side_by_side import SideBySide
+from adaptare.workflows.profiling.operators_report import OperatorsResult
+from adaptare.workflows.profiling.space_report import SpaceReport
+from adaptare.workflows.reporting.store_report import StoredDevice, StoreReport
+from adaptare.workflows.search.result import SearchResult
+from adaptare.workflows.train.training import TrainResult
+
+MEMORY: Sequence[Column[Row]] = (
+    Column("phase", lambda row: f"{row.phase} {row.length}"),
+    Column("adapter", lambda row: f"{row.placement} r{row.rank}", folds=True),
+    Column("linears", lambda row: str(row.sites)),
+    Column("mode", lambda row: row.mode),
+    Column("memory added by loading, MB", lambda row: megabytes(row.resident_bytes)),
+    Column("loading s", lambda row: f"{row.load_s:.3g}"),
+)
+LINEARS: Column[Row] = Column("linears", lambda row: str(row.sites))
+
+
+# Beginnings of lines for who has just run a command.
+NEXT_STEPS: Final = ("next", "written: ")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Charts, and the tables and sentences of the same results, without the next steps after a command."""
+
+    heading: str
+    charts: Sequence[Chart] = ()
+    sections: Sequence[Section] = ()
+
+    def __post_init__(self) -> None:
+        kept = [each for each in self.sections if not _text(each).startswith(NEXT_STEPS)]
+        object.__setattr__(self, "sections", kept)
+
+
+@singledispatch
+def chapters(result: Any) -> Iterator[Chapter]:
+    """Chapters about a result, by the charts and views of its type."""
+    raise TypeError(f"a report has no chapter on {type(result).__name__}")
+
+
+@chapters.register
+def _(result: OverheadReport) -> Iterator[Chapter]:
+    yield from _overhead(result, list(overhead.sections(replace(result, merge_or_swap=None))))
+    if result.merge_or_swap:
+        ways = result.merge_or_swap
+        yield Chapter("Merge or swap", [overhead_charts.ways(ways)], list(overhead.ways(ways)))
+    if result.provenance:
+        yield Chapter("Device and environment", sections=[machine_table([StoredDevice(result.provenance.device, {})])])
+
+
+@chapters.register
+def _(result: SideBySide) -> Iterator[Chapter]:
+    yield Chapter("Side by side", list(overhead_charts.compared(result)), list(side_by_side.sections(result)))
+    for device in result.devices:
+        if device.report:
+            for chapter in chapters(device.report):
+                yield replace(chapter, heading=f"{chapter.heading}, {device.spelling}")
+
+
+@chapters.register
+def _(result: StoreReport) -> Iterator[Chapter]:
+    yield Chapter("Measurements", sections=list(store.sections(result.contents)))
+    for report in result.reports:
+        table = Table(overhead.title(report), (overhead.ROWS[0], LINEARS, *overhead.ROWS[1:]), report.rows)
+        yield from _overhead(report, [table])
+    if result.timelines:
+        alarms = [f"{each.session}, {each.device}: {alarm}" for each in result.timelines for alarm in each.alarms]
+        few = f"the latest {store_charts.SHOWN} of {len(result.timelines)} sessions are drawn"
+        drawn, many = list(store_charts.charts(result)), len(result.timelines) > store_charts.SHOWN
+        said = alarms or ["no session has an alarm: the device kept its speed, and every program a steady state"]
+        yield Chapter("Sessions", drawn, [*said, *[few] * many])
+    if result.devices:
+        yield Chapter("Device and environment", sections=[machine_table(result.devices)])
+
+
+@chapters.register
+def _(result: FitResult) -> Iterator[Chapter]:
+    drawn = [parity(result)] if result.held_out else []
+    yield Chapter(f"Predictor of {result.quantity}", drawn, list(fit.error_sections(result)))
+
+
+@chapters.register
+def _(result: FittedPredictor) -> Iterator[Chapter]:
+    yield Chapter(f"Predictor of {result.quantity}", sections=list(fit.error_sections(result)))
+
+
+@chapters.register
+def _(result: SearchResult) -> Iterator[Chapter]:
+    measured = any(choice.measured for choice in (*result.winners, *result.baselines))
+    tables = [search.choices(each, (*each.winners, *each.baselines)) for each in result.under_each]
+    sections: list[Section] = [*tables, *(verify.verdicts(result) if measured else [search.ONLY])]
+    yield Chapter("Winners under the budget", list(search_charts.charts(result)), sections)
+    maps = list(search_charts.heat_maps(result))
+    if maps:
+        yield Chapter("Where the winners have their ranks", maps)
+
+
+@chapters.register
+def _(result: OperatorsResult) -> Iterator[Chapter]:
+    yield Chapter("Where the time goes", list(operator_charts.charts(result)), list(operators.sections(result)))
+
+
+@chapters.register
+def _(result: SpaceReport) -> Iterator[Chapter]:
+    yield Chapter("Profiled configurations", sections=list(profile_adapters.sections(result)))
+
+
+@chapters.register
+def _(result: PredictResult) -> Iterator[Chapter]:
+    yield Chapter("Predictions", sections=list(predict.sections(result)))
+
+
+@chapters.register
+def _(result: Comparison) -> Iterator[Chapter]:
+    yield Chapter("Comparison", sections=list(compare.sections(result)))
+
+
+@chapters.register
+def _(result: TrainResult) -> Iterator[Chapter]:
+    yield Chapter("Training", sections=list(train.sections(result)))
+
+
+def _text(section: Section) -> str:
+    if isinstance(section, Note):
+        return section.text
+    return section if isinstance(section, str) else ""
+
+
+def _overhead(report: OverheadReport, sections: Sequence[Section]) -> Iterator[Chapter]:
+    failed = [f"not measured: {each.mode} {each.placement} r{each.rank}: {each.reason}" for each in report.failures]
+    drawn = list(overhead_charts.charts(report)) if report.rows else []
+    yield Chapter("Overhead", drawn, [*sections, *failed])
+    if loaded := [row for row in report.rows if row.resident_bytes]:
+        table = Table("Memory that loading a program adds", MEMORY, loaded)
+        yield Chapter("Memory", list(overhead_charts.memory(report)), [table])

@@ -1,0 +1,121 @@
+"""HTML of a page: one file with its style, its data and Plotly, which loads nothing from anywhere."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from adaptare import VERSION
+from adaptare.core.chart import HeatMap, Panel
+from adaptare.core.table import Note, Section, Table
+from adaptare.views.report.chapters import Chapter, chapters
+from adaptare.views.report.comparison import side_by_side
+from adaptare.views.report.plots import plot
+from adaptare.views.report.reproduce import sections as reproduction
+from adaptare.workflows.reporting.inputs import Source
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER: Final = Path(__file__).parent / "template"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Chapters of one input."""
+
+    name: str
+    chapters: Sequence[Chapter]
+
+
+def parts_of(sources: Sequence[Source]) -> list[Part]:
+    """Chapters of every input, with how to reproduce it; before them, several devices side by side."""
+    compared = side_by_side(sources)
+    parts = [Part("Devices side by side", list(chapters(compared))[:1])] if compared else []
+    for source in sources:
+        own = [chapter for result in source.results for chapter in chapters(result)]
+        parts.append(Part(source.name, [*own, Chapter("How to reproduce", sections=list(reproduction(source)))]))
+    return parts
+
+
+def page(parts: Sequence[Part], *, title: str, live: bool = False) -> str:
+    """HTML of a page.
+
+    Args:
+        title: Title of the page.
+        live: True if the page asks its server for news.
+    """
+    from plotly.offline import get_plotlyjs
+
+    scripts = [get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")]
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            title=title,
+            parts=_numbered(parts),
+            scripts=scripts,
+            policy=_policy(scripts, live=live),
+            style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+            live=live,
+            version=VERSION,
+        )
+    )
+
+
+def changing_part(parts: Sequence[Part]) -> str:
+    """HTML of what changes while a campaign runs: contents and results."""
+    return _templates().get_template("content.html").render(parts=_numbered(parts))
+
+
+def _policy(scripts: Sequence[str], *, live: bool) -> str:
+    """Content security policy by which the page runs these scripts alone, and reaches its own server at most."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    rules = {
+        "default-src": "'none'",
+        "script-src": " ".join(f"'sha256-{digest}'" for digest in digests),
+        "style-src": "'unsafe-inline'",
+        "img-src": "data: blob:",
+        "connect-src": "'self'" if live else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _numbered(parts: Sequence[Part]) -> list[Mapping[str, Any]]:
+    """Parts for the templates, each of their elements with an identifier."""
+    numbers = count(1)
+
+    def panel(each: Panel | HeatMap) -> Mapping[str, Any]:
+        drawn = {"words": each.in_words, "table": each.table, "plot": plot(each)}
+        return {"id": f"figure-{next(numbers)}", "title": each.title, **drawn}
+
+    def chapter(each: Chapter) -> Mapping[str, Any]:
+        return {
+            "id": f"chapter-{next(numbers)}",
+            "heading": each.heading,
+            "charts": [{"title": chart.title, "panels": list(map(panel, chart.panels))} for chart in each.charts],
+            "sections": [{"kind": _kind(section), "value": section} for section in each.sections],
+        }
+
+    return [
+        {"id": f"part-{next(numbers)}", "name": part.name, "chapters": list(map(chapter, part.chapters))}
+        for part in parts
+    ]
+
+
+def _kind(section: Section) -> str:
+    return "table" if isinstance(section, Table) else "note" if isinstance(section, Note) else "text"
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(FOLDER)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

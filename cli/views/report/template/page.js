@@ -1,0 +1,86 @@
+"use strict";
+const root = document.documentElement;
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+const REFRESH_MS = 5000;
+
+function colour(name) { return getComputedStyle(root).getPropertyValue(name).trim(); }
+
+// Layout in the colours of the theme, on top of what a figure brings along.
+function themed(layout) {
+  const text = colour("--text"), line = colour("--line");
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line };
+  const annotations = (layout.annotations || []).map((each) => ({ ...each, font: { color: text }, bgcolor: colour("--page") }));
+  const shapes = (layout.shapes || []).map((each) => ({ ...each, line: { ...each.line, color: text } }));
+  return {
+    ...layout, annotations, shapes,
+    autosize: true, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: text, family: "system-ui, sans-serif", size: 13 },
+    colorway: colour("--series").split(/\s+/),
+    margin: { l: 56, r: 16, t: 16, b: 48 },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    hoverlabel: { bgcolor: colour("--raised"), font: { color: text } },
+    xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+  };
+}
+
+function inTheme(data) {
+  const dark = colour("--page") !== "#ffffff";
+  return data.map((each) => each.type === "heatmap" ? { ...each, colorscale: dark ? "Viridis" : "YlGnBu", reversescale: !dark } : each);
+}
+
+function draw(figure) {
+  const spec = JSON.parse(figure.querySelector("script").textContent);
+  const plot = figure.querySelector(".plot");
+  plot.hidden = false;
+  return Plotly.react(plot, inTheme(spec.data), themed(spec.layout), { displayModeBar: false, responsive: true, displaylogo: false });
+}
+
+function figures() { return [...document.querySelectorAll("figure")]; }
+
+// Tables of figures, and long tables, are folded where there are figures to look at.
+function prepare(open) {
+  for (const details of document.querySelectorAll("details")) details.open = open.has(details.id);
+  for (const button of document.querySelectorAll("button.save")) {
+    button.hidden = false;
+    const figure = button.closest("figure");
+    button.addEventListener("click", () => Plotly.downloadImage(figure.querySelector(".plot"), { format: "svg", filename: figure.id }));
+  }
+  figures().forEach(draw);
+}
+
+function isDark() { return root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches; }
+
+function nameTheme(button) { button.textContent = isDark() ? "Light colours" : "Dark colours"; }
+
+const button = document.getElementById("theme");
+button.hidden = false;
+button.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  nameTheme(button);
+  figures().forEach(draw);
+});
+prefersDark.addEventListener("change", () => { nameTheme(button); figures().forEach(draw); });
+nameTheme(button);
+prepare(new Set());
+
+// A live page asks its server for the part that changes.
+let shown = "";
+async function refresh() {
+  const news = document.getElementById("news");
+  try {
+    const answer = await fetch(document.body.dataset.live, { cache: "no-store" });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(text);
+    if (text !== shown) {
+      const open = new Set([...document.querySelectorAll("details[open]")].map((each) => each.id));
+      document.getElementById("content").innerHTML = shown = text;
+      prepare(open);
+      news.textContent = `Changed at ${new Date().toLocaleTimeString()}.`;
+    }
+  } catch (error) {
+    news.textContent = `No news since the last change: ${error.message || "the server does not answer"}`;
+  }
+  setTimeout(refresh, REFRESH_MS);
+}
+if (document.body.dataset.live) setTimeout(refresh, REFRESH_MS);

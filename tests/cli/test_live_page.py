@@ -1,0 +1,116 @@
+"""`adaptare serve`: the page of a report, for one browser, as its inputs change."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+
+from adaptare.live_page import LivePage
+from adaptare.profiler import Store
+
+Ask = Callable[[str], Awaitable[tuple[int, str]]]
+
+
+def asked(inputs: list[str], questions: Callable[[LivePage, Ask], Awaitable[Any]]) -> Any:
+    """Result of a function that asks a server for paths."""
+
+    async def ask_all() -> Any:
+        live = LivePage(inputs)
+        async with TestServer(live.application) as server, ClientSession() as session:
+
+            async def ask(path: str) -> tuple[int, str]:
+                async with session.get(server.make_url(path)) as answer:
+                    return answer.status, await answer.text()
+
+            return await questions(live, ask)
+
+    return asyncio.run(ask_all())
+
+
+def test_the_page_asks_its_own_server_for_news_and_nobody_else(results: Path) -> None:
+    async def look(live: LivePage, ask: Ask) -> tuple[int, str]:
+        return await ask(live.path)
+
+    status, page = asked([str(results / "adaptare.db")], look)
+    assert status == 200
+    assert "connect-src &#39;self&#39;" in page
+    assert 'data-live="content"' in page
+    assert 'role="status"' in page
+
+
+def test_new_measurements_change_the_content(results: Path, tmp_path: Path) -> None:
+    place = tmp_path / "adaptare.db"
+    Store(place).close()
+
+    async def look(live: LivePage, ask: Ask) -> list[tuple[int, str]]:
+        first = await ask(f"{live.path}content")
+        same = await ask(f"{live.path}content")
+        shutil.copy(results / "adaptare.db", place)
+        return [first, same, await ask(f"{live.path}content")]
+
+    first, same, later = asked([str(place)], look)
+    assert first == same
+    assert "0 measurements in" in first[1]
+    assert "24 measurements in" in later[1]
+    assert "Sessions" in later[1]
+
+
+def test_an_input_that_cannot_be_read_just_now_is_said_and_no_end(tmp_path: Path) -> None:
+    place = tmp_path / "adaptare.db"
+    place.touch()
+
+    async def look(live: LivePage, ask: Ask) -> list[tuple[int, str]]:
+        before = await ask(f"{live.path}content")
+        place.unlink()
+        Store(place).close()
+        return [before, await ask(f"{live.path}content")]
+
+    (status, words), (later, _) = asked([str(place)], look)
+    assert (status, later) == (503, 200)
+    assert "is an empty file and no store" in words
+
+
+def test_who_does_not_know_the_token_gets_nothing(results: Path) -> None:
+    async def look(live: LivePage, ask: Ask) -> list[int]:
+        return [(await ask(path))[0] for path in ("/", "/content", f"{live.path[:-2]}/content", f"{live.path}other")]
+
+    assert asked([str(results / "adaptare.db")], look) == [403, 403, 403, 404]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nothing.db",), "there is no file 'nothing.db'"),
+        (("empty.db", "--host", "203.0.113.1"), "cannot serve on 203.0.113.1, port 0"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_served(
+    run: Callable[..., Any], words: tuple[str, ...], message: str
+) -> None:
+    Store("empty.db").close()
+    answer = run("serve", *words)
+    assert answer.code == 2
+    assert message in answer.err
+
+
+@pytest.mark.slow
+def test_it_serves_until_it_is_interrupted(results: Path) -> None:
+    command = [sys.executable, "-m", "adaptare", "serve", str(results / "adaptare.db"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url) as answer:
+            assert b"Plotly" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0

@@ -1,0 +1,178 @@
+"""`adaptare report`: one page of results, for any input that commands write."""
+
+import html
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.profiler import Store
+
+Run = Callable[..., Any]
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+@pytest.fixture
+def there(results: Path, run_in_copy: Callable[[Path], Run]) -> Run:
+    """Runs a command in a copy of the results."""
+    return run_in_copy(results)
+
+
+def headings(page: str, level: int) -> list[str]:
+    return [html.unescape(text) for text in re.findall(rf"<h{level}[^>]*>([^<]*)</h{level}>", page)]
+
+
+def read(file: str = "report.html") -> str:
+    return Path(file).read_text(encoding="utf-8")
+
+
+def test_a_folder_gives_one_page_of_everything_in_it(there: Run) -> None:
+    answer = there("report", ".", "--json")
+    assert answer.code == 0, answer.err
+    page = read()
+    assert answer.json["page"] == "report.html"
+    for heading in (
+        *("Overhead", "Merge or swap", "Memory", "Measurements", "Sessions", "Device and environment"),
+        *("Predictor of latency", "Winners under the budget", "Where the winners have their ranks", "How to reproduce"),
+    ):
+        assert heading in headings(page, 3), heading
+    assert headings(page, 2) == ["Devices side by side", "."]
+    assert page.count("<figure") == page.count('class="plot"') == page.count("<figcaption") > 8
+    assert "SHA-256" in page
+
+
+def test_nothing_is_loaded_from_anywhere(there: Run) -> None:
+    assert there("report", "one.json").code == 0
+    body = re.sub(r"<script>.*?</script>", "", read(), flags=re.DOTALL)  # Plotly itself names places
+    assert re.findall(r"(?:src|href)=\"([^#\"][^\"]*)\"", body) == ["data:,"]
+    assert "default-src 'none'" in html.unescape(body)
+    assert "connect-src 'none'" in html.unescape(body)
+
+
+def test_plotly_is_in_the_page_once(there: Run) -> None:
+    assert there("report", "one.json", "other.json").code == 0
+    assert len(re.findall(r"\* plotly\.js v", read())) == 1
+
+
+def test_text_of_results_is_never_html(there: Run) -> None:
+    assert there("report", "front.json").code == 0
+    page = read()
+    assert HOSTILE not in page
+    assert "<img" not in page
+    assert "&lt;/script&gt;&lt;script&gt;" in page
+    for data in re.findall(r'<script type="application/json">(.*?)</script>', page):
+        assert "<" not in data
+        assert json.loads(data)["data"]
+
+
+def test_what_is_not_finite_is_left_out_of_figures(there: Run) -> None:
+    assert there("report", "front.json").code == 0
+    for data in re.findall(r'<script type="application/json">(.*?)</script>', read()):
+        assert "NaN" not in data
+        assert "Infinity" not in data
+
+
+def test_a_front_without_measurements_says_so(there: Run) -> None:
+    content = json.loads(Path("front.json").read_text(encoding="utf-8"))
+    for choice in content["winners"] + content["baselines"]:
+        choice.update(measured=None, val_loss=None)
+    Path("front.json").write_text(json.dumps({**content, "front": []}), encoding="utf-8")
+    assert there("report", "front.json").code == 0
+    page = read()
+    assert "only a measurement can say that a budget is met" in page
+    assert "Predicted and measured, beside the budget" in page
+    assert "Loss and cost of winners and baselines" not in page
+
+
+def test_several_devices_are_side_by_side(there: Run) -> None:
+    assert there("report", "one.json", "other.json", "-o", "both.html").code == 0
+    page = read("both.html")
+    assert headings(page, 2) == ["Devices side by side", "one.json", "other.json"]
+    assert "Overhead of the same adapters on each device" in headings(page, 4)
+
+
+def test_how_to_reproduce_names_command_seed_and_sessions(there: Run) -> None:
+    assert there("report", "one.json").code == 0
+    page = html.unescape(read())
+    words = "--rank 1,8 -p 0 --tasks 2 --openings 5 --store overheads.db --device simulated"
+    assert f"measured by: adaptare overhead tiny-random {words}" in page
+    assert re.search(r"adaptare [0-9.a-z]+, simulated; seed 0; sessions [0-9a-f]+ of overheads\.db", page)
+
+
+def test_every_figure_is_a_file_on_request(there: Run, tmp_path: Path) -> None:
+    answer = there("report", "front.json", "--png", "figures", "--svg", "figures", "--json")
+    assert answer.code == 0, answer.err
+    files = sorted(Path(file).name for file in answer.json["figures"])
+    assert files == sorted(
+        f"{name}.{kind}" for name in ("01-front", "02-budget", "03-winners") for kind in ("png", "svg")
+    )
+    assert all((tmp_path / "figures" / file).stat().st_size > 1000 for file in files)
+
+
+def test_an_empty_store_has_a_page(run: Run) -> None:
+    Store("empty.db").close()
+    assert run("report", "empty.db").code == 0
+    assert "0 measurements in empty.db" in read()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no JSON", "'it.json' cannot be read"),
+        ("[1, 2]", "'it.json' holds no result that can be reported; give a store, a front"),
+        ('{"error": "no such device"}', "'it.json' holds an error instead of a result: no such device"),
+        ('{"devices": [{"name": 1}]}', "'it.json' cannot be reported: devices[0].name is not known"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(run: Run, content: str, message: str) -> None:
+    Path("it.json").write_text(content, encoding="utf-8")
+    answer = run("report", "it.json")
+    assert (answer.code, message in answer.err) == (2, True), answer.err
+    assert not Path("report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nothing.json",), "there is no file 'nothing.json'; give a store, a front"),
+        ((".",), "the folder '.' holds nothing to report"),
+        (("empty.db",), "is an empty file and no store"),
+        (("broken.db",), "is not a store of adaptare"),
+        ((".", "-o", "page.pdf"), "a report is a page that ends in .html, not 'page.pdf'"),
+        ((".", "-o", "nowhere/page.html"), "there is no folder 'nowhere' for the report"),
+    ],
+)
+def test_bad_input_is_refused_with_advice(run: Run, words: tuple[str, ...], message: str) -> None:
+    if "broken.db" in words:
+        Path("broken.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    if "empty.db" in words:
+        Path("empty.db").touch()
+    answer = run("report", *words)
+    assert answer.code == 2, answer.out
+    assert message in answer.err
+
+
+def test_unknown_values_of_printed_results_come_back(there: Run) -> None:
+    content = json.loads(Path("one.json").read_text(encoding="utf-8"))
+    content["rows"][0]["over_base"].update(lower=None, upper=None)
+    Path("one.json").write_text(json.dumps(content), encoding="utf-8")
+    assert there("report", "one.json").code == 0
+
+
+def test_overhead_ends_by_writing_its_page(run: Run, model_cache: Path) -> None:
+    words = ("overhead", "tiny-random", "--device", "simulated", "-p", 0, "--cache", model_cache, "--openings", 2)
+    answer = run(*words, "--report", "page.html")
+    assert answer.code == 0, answer.err
+    assert "report: page.html" in answer.err
+    assert "Overhead" in headings(read("page.html"), 3)
+    assert run(*words, "--report", "page.txt").code == 2
+
+
+def test_a_verified_front_takes_the_place_of_the_front(there: Run) -> None:
+    shutil.copy("front.json", "verified.json")
+    assert there("report", ".").code == 0
+    assert headings(read(), 3).count("Winners under the budget") == 1

@@ -1,0 +1,1 @@
+"""Inputs of a report: files that other workflows wrote, as typed results."""

@@ -1,0 +1,180 @@
+"""Files and folders to report on, recognised by their content."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from adaptare.core import InputError
+from adaptare.core.codec import from_json
+from adaptare.core.strict_json import parse_json
+from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.profiler import Store
+from adaptare.workflows.comparison import Comparison
+from adaptare.workflows.fit.fitting import FitResult
+from adaptare.workflows.fit.predicting import PredictResult
+from adaptare.workflows.overhead.overhead import OverheadReport
+from adaptare.workflows.overhead.side_by_side import SideBySide
+from adaptare.workflows.profiling.operators_report import OperatorsResult
+from adaptare.workflows.profiling.space_report import SpaceReport
+from adaptare.workflows.reporting.store_report import StoreReport, report_store
+from adaptare.workflows.search.result import SearchResult, load_result
+from adaptare.workflows.train.training import TrainResult
+
+Result = (
+    OverheadReport
+    | SideBySide
+    | FitResult
+    | FittedPredictor
+    | PredictResult
+    | OperatorsResult
+    | SpaceReport
+    | SearchResult
+    | Comparison
+    | TrainResult
+    | StoreReport
+)
+# Results that a command prints as JSON; each is recognised by its fields.
+PRINTED: Final[Sequence[type[Any]]] = (
+    OverheadReport,
+    SideBySide,
+    FitResult,
+    PredictResult,
+    OperatorsResult,
+    SpaceReport,
+    Comparison,
+    TrainResult,
+)
+SQLITE: Final = b"SQLite format 3\0"
+KNOWN: Final = "a store, a front, a predictor, the JSON of a result, or the folder of a run"
+STORES: Final = (".db", ".sqlite")
+# Files of a run that goes from a model to an adapter: its request, and results of its steps.
+REQUEST: Final = "tune.json"
+FRONT: Final = "front.json"
+VERIFIED: Final = "verified.json"
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that a report is made of, with its SHA-256."""
+
+    path: Path
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input of a report.
+
+    Args:
+        name: As given.
+        results: Everything in it: what was found first, and all measurements last.
+        files: The files that were read; none for a database URL.
+        request: Parameters of the run that made it; empty if unknown.
+    """
+
+    name: str
+    results: Sequence[Result]
+    files: Sequence[ReadFile] = ()
+    request: Mapping[str, Any] | None = None
+
+
+def read_source(place: str) -> Source:
+    """Reads a store, a file or a folder. Raises `InputError` if it is neither."""
+    path = Path(place)
+    if "://" in place:
+        return Source(place, [report_store(Store(place, create=False))])
+    if path.is_dir():
+        return _read_folder(place, path)
+    if not path.exists():
+        raise InputError(f"there is no file {place!r}; give {KNOWN}")
+    return Source(place, [_read_file(path)], [_digested(path)])
+
+
+def _read_folder(place: str, folder: Path) -> Source:
+    files = [file for file in sorted(folder.iterdir()) if file.is_file()]
+    found = {file: _read_file(file) for file in files if file.suffix in STORES or _holds_result(file)}
+    if not found:
+        raise InputError(f"the folder {place!r} holds nothing to report; give {KNOWN}")
+    if folder / VERIFIED in found:  # has all of the search, and more
+        found.pop(folder / FRONT, None)
+    fitted = {result.predictor.name for result in found.values() if isinstance(result, FitResult)}
+    for file in [file for file, result in found.items() if isinstance(result, FittedPredictor)]:
+        if file.stem in fitted:  # with the predictions of held-out adapters
+            found.pop(file)
+    request = _parsed(folder / REQUEST) if folder / REQUEST in files else None
+    results = sorted(found.values(), key=lambda result: (not isinstance(result, SearchResult), _is_store(result)))
+    return Source(place, results, list(map(_digested, found)), request)
+
+
+def _is_store(result: Result) -> bool:
+    return isinstance(result, StoreReport)
+
+
+def _holds_result(file: Path) -> bool:
+    if file.suffix != ".json":
+        return False
+    try:
+        return _is_known(_parsed(file))
+    except InputError:
+        return False
+
+
+def _read_file(file: Path) -> Result:
+    """Result in a file. Raises `InputError` if it holds none."""
+    if _begin(file) == SQLITE or not file.stat().st_size:
+        return report_store(Store(file, create=False))
+    if file.suffix == ".npz":
+        return load_predictor(file)
+    content = _parsed(file)
+    if isinstance(content, dict) and set(content) == {"error"}:
+        raise InputError(f"{str(file)!r} holds an error instead of a result: {content['error']}")
+    if not _is_known(content):
+        raise InputError(f"{str(file)!r} holds no result that can be reported; give {KNOWN}")
+    if "arrays_sha256" in content:
+        return load_predictor(file)
+    if "winners" in content:
+        return load_result(file)
+    content.pop("schema", None)
+    return next(_as_result(kind, content, file) for kind in PRINTED if _has_fields(kind, content))
+
+
+def _as_result(kind: type[Any], content: Mapping[str, Any], file: Path) -> Result:
+    try:
+        result: Result = from_json(kind, content)
+    except InputError as error:
+        raise InputError(f"{str(file)!r} cannot be reported: {error}; run the command that wrote it again") from error
+    return result
+
+
+def _is_known(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    named = "arrays_sha256" in content or {"winners", "budget"} <= content.keys()
+    return named or any(_has_fields(kind, content) for kind in PRINTED)
+
+
+def _has_fields(kind: type[Any], content: Mapping[str, Any]) -> bool:
+    given = content.keys() - {"schema"}
+    own = [each for each in fields(kind) if each.init]
+    needed = {each.name for each in own if each.default is MISSING and each.default_factory is MISSING}
+    return needed <= given <= {each.name for each in own}
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        return parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(file)!r} cannot be read: {error}; give {KNOWN}") from error
+
+
+def _begin(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(len(SQLITE))
+
+
+def _digested(file: Path) -> ReadFile:
+    content = file.read_bytes()
+    return ReadFile(file, len(content), hashlib.sha256(content).hexdigest())
