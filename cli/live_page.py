@@ -34,7 +34,7 @@ class Reading:
 
 
 class LivePage:
-    """Page of some inputs, for one browser that knows its token.
+    """Page of some inputs, for browsers that know its token.
 
     Args:
         inputs: See `read_source`.

@@ -67,6 +67,12 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     (export,) = delivered["exports"]
     assert (export["kind"], (Path(export["folder"]) / "adapter_model.safetensors").is_file()) == ("peft", True)
 
+    page = Path("tuned/report.html").read_text(encoding="utf-8")
+    for heading in ("Winners under the budget", "Predictor of latency", "Overhead", "Sessions", "How to reproduce"):
+        assert f">{heading}</h3>" in page
+    assert "Predicted and measured, of adapters held out from the fit" in page
+    assert "run: adaptare tune tiny-random --data" in page
+
     again = run(*words)
     assert again.code == 0
     assert times(Path("tuned")) == before

@@ -36,6 +36,7 @@ from adaptare.workflows.profiling.operators_report import OperatorsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import StoredDevice, StoreReport
 from adaptare.workflows.search.result import SearchResult
+from adaptare.workflows.target import spelled
 from adaptare.workflows.train.training import TrainResult
 
 MEMORY: Sequence[Column[Row]] = (
@@ -96,7 +97,8 @@ def _(result: StoreReport) -> Iterator[Chapter]:
     yield Chapter("Measurements", sections=list(store.sections(result.contents)))
     for report in result.reports:
         table = Table(overhead.title(report), (overhead.ROWS[0], LINEARS, *overhead.ROWS[1:]), report.rows)
-        yield from _overhead(report, [table])
+        base = spelled(report.device, report.quantisation, report.dtype)
+        yield from _overhead(report, [table], name=f", {base}" * (len(result.reports) > 1))
     if result.timelines:
         alarms = [f"{each.session}, {each.device}: {alarm}" for each in result.timelines for alarm in each.alarms]
         few = f"the latest {store_charts.SHOWN} of {len(result.timelines)} sessions are drawn"
@@ -160,10 +162,10 @@ def _text(section: Section) -> str:
     return section if isinstance(section, str) else ""
 
 
-def _overhead(report: OverheadReport, sections: Sequence[Section]) -> Iterator[Chapter]:
+def _overhead(report: OverheadReport, sections: Sequence[Section], *, name: str = "") -> Iterator[Chapter]:
     failed = [f"not measured: {each.mode} {each.placement} r{each.rank}: {each.reason}" for each in report.failures]
     drawn = list(overhead_charts.charts(report)) if report.rows else []
-    yield Chapter("Overhead", drawn, [*sections, *failed])
+    yield Chapter(f"Overhead{name}", drawn, [*sections, *failed])
     if loaded := [row for row in report.rows if row.resident_bytes]:
         table = Table("Memory that loading a program adds", MEMORY, loaded)
-        yield Chapter("Memory", list(overhead_charts.memory(report)), [table])
+        yield Chapter(f"Memory{name}", list(overhead_charts.memory(report)), [table])

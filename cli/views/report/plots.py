@@ -53,7 +53,8 @@ def _axes(panel: Panel) -> "Figure":
     lying = max(map(len, names), default=0) >= LONG
     figure = Figure(layout={"template": PLAIN, "height": HEIGHT_PIXELS})
     if names:
-        figure.update_layout(scattermode="group")  # beside each other, not on top of each other
+        # Beside each other, not on top of each other; texts that look like dates or numbers stay names.
+        figure.update_layout(scattermode="group", xaxis={"type": "-" if lying else "category"})
     figure.add_traces([_trace(series, number, lying=lying) for number, series in enumerate(panel.series)])
     one, other = ({"title": {"text": text}, "automargin": True} for text in (panel.x, panel.y))
     if lying:

@@ -34,6 +34,8 @@ def sections(source: Source) -> Iterator[Section]:
     if source.request:
         given = {name: source.request.get(name) for name in TUNE}
         yield f"run: {_command('tune', str(source.request.get('model')), given)} -o {shlex.quote(source.name)}"
+        others = {name: value for name, value in source.request.items() if name not in (*given, "model", "schema")}
+        yield f"its other parameters: {', '.join(f'{name} {value}' for name, value in others.items())}"
     yield f"this page: adaptare report {shlex.quote(source.name)}; adaptare {VERSION}"
     if source.files:
         yield Table("Files", FILES, source.files)
