@@ -1,7 +1,30 @@
-"""JSON with unique keys: of duplicates, one would silently win."""
+"""JSON files of bounded size with unique keys: of duplicates, one would silently win."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+# Of one file of settings or results; no such file that adaptare or PEFT writes comes near it.
+MOST_BYTES: Final = 64 * 2**20
+
+
+def read_json(file: Path, *, encoding: str = "utf-8") -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is too large, is not in this encoding, or `parse_json` refuses it.
+    """
+    return parse_json(read_bounded(file, encoding=encoding))
+
+
+def read_bounded(file: Path, *, encoding: str = "utf-8") -> str:
+    """Text of a file of at most `MOST_BYTES`. Raises `OSError` and `ValueError`."""
+    with file.open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES // 2**20} MiB")
+    return content.decode(encoding)
 
 
 def parse_json(text: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from adaptare.core.codec import from_json
 from adaptare.core.errors import InputError, StorageError
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import read_json
 from adaptare.core.whole_file import write_whole
 
 T = TypeVar("T")
@@ -38,13 +38,13 @@ def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]
         InputError: There is no such file, or it has a newer version.
     """
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except OSError as error:
         raise InputError(otherwise) from error
     except ValueError as error:
         raise InputError(f"{otherwise}; {str(file)!r} is not JSON: {error}") from error
     named_schema = content.pop("schema", None) if isinstance(content, dict) else None
-    if not isinstance(named_schema, int):
+    if type(named_schema) is not int or named_schema < 1:
         raise InputError(f"{otherwise}; {str(file)!r} names no schema")
     if named_schema > schema:
         raise InputError(f"{str(file)!r} has schema {named_schema}, this version reads up to {schema}; update adaptare")

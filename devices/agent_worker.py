@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from adaptare.core import (
@@ -20,9 +20,11 @@ from adaptare.core import (
     ProgramError,
     WorkerDiedError,
 )
+from adaptare.core.codec import from_json
 from adaptare.devices.contracts import USUAL_CACHE_BYTES, AttributedCall, Loaded, OperatorTime, WorkerInfo
 from adaptare.devices.machine_facts import ENERGY, EVERYTHING, MachineFacts
 from adaptare.devices.program import Program
+from adaptare.devices.replies import advised, parsed_reply
 from adaptare.devices.transport import Link
 
 Check = Callable[[Program, Loaded], None]
@@ -34,7 +36,9 @@ LEAST_BYTES = 64 * 2**20
 HELD_BY_A_PIPE = 4096
 DRAINED_S = 1.0
 # Facts about a loaded program that a reply has as they are.
-COPIED = ("resident_bytes", "load_s", "providers", "bind_s", "first_call_s", "peak_bytes")
+COPIED = ("outputs", "resident_bytes", "load_s", "providers", "bind_s", "first_call_s", "peak_bytes")
+# Of one reply; a longer one is cut, and is then none.
+MOST_CHARACTERS = 64 * 2**20
 KEPT_STDERR_LINES = 50
 KEPT_LINE_CHARACTERS = 500
 
@@ -83,7 +87,7 @@ class AgentWorker:
             drain.start()
 
     def _drain_replies(self, lines: IO[str]) -> None:
-        for line in lines:
+        while line := lines.readline(MOST_CHARACTERS):
             self._replies.put(line)
         self._replies.put("")
 
@@ -124,15 +128,22 @@ class AgentWorker:
                 memory_bytes=memory_bytes,
                 free_bytes=max(machine.free_bytes, LEAST_BYTES),
             )
+            with self._understood("hello"):
+                self.info = self._info(facts, machine, gap_s, memory_bytes)
         except ProgramError as error:
             raise DeviceError(f"the worker could not be set up: {error}") from error
+
+    def _info(
+        self, facts: Mapping[str, Any], machine: MachineFacts, gap_s: float | None, memory_bytes: int
+    ) -> WorkerInfo:
+        """Facts about the device, from its reply to `hello`."""
         accelerator = facts.get("accelerator", "")
         self._has_accelerator = bool(accelerator)
         machine = self._machine(EVERYTHING) if accelerator else machine  # with its state
         free_bytes = facts.get("free_bytes", machine.free_bytes)
         busy_wait_s = GAP_S if facts["threads"] > 1 and not accelerator else 0.0
         metered = ["energy"] * (machine.energy_j is not None and not accelerator)
-        self.info = WorkerInfo(
+        return WorkerInfo(
             free_bytes=min(free_bytes, memory_bytes or max(free_bytes, LEAST_BYTES)),
             processors=machine.processors,
             timer_step_s=float(facts["timer_step_s"]),
@@ -147,7 +158,9 @@ class AgentWorker:
         )
 
     def _machine(self, asked: Mapping[str, Any]) -> MachineFacts:
-        return MachineFacts(self._request("machine", **asked)["machine"])
+        reply = self._request("machine", **asked)
+        with self._understood("machine"):
+            return MachineFacts(reply["machine"])
 
     def load(self, program: Program) -> Loaded:
         self._loaded += 1
@@ -166,13 +179,9 @@ class AgentWorker:
             between_bytes=between_bytes,
             feeds=[{"name": feed.name, "arguments": json.loads(feed.arguments)} for feed in program.feeds],
         )
-        loaded = Loaded(
-            program_id=program_id,
-            outputs={name: tuple(values) for name, values in reply["outputs"].items()},
-            copies=copies,
-            host_share=reply.get("host_share", {}),
-            **{name: reply[name] for name in COPIED},
-        )
+        with self._understood("load"):
+            known = {name: reply[name] for name in COPIED} | {"host_share": reply.get("host_share", {})}
+            loaded = from_json(Loaded, {"program_id": program_id, "copies": copies, **known}, where="reply")
         try:
             if self._check:
                 self._check(program, loaded)
@@ -199,8 +208,9 @@ class AgentWorker:
             time.sleep(self.info.gap_s)
         self._last_program = program_id
         reply = self._request("run", program_id=program_id, feed_id=feed_id, calls=calls)
-        seconds: list[float] = reply["seconds"]
-        if not len(seconds) == reply["count"] == calls:
+        with self._understood("run"):
+            seconds, count = list(map(float, reply["seconds"])), int(reply["count"])
+        if not len(seconds) == count == calls:
             self._kill()
             raise WorkerDiedError(f"asked for {calls} calls, the worker answered {len(seconds)} times")
         return seconds
@@ -213,7 +223,7 @@ class AgentWorker:
 
     def forget(self, program: Program) -> bool:
         self._bring(program)
-        return bool(self._request("forget", digests=[file.digest for file in program.files])["forgotten"])
+        return self._request("forget", digests=[file.digest for file in program.files]).get("forgotten") is True
 
     def energy_j(self) -> float | None:
         # The counters of processors do not include accelerators.
@@ -232,30 +242,35 @@ class AgentWorker:
             feed=json.loads(feeds[feed_id]),
             calls=calls,
         )
-        seconds, operators = reply["seconds"], reply["operators"]
-        if not len(seconds) == len(operators) == reply["count"] == calls:
+        with self._understood("attribute"):
+            attributed = [
+                AttributedCall(
+                    float(whole), tuple(OperatorTime(name, *totals) for name, totals in sorted(each.items()))
+                )
+                for whole, each in zip(reply["seconds"], reply["operators"], strict=True)
+            ]
+            count = int(reply["count"])
+        if not len(attributed) == count == calls:
             self._kill()
-            raise WorkerDiedError(
-                f"asked for {calls} calls, the worker timed {len(seconds)} and attributed {len(operators)}"
-            )
-        return [
-            AttributedCall(whole, tuple(OperatorTime(name, *totals) for name, totals in sorted(parts.items())))
-            for whole, parts in zip(seconds, operators, strict=True)
-        ]
+            raise WorkerDiedError(f"asked for {calls} calls, the worker attributed {len(attributed)}")
+        return attributed
 
     def _bring(self, program: Program) -> None:
         """Transfers files that the device lacks. Raises `ProgramError` if one cannot be transferred."""
         files = {file.digest: file for file in program.files}
         if not files:
             return
-        for digest in self._request("missing", digests=list(files))["missing"]:
+        reply = self._request("missing", digests=list(files))
+        with self._understood("missing"):
+            missing = [files[digest] for digest in reply["missing"]]
+        for file in missing:
             try:
-                self._link.bring(files[digest])
+                self._link.bring(file)
             except OSError as error:
-                raise ProgramError(f"{files[digest].name} could not be brought to the device: {error}") from error
+                raise ProgramError(f"{file.name} could not be brought to the device: {error}") from error
             except DeviceError as error:
                 self._kill()
-                raise WorkerDiedError(f"{files[digest].name} could not be brought to the device: {error}") from error
+                raise WorkerDiedError(f"{file.name} could not be brought to the device: {error}") from error
 
     def close(self) -> None:
         """Ends the agent by an explicit message, or by force if it does not answer."""
@@ -284,14 +299,25 @@ class AgentWorker:
             )
         if not text.endswith("\n"):
             raise self._death(operation)
-        reply = _parsed(text)
-        if reply.get("seq") != self._sequence:
+        reply = parsed_reply(text)
+        if reply.get("seq") != self._sequence or not isinstance(reply.get("ok"), bool):
             self._kill()
             came = text.strip()[:KEPT_LINE_CHARACTERS]
             raise WorkerDiedError(f"reply {came!r} came for request {self._sequence}; the link is broken")
         if not reply["ok"]:
             raise self._refusal(reply)
         return reply
+
+    @contextlib.contextmanager
+    def _understood(self, operation: str) -> Iterator[None]:
+        """Ends a worker whose reply is not of the expected form. Raises `WorkerDiedError`."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            self._kill()
+            raise WorkerDiedError(
+                f"the reply to {operation!r} is malformed ({type(error).__name__}: {error}); the worker was stopped"
+            ) from error
 
     def _send(self, line: str, timeout_s: float, late: threading.Event) -> None:
         """Writes a request, with a timeout: one larger than the pipe's buffer blocks until the agent reads it."""
@@ -319,13 +345,14 @@ class AgentWorker:
 
     def _refusal(self, reply: Mapping[str, Any]) -> Exception:
         """Error that corresponds to a reply."""
+        text = str(reply.get("error"))
         if reply.get("cause") == "option":
-            return InputError(reply["error"])
+            return InputError(text)
         if reply.get("cause") == "device":
-            return DeviceError(reply["error"])
-        if reply.get("cause") == "package" and (advice := self._link.install(reply["package"])):
-            return MissingPackageError(f"{reply['error']}; {advice}")
-        return ProgramError(advised(str(reply["error"])))
+            return DeviceError(text)
+        if reply.get("cause") == "package" and (advice := self._link.install(str(reply.get("package")))):
+            return MissingPackageError(f"{text}; {advice}")
+        return ProgramError(advised(text))
 
     def _kill(self) -> None:
         try:
@@ -363,33 +390,3 @@ def _checked_threads(threads: int, machine: MachineFacts) -> int:
     if available and not 1 <= chosen <= available:
         raise InputError(f"threads must be 1 to {available} here, not {threads}")
     return chosen
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """A reply; empty if the text is not one, as the greeting of a login shell on the same pipe."""
-    try:
-        reply = json.loads(text)
-    except ValueError:
-        return {}
-    return reply if isinstance(reply, dict) else {}
-
-
-# Words of the library -> explanation and advice; the first match counts.
-KNOWN = (
-    (
-        ("is not a registered function/op", "No Op registered for", "Could not find an implementation for"),
-        "this onnxruntime lacks an operator of the program; use a newer or more complete build, or another device",
-    ),
-    (
-        ("Unsupported model IR version", "is till opset", "is under development and support for this is limited"),
-        "this onnxruntime is too old for the program; install a newer one on the device",
-    ),
-)
-
-
-def advised(text: str) -> str:
-    """An error of a program, with advice if it is a refusal that is known."""
-    for words, advice in KNOWN:
-        if any(word in text for word in words):
-            return f"{text}; {advice}"
-    return text

@@ -1,5 +1,6 @@
 """Latency of the base over the length, and features relative to it: what lets one fit cover several lengths."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,10 +23,18 @@ class BaseCurve:
     Args:
         base: Workload of the base, at any length.
         values: Measured value at each length (tokens of a prefill, cached positions of a decode step).
+
+    Raises:
+        InputError: A value is no finite number above 0.
     """
 
     base: Workload
     values: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        wrong = {length: value for length, value in self.values.items() if not 0 < value < math.inf}
+        if wrong or not self.values:
+            raise InputError(f"base_values must be finite numbers above 0, one for each length, not {wrong}")
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:

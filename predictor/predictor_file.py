@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError, StorageError
 from adaptare.core.codec import from_json, to_json
+from adaptare.core.strict_json import MOST_BYTES
 from adaptare.core.versioned_json import read_versioned
 from adaptare.core.whole_file import write_together
 from adaptare.devices import DeviceInfo
@@ -27,6 +29,7 @@ from adaptare.predictor.fitted_predictor import FittedPredictor
 from adaptare.predictor.fitting.training_rows import differences
 from adaptare.predictor.regressor import Regressor, name_of, registered_class
 from adaptare.profiler import ModelShape, Workload
+from adaptare.profiler.measuring import unit_of
 
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
@@ -36,6 +39,7 @@ STATE = "state."
 SCHEMA = 5
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 NAME_IN_FOLDER = "predictor"
+SPREADS = ("spread", "base_spread")
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
 # Fields of a predictor that the JSON file has as they are.
 SAME = (
@@ -123,8 +127,7 @@ def _predictor(
     content: Mapping[str, Any], arrays: bytes, text: Path, regressor: type[Regressor] | None
 ) -> FittedPredictor:
     try:
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as loaded:
-            kept: Arrays = dict(loaded)
+        kept = _arrays_in(arrays)
         if "largest" not in kept:
             raise InputError("an earlier version wrote it; fit one to the measurements again")
         named = regressor if regressor and name_of(regressor) == content["regressor"] else _registered(content)
@@ -133,6 +136,15 @@ def _predictor(
         raise InputError(f"{str(text)!r} cannot be used: {error}") from error
     except DAMAGE as error:
         raise InputError(f"{str(text)!r} is damaged ({error!r}); fit the predictor and save it again") from error
+
+
+def _arrays_in(content: bytes) -> Arrays:
+    """Arrays of an NPZ file. Raises `InputError` or one of `DAMAGE`."""
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        if sum(each.file_size for each in packed.infolist()) > MOST_BYTES:
+            raise InputError(f"its arrays have more than {MOST_BYTES // 2**20} MiB")
+    with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+        return dict(loaded)
 
 
 def _registered(content: Mapping[str, Any]) -> type[Regressor]:
@@ -166,6 +178,8 @@ def _read(content: Mapping[str, Any], arrays: Arrays, regressor: type[Regressor]
     if fitted.predict(feature_range).shape != (2,):
         raise ValueError("the regressor does not predict one number for each row")
     hints = get_type_hints(FittedPredictor)
+    own: dict[str, Any] = {name: part(name, hints[name]) for name in SAME}
+    _check_numbers(own, residuals, feature_range)
     return FittedPredictor(
         features=features,
         base=BaseCurve(at_length(base, template.length), part("base_values", dict[int, float])),
@@ -173,8 +187,23 @@ def _read(content: Mapping[str, Any], arrays: Arrays, regressor: type[Regressor]
         residuals=residuals,
         feature_range=feature_range,
         length=template.length,
-        **{name: part(name, hints[name]) for name in SAME},
+        **own,
     )
+
+
+def _check_numbers(own: Mapping[str, Any], residuals: NDArray[Any], feature_range: NDArray[Any]) -> None:
+    """Raises `InputError` for a number that would make intervals wrong."""
+    spreads = {f"{name}.{end}": getattr(own[name], end) for name in SPREADS for end in ("scale", "degrees")}
+    if not 0 < own["level"] < 1:
+        raise InputError(f"level must lie between 0 and 1, not {own['level']}")
+    if not 0 < own["scale"] < math.inf:
+        raise InputError(f"scale must be a finite number above 0, not {own['scale']}")
+    if wrong := [name for name, value in spreads.items() if not value >= 0 or (".s" in name and value == math.inf)]:
+        raise InputError(f"{wrong[0]} must be a finite number of 0 or more, not {spreads[wrong[0]]}")
+    if own["unit"] != unit_of(own["quantity"]):
+        raise InputError(f"unit must be {unit_of(own['quantity'])}, that of {own['quantity']}, not {own['unit']!r}")
+    if not (np.isfinite(residuals).all() and np.isfinite(feature_range).all()):
+        raise InputError("its arrays have NaN or infinite values")
 
 
 def _files(path: str | Path) -> tuple[Path, Path]:

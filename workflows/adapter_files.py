@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from adaptare.core import InputError
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import parse_json, read_bounded
 from adaptare.profiler import Configuration, ModelShape, read_peft
 
 NAME = "name"
@@ -31,7 +31,7 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, Configuration]:
     if path.is_dir() or path.name == CONFIG:
         return {str(path.parent if path.name == CONFIG else path): read_peft(path, shape)}
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+        text = read_bounded(path, encoding="utf-8-sig")  # spreadsheets write a byte order mark
         ranks = None if path.suffix == ".csv" else parse_json(text)
     except (OSError, ValueError) as error:
         raise InputError(

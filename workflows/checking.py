@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import read_json
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.workloads import CONFIG, WEIGHTS
 from adaptare.search import Origin
@@ -93,7 +93,7 @@ def check_adapter(request: CheckRequest, note: Callable[[str], None]) -> CheckRe
 def _settings(adapter: Path) -> dict[str, object]:
     """Content of `adapter_config.json`. Raises `InputError`."""
     try:
-        settings = parse_json((adapter / CONFIG).read_text(encoding="utf-8"))
+        settings = read_json(adapter / CONFIG)
     except OSError as error:
         raise InputError(f"{adapter} is no PEFT folder: {CONFIG} cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -9,7 +9,7 @@ from adaptare.core import InputError
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models import published_name
-from adaptare.profiler.workloads import SubAdapter
+from adaptare.profiler.workloads import SubAdapter, kind_named
 from adaptare.search import ExportKind, Origin, SuperAdapter, export_adapter, load_base
 from adaptare.search.algorithms import baselines, uniform_cuts
 from adaptare.search.export import ExportOptions, import_peft
@@ -93,7 +93,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     """
     kind = request.kind
     kind.check_installed()  # before anything is loaded
-    adapted, opened = (_peft_adapter(request), False) if request.base is not None else _sub_adapter(request)
+    adapted, opened = (_peft_adapter(request), False) if request.base is not None else _sub_adapter(request, note)
     origin = adapted.base.origin
     if request.base_name is not None and origin.prepared:
         raise InputError(
@@ -109,6 +109,8 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         adapter_of=request.adapter_of,
     )
     adapted = replace(adapted, base=replace(adapted.base, origin=origin))
+    if adapted.halves and not any(own.A.any() and own.B.any() for own in adapted.halves.values()):
+        note("the adapter changes nothing: A or B is zero everywhere; is it trained?")
     difference = export_adapter(adapted, request.folder, kind=kind, options=options)
     return ExportResult(
         request.folder,
@@ -123,7 +125,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     )
 
 
-def _sub_adapter(request: ExportRequest) -> tuple[SubAdapter[Base], bool]:
+def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[SubAdapter[Base], bool]:
     """Winner or choice of a super-adapter, and true if latency was predicted for graphs where every site takes one."""
     folder, rows, predictor = request.source, tuple[Choice, ...](), None
     if not (folder / TASK).exists():
@@ -144,9 +146,22 @@ def _sub_adapter(request: ExportRequest) -> tuple[SubAdapter[Base], bool]:
         opened = predictor is not None and load_predictor(predictor).template.graph == "open"
     if request.choice is not None:
         configuration = _chosen(request.choice, super_adapter, _choices(super_adapter, adaptation.recipe, rows))
+        _note_untrained(configuration, super_adapter, note)
     else:
         configuration = rows[request.winner - 1].configuration
     return super_adapter.sub_adapter(configuration, adaptation.origin), opened
+
+
+def _note_untrained(configuration: Configuration, super_adapter: SuperAdapter, note: Callable[[str], None]) -> None:
+    """Notes a rank that is no choice of the space, so that no training step has drawn it."""
+    for axis in super_adapter.space.axes:
+        ranks = [
+            configuration.by_path.get(each.place, 0) for each in axis.dimensions if each.kind is kind_named("ranks")
+        ]
+        if others := sorted(set(ranks) - set(axis.choices)):
+            choices = ", ".join(map(str, axis.choices))
+            note(f"rank {others[0]} is no choice of the training ({choices}), so no step has drawn it: {axis.name}")
+            return
 
 
 def _choices(super_adapter: SuperAdapter, recipe: Recipe, rows: Sequence[Choice]) -> dict[str, Configuration]:

@@ -52,7 +52,7 @@ def predict(
     request = requested(
         PredictRequest,
         ranks=() if rank is None else read_ranks(rank),
-        budget=read_budget(budget) if budget else None,
+        budget=None if budget is None else read_budget(budget),
     )
     console = Console(as_json=as_json)
     return console.show(predict_adapters(request, feedback=console.feedback), view)

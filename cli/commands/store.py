@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,11 +10,25 @@ from adaptare.console import Console, command
 @command
 def store(
     place: Annotated[str, typer.Argument(metavar="STORE", help="A file or database URL.")] = DEFAULT_STORE,
+    new: Annotated[
+        Path | None,
+        typer.Option(
+            "--salvage",
+            metavar="NEW",
+            help="Copy what can be read of a damaged store into this new file.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
+    from adaptare.profiler.store.salvage import salvage
+    from adaptare.views import salvage as view_of_salvage
     from adaptare.views import store as view
     from adaptare.workflows.profiling.contents import contents_of
 
-    return Console(as_json=as_json).show(contents_of(Store(place, create=False)), view)
+    console = Console(as_json=as_json)
+    if new is not None:
+        return console.show(salvage(place, new), view_of_salvage)
+    return console.show(contents_of(Store(place, create=False)), view)

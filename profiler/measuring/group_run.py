@@ -14,7 +14,7 @@ from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
 from adaptare.devices import Device, DeviceInfo, Program, WatchedWorker, Worker, WorkerInfo
 from adaptare.profiler.measuring.candidate import Candidate, shared
 from adaptare.profiler.measuring.output_checks import OutputChecks
-from adaptare.profiler.measuring.probe import Probe, Subject
+from adaptare.profiler.measuring.probe import Probe, Subject, seconds_of
 from adaptare.profiler.measuring.probes import TOUCH
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.store.measurement import LATENCY, Visit, paired_ratio
@@ -164,7 +164,7 @@ class GroupRun:
             candidate.loaded = loaded
             candidate.first_call_s = candidate.first_call_s or loaded.first_call_s.get(candidate.feed, 0.0)
             try:
-                first = worker.run(loaded.program_id, candidate.feed, loaded.copies + 1)
+                first = seconds_of(worker, loaded.program_id, candidate.feed, loaded.copies + 1)
             except ProgramError as error:
                 self._blame([candidate], error)
                 continue

@@ -1,10 +1,12 @@
 """Contract of a probe, which measures one quantity of workloads, and the registry of probes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
-from adaptare.core import InputError
+from adaptare.core import InputError, ProgramError
 from adaptare.core.extensions import extension, extensions
 from adaptare.devices import Loaded, Program, Worker
 from adaptare.profiler.programs.builders import Programs
@@ -41,8 +43,16 @@ class Subject:
         return self.workload.hash
 
     def run(self, worker: Worker, calls: int) -> Sequence[float]:
-        """Seconds of some calls of the loaded program."""
-        return worker.run(self.loaded.program_id if self.loaded else "", self.feed, calls)
+        """Seconds of some calls of the loaded program. Raises `ProgramError`, also if the worker reports others."""
+        return seconds_of(worker, self.loaded.program_id if self.loaded else "", self.feed, calls)
+
+
+def seconds_of(worker: Worker, program_id: str, feed: str, calls: int) -> Sequence[float]:
+    """Seconds of some calls. Raises `ProgramError`, also if the worker reports what no call can take."""
+    seconds = worker.run(program_id, feed, calls)
+    if wrong := [each for each in seconds if not isinstance(each, Real) or not 0 < each < math.inf]:
+        raise ProgramError(f"the worker reported calls of {wrong[0]!r} seconds; its clock or its runtime is broken")
+    return seconds
 
 
 class Probe(Protocol):

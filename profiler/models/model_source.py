@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptare.core import InputError
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import read_json
 from adaptare.profiler.models.disk_cache import cache_folder
 from adaptare.profiler.models.model_cache import converted_gguf, smollm2_file, tiny_model
 from adaptare.profiler.workloads.shape import ModelShape
@@ -103,8 +103,8 @@ def _local(name: str, folder: Path) -> ModelSource:
 
 def _shape_in(file: Path) -> ModelShape:
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
         raise InputError(f"{str(file)!r} is no model: it is not a JSON config ({error})") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{str(file)!r} is no model: a config is a JSON object")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError, MissingPackageError
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import read_json
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.sub_adapter import Halves
@@ -50,10 +50,13 @@ def decoder_of(folder: Path) -> Mapping[str, Any]:
     if not (folder / CONFIG).is_file():
         raise InputError(f"{str(folder)!r} is no folder of onnxruntime-genai: it has no {CONFIG}")
     try:
-        decoder = parse_json((folder / CONFIG).read_text(encoding="utf-8"))["model"]["decoder"]
-        return {"filename": "model.onnx", **decoder}
+        decoder = {"filename": "model.onnx", **read_json(folder / CONFIG)["model"]["decoder"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(folder)!r}: its {CONFIG} names no decoder; build the folder again") from error
+    name = decoder["filename"]
+    if not isinstance(name, str) or Path(name).name != name:
+        raise InputError(f"{str(folder)!r}: filename in {CONFIG} must be that of a file in the folder, not {name!r}")
+    return decoder
 
 
 def check_base(folder: Path, shape: ModelShape, *, layers: int) -> None:
@@ -78,7 +81,7 @@ def rounds(folder: Path) -> bool:
 
 def _graph(folder: Path) -> Any:
     onnx = _package("onnx")
-    file = folder / str(decoder_of(folder)["filename"])
+    file = folder / decoder_of(folder)["filename"]
     try:
         return onnx.load(file, load_external_data=False).graph
     except Exception as error:  # missing file, or the parser's own exceptions, whose types are not public

@@ -3,24 +3,20 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from adaptare.core import InputError, StorageError
-from adaptare.core.codec import from_json, to_json
 from adaptare.devices import DeviceInfo
 from adaptare.profiler.store.calibration import calibrated
-from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin, Visit
+from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin
 from adaptare.profiler.store.measurements import Measurements
-from adaptare.profiler.store.samples import Samples
-from adaptare.profiler.workloads.shape import ModelShape
-from adaptare.profiler.workloads.workload import Workload, partly_open
+from adaptare.profiler.store.rows import DAMAGE, Row, Shapes, measurement_to_json, read_row, reason_of
+from adaptare.profiler.workloads.workload import Workload
 
 # Seconds that one process waits for another to write.
 BUSY_S = 60.0
@@ -78,6 +74,9 @@ for _table in (_shapes, _measurements):
         sql.event.listen(_table, "after_create", _ddl.execute_if(dialect="postgresql"))
 
 
+SALVAGE = "restore a copy, name another store, or keep what can be read with: adaptare store STORE --salvage NEW"
+
+
 class Store:
     """Measurements and their shapes; the calibration of their devices is derived when they are read.
 
@@ -94,7 +93,7 @@ class Store:
         place = str(location)
         if not place:
             raise InputError("the store has no name; give a file or a database URL", parameter="store")
-        url = _url(place)
+        url = url_of(place)
         self.location = url.render_as_string(hide_password=True) if "://" in place else place
         file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
         if file and not create and not file.exists():
@@ -181,24 +180,35 @@ class Store:
 
     def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> Measurements:
         """Measurements in the order of insertion, see `calibrated`; only of one device and one reference if given."""
-        query = sql.select(_measurements.c.content).order_by(_measurements.c.id)
+        query = sql.select(_measurements.c.id, _measurements.c.content).order_by(_measurements.c.id)
         if device is not None:
             query = query.where(_measurements.c.device == device.hash)
         if reference is not None:
             query = query.where(_measurements.c.reference == reference.hash)
         with self._reading() as connection:
             rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
-            contents = [json.loads(content) for content in connection.execute(query).scalars()]
-        used = {content[key]["shape"] for content in contents for key in ("workload", "reference")}
-        # From the stored text: another version of transformers may add settings, which would change the shape.
-        shapes = {
-            name: replace(ModelShape.from_mapping(json.loads(config)), config=config)
-            for name, config in rows
-            if name in used
-        }
-        whole = [content for content in contents if not partly_open(content["workload"], shapes)]
-        read = [measurement_from_json(content, shapes) for content in whole]
-        return Measurements(calibrated(read, stored=[content.get("reference_s") for content in whole]))
+            contents = connection.execute(query).all()
+        shapes = Shapes(dict(map(tuple, rows)))
+        read = [row for number, text in contents if (row := self._row(number, text, shapes))]
+        return Measurements(calibrated([row.measurement for row in read], stored=[row.reference_s for row in read]))
+
+    def _row(self, number: int, text: str, shapes: Shapes) -> Row | None:
+        try:
+            return read_row(text, shapes)
+        except DAMAGE as error:
+            raise InputError(
+                f"store {self.location!r}: measurement {number} is damaged ({reason_of(error)}); {SALVAGE}",
+                parameter="store",
+            ) from error
+
+    def check(self) -> None:
+        """Raises `InputError` if pages of an SQLite file are damaged, which reading some rows need not notice."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self._reading() as connection:
+            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        if found != "ok":
+            raise InputError(f"store {self.location!r} is damaged ({' '.join(found.split())}); {SALVAGE}")
 
     def close(self) -> None:
         """Closes the database connections."""
@@ -211,8 +221,7 @@ class Store:
                 yield connection
         except DatabaseError as error:
             raise InputError(
-                f"store {self.location!r} cannot be read: {_reason(error)}; restore a copy or name another",
-                parameter="store",
+                f"store {self.location!r} cannot be read: {_reason(error)}; {SALVAGE}", parameter="store"
             ) from error
 
     @contextmanager
@@ -230,7 +239,7 @@ class Store:
             ) from error
 
 
-def _url(place: str) -> sql.URL:
+def url_of(place: str) -> sql.URL:
     """URL of a location for SQLAlchemy. Raises `InputError`."""
     try:
         return sql.make_url(place) if "://" in place else sql.URL.create("sqlite", database=place)
@@ -287,50 +296,3 @@ def _take_place(fresh: Path, file: Path) -> None:
         return
     except OSError:  # a file system without links
         fresh.rename(file)
-
-
-# Fields that are stored as they are.
-PLAIN = ("session", "stopped_by", "resident_bytes", "load_s", "failure", "taken_at", "origin")
-
-
-def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    """All fields except the shapes, which are represented by their hashes."""
-
-    def rows(visits: Sequence[Visit]) -> list[list[Any]]:
-        return [[visit.opening, visit.round, visit.touch_s, list(visit.samples_s)] for visit in visits]
-
-    return {
-        "workload": measurement.workload.to_json(),
-        "reference": measurement.reference.to_json(),
-        "device": measurement.device.to_json(),
-        "visits": rows(measurement.visits),
-        "reference_visits": rows(measurement.reference_visits),
-        "warmup_s": list(measurement.warmup_s),
-        "first_call_s": measurement.first_call_s,
-        "environment": dict(measurement.environment),
-        "recalibrates": measurement.recalibrates,
-        "quantities": to_json(measurement.quantities),
-        **{name: getattr(measurement, name) for name in PLAIN},
-    }
-
-
-def measurement_from_json(content: Mapping[str, Any], shapes: Mapping[str, ModelShape]) -> Measurement:
-    """Inverse of `measurement_to_json`, before its calibration; `shapes` maps hashes to shapes."""
-
-    def visits(rows: Sequence[Sequence[Any]]) -> tuple[Visit, ...]:
-        return tuple(Visit(opening, number, touch, tuple(samples)) for opening, number, touch, samples in rows)
-
-    return Measurement(
-        workload=Workload.from_json(content["workload"], shapes[content["workload"]["shape"]]),
-        reference=Workload.from_json(content["reference"], shapes[content["reference"]["shape"]]),
-        device=DeviceInfo.from_json(content["device"]),
-        visits=visits(content["visits"]),
-        reference_visits=visits(content["reference_visits"]),
-        warmup_s=tuple(content["warmup_s"]),
-        first_call_s=content.get("first_call_s", 0.0),
-        environment=content["environment"],
-        reference_s=0.0,
-        recalibrates=content.get("recalibrates", False),
-        quantities=from_json(dict[str, Samples], content.get("quantities", {}), where="quantities"),
-        **{name: content[name] for name in PLAIN},
-    )

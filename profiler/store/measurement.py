@@ -1,6 +1,7 @@
 """Measurements: every sample of a candidate and of its interleaved reference, and statistics derived from them."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,12 +35,20 @@ class Visit:
         round: Number of the round in the session.
         touch_s: First discarded call, seconds; in consecutive visits, that of the first one.
         samples_s: Calls that count, seconds.
+
+    Raises:
+        InputError: There are no samples, or one is no finite number above 0.
     """
 
     opening: int
     round: int
     touch_s: float
     samples_s: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.samples_s or not all(0 < sample < math.inf for sample in self.samples_s):
+            wrong = [sample for sample in self.samples_s if not 0 < sample < math.inf]
+            raise InputError(f"seconds of calls must be finite numbers above 0, not {wrong[:3]}")
 
     @cached_property
     def median_s(self) -> float:

@@ -12,7 +12,8 @@ import numpy as np
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import read_json
+from adaptare.core.units import counted
 from adaptare.profiler.workloads.configuration import AdapterKind, Configuration
 from adaptare.profiler.workloads.shape import ModelShape, Site
 
@@ -54,8 +55,8 @@ OTHER_SETTINGS = {
 def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     """Configuration of the adapter in a PEFT folder, or in a config file alone.
 
-    Weights take precedence where present: their shapes are what is loaded. For a config without weights, sites and
-    ranks follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them.
+    Where there are weights, their shapes must be those of the config. For a config without weights, sites and ranks
+    follow from `target_modules`, `exclude_modules`, `layers_to_transform` and `rank_pattern`, as PEFT reads them.
     The scale (`lora_alpha`, `alpha_pattern`, and `use_rslora`, which divides by the root of the rank) is one factor
     that does not affect the cost of a call, but it must be finite, and so must the ranks.
 
@@ -71,7 +72,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     config_only = Path(path).name == CONFIG
     file = Path(path) if config_only else Path(path) / CONFIG
     try:
-        settings = parse_json(file.read_text(encoding="utf-8"))
+        settings = read_json(file)
     except OSError as error:
         raise InputError(
             f"{file.parent} is no PEFT adapter folder: {CONFIG} cannot be read ({error.strerror})"
@@ -82,27 +83,55 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     _check_scale(settings, file)
     _check_ranks(settings, file)
     weights = file.with_name(WEIGHTS)
-    if weights.exists():
-        return Configuration.of(_ranks_of_weights(weights, shape, kind), kind=kind)
-    if not config_only:
+    if not config_only and not weights.exists():
         link = f" (it is a link to {str(weights.readlink())!r}, which is not there)" if weights.is_symlink() else ""
         raise InputError(
             f"{file.parent} has no {WEIGHTS}{link}; save it with PEFT's save_pretrained, or name its {CONFIG} to go by "
             "the sites and ranks that are written there"
         )
-    try:
-        ranks = {site.path: _rank(site, settings) for site in shape.sites if _targets(site, settings)}
-    except (re.error, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: its target modules or ranks cannot be understood: {error}") from error
-    config = Configuration.of(ranks, kind=kind)
-    if not config.ranks:
+    written = _written(settings, file, shape)
+    if weights.exists():
+        ranks = _ranks_of_weights(weights, shape, kind)
+        _check_same(ranks, written, settings, file)
+        return Configuration.of(ranks, kind=kind)
+    ranks = {path: rank for path, rank in written.items() if rank}
+    if not ranks:
         raise InputError(f"{file}: its target modules match no linear of the base model; is it of another model?")
-    return config.on(shape)
+    return Configuration.of(ranks, kind=kind).on(shape)
+
+
+def _written(settings: Mapping[str, Any], file: Path, shape: ModelShape) -> dict[str, int]:
+    """Rank of each linear by the config alone, as PEFT reads it; 0 for a linear that is no target."""
+    try:
+        for pattern in settings.get("alpha_pattern") or {}:
+            re.compile(pattern)
+        return {site.path: _rank(site, settings) if _targets(site, settings) else 0 for site in shape.sites}
+    except (re.error, AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: its target_modules or patterns cannot be understood: {error}") from error
+
+
+def _check_same(
+    weights: Mapping[str, int], written: Mapping[str, int], settings: Mapping[str, Any], file: Path
+) -> None:
+    """Raises `InputError` if PEFT would build other ranks or linears from the config than the weights have.
+
+    Without `target_modules`, PEFT chooses linears by the model's family, so only the ranks are compared.
+    """
+    chosen = settings.get("target_modules") is not None
+    sites = written if chosen else weights
+    differ = [path for path in sites if written[path] != weights.get(path, 0) and (chosen or written[path])]
+    if differ:
+        path, says = differ[0], (f"rank {written[differ[0]]}" if written[differ[0]] else "no adapter")
+        has = f"rank {weights[path]}" if path in weights else "no adapter"
+        raise InputError(
+            f"{file} and {WEIGHTS} disagree on {counted(len(differ), 'linear')}: {path} has {says} by the config and "
+            f"{has} in the weights; save the adapter again with PEFT, so that others load what is measured"
+        )
 
 
 def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
     pattern = settings.get("alpha_pattern") or {}
-    scales = {"lora_alpha": [settings.get("lora_alpha") or 0.0]}
+    scales = {"lora_alpha": [settings.get("lora_alpha", 8)]}
     scales["alpha_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
     largest = sys.float_info.max  # NaN compares as False
     for name, numbers in scales.items():
@@ -250,6 +279,8 @@ def not_finite(file: str | Path) -> str | None:
         header_bytes = int.from_bytes(content.read(PREFIX_BYTES), "little")
         tensors = json.loads(content.read(header_bytes))
     tensors.pop("__metadata__", None)
+    if Path(file).stat().st_size == PREFIX_BYTES + header_bytes:  # no values, and nothing to map into memory
+        return None
     data = np.memmap(file, dtype=np.uint8, mode="r", offset=PREFIX_BYTES + header_bytes)
     for name, tensor in tensors.items():
         if tensor["dtype"] in FORMATS:

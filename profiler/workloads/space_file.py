@@ -10,6 +10,7 @@ import yaml
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extension, extensions
+from adaptare.core.strict_json import read_bounded
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.dimension import Dimension, Kind
 from adaptare.profiler.workloads.kinds import RANK, all_kinds
@@ -99,10 +100,10 @@ def read_space(file: str | Path, shape: ModelShape) -> Space:
         InputError: The file cannot be read, or has other content.
     """
     try:
-        content = _plain_yaml(Path(file).read_text(encoding="utf-8"))
+        content = _plain_yaml(read_bounded(Path(file)))
     except OSError as error:
         raise InputError(f"space {str(file)!r} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"space {str(file)!r} is not YAML: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("groups"), list) or not content["groups"]:
         raise InputError(f"space {str(file)!r} needs a list `groups` of entries with `sites` and `ranks`")

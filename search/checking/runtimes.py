@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.core.extensions import extension
 from adaptare.core.lazy_names import advice_to_install
-from adaptare.core.strict_json import parse_json
+from adaptare.core.strict_json import read_json
 from adaptare.profiler.programs import GENAI, gguf_site, rounds
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
 from adaptare.search.export.folder import MARK
@@ -106,14 +106,14 @@ class AdapterRuntime:
             if not path.exists():
                 raise InputError(f"there is no {str(path)!r}; name what the runtime loads")
         if adapter and not self.swaps:
-            raise InputError(f"{self.name} takes no adapter file beside its folder; leave it out")
+            raise InputError(f"{self.name} takes no adapter file beside its folder; leave {str(adapter)!r} out")
         if self.holds.startswith("*"):
             if not file.match(self.holds):
                 raise InputError(f"{str(file)!r} is no file for {self.name}; name one such as {self.holds}")
             return Files(file.absolute(), adapter and adapter.absolute(), base, exported={})
         folder = file.parent if file.is_file() else file
         if not (folder / self.holds).is_file():
-            raise InputError(f"{str(folder)!r} is no folder for {self.name}: it has no {self.holds}")
+            raise InputError(f"{str(file)!r} is no folder for {self.name}, and lies in none: no {folder / self.holds}")
         beside = folder / ADAPTER_FILE
         given = adapter or (beside if self.swaps and beside.is_file() else None)
         return Files(folder, given and given.absolute(), base, exported=_exported(folder))
@@ -121,7 +121,7 @@ class AdapterRuntime:
 
 def _exported(folder: Path) -> Mapping[str, Any]:
     try:
-        mark = parse_json((folder / MARK).read_text(encoding="utf-8"))
+        mark = read_json(folder / MARK)
     except (OSError, ValueError):
         return {}
     return mark if isinstance(mark, dict) else {}

@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from adaptare.core import DeviceError, InputError
 from adaptare.core.content_hash import Json
+from adaptare.core.strict_json import read_json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, peft_arguments
 from adaptare.search.export.kinds import ExportKind, ExportOptions
@@ -71,7 +72,7 @@ def read_halves(folder: Path, rule: Rule) -> dict[str, Halves]:
     """Module path -> update of a PEFT folder, with the scale that a rule gives."""
     import safetensors.torch
 
-    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    settings = read_json(folder / CONFIG)
     loaded = safetensors.torch.load((folder / WEIGHTS).read_bytes())
     tensors = {name: tensor.float().numpy() for name, tensor in loaded.items()}
     updates = {}

@@ -1,12 +1,12 @@
 """Import of an adapter that PEFT saved, so that it is exported and cut like any other."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from adaptare.core import DeviceError, InputError
+from adaptare.core.strict_json import read_json
 from adaptare.profiler import ModelShape, read_peft
 from adaptare.profiler.workloads import CONFIG, SubAdapter
 from adaptare.search.export.peft import read_halves, scale_of_patterns
@@ -33,7 +33,7 @@ def import_peft(folder: str | Path, model: PreTrainedModel, origin: Origin = IN_
         raise InputError(
             f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, which gives a model like any other"
         )
-    settings = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    settings = read_json(Path(folder) / CONFIG)
     if (beginning := settings.get("init_lora_weights", True)) not in BEGINNINGS:
         raise InputError(
             f"{folder} was initialised with {beginning!r}, which changes the base; save it again with "
@@ -45,6 +45,8 @@ def import_peft(folder: str | Path, model: PreTrainedModel, origin: Origin = IN_
         raise InputError(
             f"{folder}: its adapter_config.json and its weights disagree ({error}); save it again with PEFT"
         ) from error
+    if silent := [path for path, own in halves.items() if not own.scale]:
+        raise InputError(f"{folder}: lora_alpha of {silent[0]!r} is 0, so its weights change nothing; give it a scale")
     with np.errstate(over="ignore"):
         for path, own in halves.items():
             if not all(np.isfinite(half).all() for half in own.of_rows):

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from adaptare.search.training.passes import activation_grams
     from adaptare.search.training.polish import polished
     from adaptare.search.training.quality import paired_difference
-    from adaptare.search.training.record import check_examples
+    from adaptare.search.training.record import check_examples, check_free
     from adaptare.search.training.successive_halving import decide, race
     from adaptare.search.training.token_examples import TokenSplit
 
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
-__all__ += ["activation_grams", "check_examples", "decide", "fisher_changes", "paired_difference"]
+__all__ += ["activation_grams", "check_examples", "check_free", "decide", "fisher_changes", "paired_difference"]
 __all__ += ["polished", "race", "slope_changes", "split_examples"]
 
 __getattr__ = lazy_names(__name__)

@@ -84,6 +84,19 @@ def read_losses(folder: Path, settings: Mapping[str, Any]) -> tuple[float, ...]:
     return record.losses
 
 
+def check_free(folder: Path) -> None:
+    """Raises `InputError` if the folder is a file, or holds visible files and no record of a training."""
+    if not folder.exists() or (folder / _FILE).exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file; training needs a folder", parameter="folder")
+    if others := sorted(each.name for each in folder.iterdir() if not each.name.startswith(".")):
+        raise InputError(
+            f"{str(folder)!r} holds files of another program, such as {others[0]!r}; name a new or empty folder",
+            parameter="folder",
+        )
+
+
 def hash_of(examples: Sequence[TokenExample]) -> str:
     """Hash of the examples of a training, in their order."""
     return hashlib.sha256(repr(tuple(examples)).encode()).hexdigest()[:16]

@@ -273,7 +273,7 @@ def test_checkpoints_of_another_program_are_left_alone(run: Run, model_cache: Pa
     Path("mine/checkpoint-7").mkdir(parents=True)
     answer = run("train", "tiny-random", "-o", "mine", "--steps", 4, "--data", data, "--cache", model_cache)
     assert answer.code == 2
-    assert "holds checkpoints of another program" in answer.err
+    assert "holds files of another program, such as 'checkpoint-7'" in answer.err
     assert [entry.name for entry in Path("mine").iterdir()] == ["checkpoint-7"]
 
 

@@ -9,8 +9,8 @@ import pytest
 from adaptare.core import ProgramError
 from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Device, Feed, Program, Work, ort_cpu, program_file
-from adaptare.devices.agent_worker import advised
 from adaptare.devices.onnx_runtime import ort_native
+from adaptare.devices.replies import advised
 
 LACKS = "this onnxruntime lacks an operator of the program; use a newer or more complete build"
 TOO_OLD = "this onnxruntime is too old for the program; install a newer one on the device"

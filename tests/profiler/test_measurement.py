@@ -13,8 +13,8 @@ from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
 from adaptare.profiler.analysis.intervals import ratio_interval
-from adaptare.profiler.store.database import measurement_from_json, measurement_to_json
 from adaptare.profiler.store.measurement import Visit, overhead
+from adaptare.profiler.store.rows import measurement_from_json, measurement_to_json
 
 SHAPE = ModelShape.from_config(
     LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=4, intermediate_size=24, vocab_size=40)

@@ -122,10 +122,13 @@ def test_settings_without_weights_are_understood_as_peft_understands_them(
     assert read_peft(config_of(tmp_path, **settings), SHAPE).by_path == ranks_by_peft(r=3, **settings)
 
 
-def test_weights_decide_where_the_settings_say_something_else(tmp_path: Path) -> None:
+def test_weights_of_other_sites_or_ranks_than_the_settings_are_refused(tmp_path: Path) -> None:
     model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["q_proj"]))
     model.save_pretrained(tmp_path)
     config_of(tmp_path, target_modules=["v_proj"], r=5)
+    with pytest.raises(InputError, match=r"disagree on 24 linears: .*q_proj has no adapter by the config and rank 2"):
+        read_peft(tmp_path, SHAPE)
+    config_of(tmp_path, target_modules=None, r=2)  # PEFT chooses by the family
     assert read_peft(tmp_path, SHAPE) == Configuration.uniform(SHAPE, 2, kinds=("q_proj",))
 
 
@@ -285,7 +288,7 @@ def test_settings_that_peft_could_not_read_are_refused(tmp_path: Path, settings:
     content = json.dumps({"peft_type": "LORA", **settings})
     (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"target modules or ranks cannot be understood|r must be whole numbers above 0"
+        InputError, match=r"target_modules or patterns cannot be understood|r must be whole numbers above 0"
     ):
         read_peft(tmp_path / "adapter_config.json", SHAPE)
 

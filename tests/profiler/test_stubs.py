@@ -27,8 +27,8 @@ from adaptare.profiler.measuring.stopping import PreciseWithin, Progress
 from adaptare.profiler.measuring.stubs import StubPrograms, Stubs, stub_layers, stub_of, stub_session, stubs_for
 from adaptare.profiler.programs.builders import SimulatedPrograms
 from adaptare.profiler.store.calibration import calibrated
-from adaptare.profiler.store.database import measurement_from_json, measurement_to_json
 from adaptare.profiler.store.measurement import overhead
+from adaptare.profiler.store.rows import measurement_from_json, measurement_to_json
 from adaptare.workflows.profiling.campaign import Campaign
 
 SHAPE = ModelShape.from_config(

@@ -1,5 +1,6 @@
 """Files of search results."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,3 +65,9 @@ def test_a_result_without_a_winner_is_refused(tmp_path: Path) -> None:
     save_result(replace(RESULT, winners=()), tmp_path / "front.json")
     with pytest.raises(InputError, match="names no winner; search again with a larger budget"):
         load_result(tmp_path / "front.json")
+
+
+@pytest.mark.parametrize(("name", "value"), [("limit", math.nan), ("base", 0.0), ("level", -1.0)])
+def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} must"):
+        replace(RESULT, **{name: value})

@@ -119,7 +119,7 @@ def predict_adapters(request: PredictRequest, *, feedback: Feedback = SILENT) ->
     if request.recalibrate:
         device, cache = request.device, request.cache
         fitted, now = recalibrated(fitted, request.predictor, device=device, cache=cache, feedback=feedback)
-    elif request.device:
+    elif request.device is not None:
         target = named_target(request.device, fitted.device, fitted.template)
         load_predictor(request.predictor, device=target.device.info())
     return PredictResult(

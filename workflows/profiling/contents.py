@@ -36,7 +36,12 @@ class Contents:
 
 
 def contents_of(store: Store) -> Contents:
-    """Kinds of measurements, ordered by the first measurement of each."""
+    """Kinds of measurements, ordered by the first measurement of each.
+
+    Raises:
+        InputError: Pages or rows of the store are damaged.
+    """
+    store.check()
     kinds: dict[Any, list[Measurement]] = {}
     for row in store.measurements():
         bare = row.workload.with_configuration(Configuration(kind=row.workload.configuration.kind))

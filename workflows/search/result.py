@@ -1,5 +1,6 @@
 """Result of a search, of a shrink and of a verification: winners and baselines, and their file."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -88,6 +89,9 @@ class Place:
         quantisation: Quantisation of the base's weights.
         dtype: Data type of everything else.
         length: Tokens of prefill, or cached positions of decode.
+
+    Raises:
+        InputError: The length is negative.
     """
 
     model: str
@@ -96,6 +100,10 @@ class Place:
     dtype: str
     phase: Phase
     length: int
+
+    def __post_init__(self) -> None:
+        if self.length < 0:
+            raise InputError(f"length must be 0 or more, not {self.length}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,9 @@ class SearchResult:
         polished: PEFT folder of the first winner after further training, if there was any.
         recalibration: Base at the time of the search; `None` for predictions of any session.
         further: The same choices under each further budget; all budgets are to be met.
+
+    Raises:
+        InputError: A number is out of range.
     """
 
     budget: Budget
@@ -137,6 +148,17 @@ class SearchResult:
     polished: Path | None = None
     recalibration: Recalibration | None = None
     further: tuple["SearchResult", ...] = ()
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.limit):
+            raise InputError(f"limit must be a finite number, not {self.limit}")
+        if not 0 < self.base < math.inf:
+            raise InputError(f"base must be a finite number above 0, not {self.base}")
+        if not 0 < self.level < 1:
+            raise InputError(f"level must lie between 0 and 1, not {self.level}")
+        for choice in (*self.winners, *self.baselines):
+            if any(map(math.isnan, (choice.predicted.lower, choice.predicted.middle, choice.predicted.upper))):
+                raise InputError(f"predicted of {choice.name} must be numbers, not {choice.predicted}")
 
     @property
     def under_each(self) -> tuple["SearchResult", ...]:

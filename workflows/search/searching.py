@@ -113,7 +113,9 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     files, file = _files(request), request.file
     fitted = _covering(request.budgets, files)
     now: list[Recalibration | None] = [None] * len(files)
-    algorithm = request.algorithm or recipe_named(load_task(request.folder).recipe).algorithm
+    algorithm = request.algorithm
+    if algorithm is None:
+        algorithm = recipe_named(load_task(request.folder).recipe).algorithm
     if algorithm != STAGED:
         algorithm_named(algorithm)
     if file.is_dir() or not file.parent.is_dir():

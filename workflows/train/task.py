@@ -8,11 +8,12 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
+from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Quantisation
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
 from adaptare.search.recipes import DEFAULT_RECIPE
-from adaptare.search.training import HELD_OUT_SHARE, Scoring, Split, TokenSplit, split_examples
+from adaptare.search.training import HELD_OUT_SHARE, Scoring, Split, TokenSplit, check_free, split_examples
 
 FILE: Final = "task.json"
 SCHEMA: Final = 2  # schema 1 had the fields of the data among those of the task
@@ -30,6 +31,9 @@ class TrainingData:
         max_tokens: Longer examples are truncated.
         held_out: Maximum number of examples for validation, and as many for the test.
         scoring: Score by which a choice of a question is the answer, see `Answers`.
+
+    Raises:
+        InputError: A number is out of range.
     """
 
     seed: int
@@ -39,6 +43,11 @@ class TrainingData:
     max_tokens: int = 64
     held_out: int = 48
     scoring: Scoring = "sum"
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "held_out"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}", parameter=name)
 
     def resolved(self) -> "TrainingData":
         """The same files by their absolute paths."""
@@ -71,6 +80,9 @@ class Task:
         data: Examples, by absolute paths.
         quantisation: Quantisation of the base that adapters are trained and evaluated on.
         recipe: Name of the recipe of the super-adapter.
+
+    Raises:
+        InputError: There is no such quantisation.
     """
 
     model: Path
@@ -78,6 +90,10 @@ class Task:
     data: TrainingData
     quantisation: Quantisation = "none"
     recipe: str = DEFAULT_RECIPE
+
+    def __post_init__(self) -> None:
+        if self.quantisation not in QUANTISATIONS:
+            raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {self.quantisation!r}")
 
 
 def save_task(task: Task, folder: Path) -> None:
@@ -99,8 +115,9 @@ def load_task(folder: Path) -> Task:
 
 
 def check_unclaimed(task: Task, folder: Path) -> None:
-    """Raises `InputError` if the folder belongs to another task; called before any expensive step."""
+    """Raises `InputError` if the folder belongs to another task or program; called before any expensive step."""
     if not (folder / FILE).exists():
+        check_free(folder)
         return
     ours, theirs = _flat(task), _flat(load_task(folder))
     # The weights do not depend on how answers are scored.

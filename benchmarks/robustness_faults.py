@@ -1,0 +1,539 @@
+"""Faults: a kill, a full disk, a read-only folder, a jump of the clock, a dead or lying worker, damaged files."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from robustness_cases import copied
+from robustness_runs import DEVICE, MODEL, SEARCH, TRAIN, VERIFY, Outcome, run, start
+
+# Long commands, which are killed and denied storage at every step; the folder has earlier results of each.
+LONG: Final[Mapping[str, tuple[str, ...]]] = {
+    "profile": ("profile", MODEL, "--device", DEVICE, "--count", "8", "--openings", "2", "--space", "sites"),
+    "fit": ("fit", "--device", DEVICE, "-o", "predictor", "--replace"),
+    "train": tuple("new" if word == "run" else word for word in TRAIN),
+    "search": (*SEARCH, "-o", "front.json"),
+    "verify": VERIFY,
+    "export": ("export", "run", "--choice", "minimal", "--to", "peft", "-o", "adapter"),
+    "export merged": ("export", "run", "--choice", "start", "--to", "merged", "-o", "merged"),
+}
+# Exit codes of a command that ended although a fault was injected.
+CLEAR: Final = (0, 1, 2, 3, 4)
+WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+CHANGES: Final = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "sqlite3.connect")
+POINTS: Final = 8
+DAY_S: Final = 86_400.0
+
+
+@dataclass
+class Found:
+    """What went wrong, by kind."""
+
+    faults: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    half: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def judge(self, name: str, outcome: Outcome) -> None:
+        """Notes an answer that is not clear."""
+        if outcome.traceback:
+            self.tracebacks.append(f"{name}: {outcome.message}")
+        elif outcome.code not in (*CLEAR, -signal.SIGKILL) or (outcome.code and not outcome.message):
+            self.unclear.append(f"{name}: exit {outcome.code}, {outcome.message}")
+
+
+class Steps:
+    """Audit hook that counts the changes that a process makes to files in a folder, and acts at one of them.
+
+    Args:
+        folder: Changes elsewhere do not count.
+        at: Number of the change; -1 for none.
+        act: Called at that change, and at later ones.
+    """
+
+    def __init__(self, folder: Path, at: int = -1, act: Callable[[str], None] = lambda event: None) -> None:
+        self._folder, self._at, self._act, self.count = str(folder), at, act, 0
+
+    def install(self) -> None:
+        """Begins to count."""
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not _changes(event, arguments) or not self._inside(arguments[0]):
+            return
+        self.count += 1
+        if 0 <= self._at < self.count:
+            self._act(event)
+
+    def _inside(self, path: object) -> bool:
+        try:
+            return os.path.abspath(os.fsdecode(path)).startswith(self._folder)  # type: ignore[arg-type]
+        except TypeError:  # a file descriptor
+            return False
+
+
+def _changes(event: str, arguments: tuple[Any, ...]) -> bool:
+    if event == "open":
+        _, mode, flags = arguments
+        return bool(flags & WRITES) if mode is None else any(letter in str(mode) for letter in "wax+")
+    return event in CHANGES
+
+
+def kill(event: str) -> None:
+    """Ends the process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deny(number: int) -> Callable[[str], None]:
+    """Refuses whatever needs space."""
+
+    def refuse(event: str) -> None:
+        if event in ("open", "os.mkdir", "os.link"):
+            raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@dataclass
+class Bench:
+    """A prepared folder, and what its results are.
+
+    Args:
+        place: Folder of everything.
+        only: Faults whose name has this text.
+    """
+
+    place: Path
+    only: str = ""
+    found: Found = field(default_factory=Found)
+
+    @property
+    def work(self) -> Path:
+        return self.place / "work"
+
+    @property
+    def cache(self) -> Path:
+        return self.place / "cache"
+
+    def fresh(self) -> None:
+        """Puts the prepared folder into place."""
+        copied(self.place / "prepared", self.work)
+
+    def run(self, words: tuple[str, ...], before: Callable[[], None] | None = None, limit_s: float = 60.0) -> Outcome:
+        """Runs a command in it."""
+        return run(words, self.work, cache=self.cache, before=before, limit_s=limit_s)
+
+    def wanted(self, name: str) -> bool:
+        """True if a fault is to be injected; counts it."""
+        if self.only not in name:
+            return False
+        self.found.faults.append(name)
+        return True
+
+    def check(self, name: str, before: Mapping[str, str], after: Mapping[str, str] | None) -> None:
+        """Compares results with those before and after a fault: each is one or the other."""
+        rows = saved_rows(self.work / "adaptare.db")
+        for number, content in saved_rows(self.place / "prepared" / "adaptare.db").items():
+            if rows.get(number) != content:
+                self.found.lost.append(f"{name}: measurement {number}")
+        for result, digest in results(self.work).items():
+            allowed = {before.get(result, ""), *([after.get(result, "")] if after is not None else [])}
+            if digest not in allowed:
+                self.found.half.append(f"{name}: {result}")
+        for result in before:
+            if not (self.work / result).exists():
+                self.found.lost.append(f"{name}: {result}")
+
+
+def saved_rows(file: Path) -> dict[int, str]:
+    """Text of each measurement of a store, by number."""
+    connection = sqlite3.connect(file)
+    try:
+        return dict(connection.execute("SELECT id, content FROM measurements").fetchall())
+    finally:
+        connection.close()
+
+
+def results(folder: Path) -> dict[str, str]:
+    """Hash of each result that commands leave: files that belong together, and whole folders."""
+    found = {}
+    for name in ("predictor", "front", "verified"):
+        parts = sorted(folder.glob(f"{name}.*"))
+        if parts:
+            found[parts[0].name] = _digest(part.read_bytes() for part in parts)
+    for name in ("adapter", "merged"):
+        if (folder / name).exists():
+            files = sorted(each for each in (folder / name).rglob("*") if each.is_file())
+            found[name] = _digest(part for file in files for part in (file.name.encode(), file.read_bytes()))
+    return found
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part)
+    return whole.hexdigest()
+
+
+def inject_all(bench: Bench, part: str = "") -> Found:
+    """Injects the faults of one kind, or all."""
+    kinds: Mapping[str, Callable[[Bench], None]] = {
+        "steps": at_every_step,
+        "times": at_any_time,
+        "disk": small_files,
+        "folder": read_only,
+        "clock": clock_jumps,
+        "pages": damaged_pages,
+        "cuts": truncated_files,
+        "two": two_processes,
+        "workers": workers,
+        "tune": tune,
+    }
+    for name, inject in kinds.items():
+        if part in ("", name):
+            inject(bench)
+    return bench.found
+
+
+def _clean(bench: Bench, words: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], int]:
+    """Results before and after a command, and the number of its changes."""
+    bench.fresh()
+    before = results(bench.work)
+    counted = bench.place / "count"
+
+    def count() -> None:
+        steps = Steps(bench.work)
+        steps.install()
+        import atexit
+
+        report = os.open(counted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        exit_at_once = os._exit
+
+        def leave(code: int) -> None:
+            os.write(report, str(steps.count).encode())
+            exit_at_once(code)
+
+        os._exit = leave  # type: ignore[assignment]
+        del atexit
+
+    outcome = bench.run(words, count)
+    if outcome.code not in (0, 1, 4):
+        raise SystemExit(f"{' '.join(words)} ended with {outcome.code}: {outcome.message}")
+    return before, results(bench.work), int(counted.read_text())
+
+
+def at_every_step(bench: Bench) -> None:
+    """A kill, and a disk that is full from then on, at changes of files that each command makes."""
+    for name, words in LONG.items():
+        before, after, count = _clean(bench, words)
+        points = sorted({round(point * (count - 1) / (POINTS - 1)) for point in range(POINTS)})
+        for fault, act in (("killed", kill), ("disk full", deny(errno.ENOSPC))):
+            for point in points:
+                label = f"{name} {fault} at change {point + 1} of {count}"
+                if not bench.wanted(label):
+                    continue
+                bench.fresh()
+                steps = Steps(bench.work, point, act)
+                outcome = bench.run(words, steps.install)
+                bench.found.judge(label, outcome)
+                bench.check(label, before, after)
+                again = bench.run(words)
+                if again.code not in (0, 1, 4) or again.traceback:
+                    bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+                bench.check(f"{label}, again", before, after)
+
+
+def at_any_time(bench: Bench) -> None:
+    """A kill from outside at random times, which also strikes in the middle of a write."""
+    rng = random.Random(0)
+    for name, words in LONG.items():
+        before, after, _ = _clean(bench, words)
+        bench.fresh()
+        began = time.monotonic()
+        bench.run(words)
+        seconds = time.monotonic() - began
+        for number in range(5):
+            label = f"{name} killed at a random time, {number + 1}"
+            if not bench.wanted(label):
+                continue
+            bench.fresh()
+            process = start(words, bench.work, cache=bench.cache, name="killed")
+            time.sleep(rng.uniform(0.1, 1.0) * seconds)
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            bench.check(label, before, after)
+            again = bench.run(words)
+            if again.code not in (0, 1, 4) or again.traceback:
+                bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+
+
+def small_files(bench: Bench) -> None:
+    """No file may grow beyond a size, also for libraries that write on their own."""
+    for name, words in LONG.items():
+        before, after, _ = _clean(bench, words)
+        for size in (0, 1_000, 20_000, 200_000):
+            label = f"{name} with files of {size} bytes at most"
+            if not bench.wanted(label):
+                continue
+            bench.fresh()
+            outcome = bench.run(words, lambda size=size: _limit(resource.RLIMIT_FSIZE, size))  # type: ignore[misc]
+            if size:  # else it can say nothing
+                bench.found.judge(label, outcome)
+            bench.check(label, before, after)
+
+
+def _limit(kind: int, size: int) -> None:
+    resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
+
+
+def read_only(bench: Bench) -> None:
+    """The folder belongs to somebody else."""
+    for name, words in LONG.items():
+        label = f"{name} in a read-only folder"
+        if not bench.wanted(label):
+            continue
+        bench.fresh()
+        before = results(bench.work)
+        for path in (bench.work, *bench.work.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        outcome = bench.run(words, _nobody)
+        for path in (bench.work, *bench.work.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        bench.found.judge(label, outcome)
+        if outcome.code == 0 and name not in ("verify",):
+            bench.found.unclear.append(f"{label}: exit 0")
+        bench.check(label, before, None)
+
+
+def _nobody() -> None:
+    if not os.getuid():
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def clock_jumps(bench: Bench) -> None:
+    """The clock of the day goes wrong; durations are not measured by it."""
+    for name, words in LONG.items():
+        before, after, _ = _clean(bench, words)
+        for jump in (DAY_S, -DAY_S):
+            label = f"{name} with a clock that jumps by {jump:+.0f} s"
+            if not bench.wanted(label):
+                continue
+            bench.fresh()
+            outcome = bench.run(words, lambda jump=jump: _jump(jump))  # type: ignore[misc]
+            bench.found.judge(label, outcome)
+            if outcome.code not in (0, 1, 4):
+                bench.found.unclear.append(f"{label}: exit {outcome.code}")
+            bench.check(label, before, after)
+
+
+def _jump(seconds: float) -> None:
+    now, calls = time.time, [0]
+
+    def jumped() -> float:
+        calls[0] += 1
+        return now() + seconds * (calls[0] > 3)
+
+    time.time = jumped
+
+
+def damaged_pages(bench: Bench) -> None:
+    """One page of the store is overwritten: commands say so, and all rows of other pages are salvaged."""
+    bench.fresh()
+    whole = saved_rows(bench.work / "adaptare.db")
+    size = (bench.work / "adaptare.db").stat().st_size
+    page = 4096
+    for number in range(1, size // page, max(1, size // page // 24)):
+        label = f"store with page {number + 1} overwritten"
+        if not bench.wanted(label):
+            continue
+        bench.fresh()
+        file = bench.work / "adaptare.db"
+        content = bytearray(file.read_bytes())
+        content[number * page : (number + 1) * page] = b"\xff" * page
+        file.write_bytes(bytes(content))
+        outcome = bench.run(("store", "adaptare.db"))
+        bench.found.judge(label, outcome)
+        if outcome.code == 0:
+            bench.found.unclear.append(f"{label}: exit 0")
+        rescued = bench.run(("store", "adaptare.db", "--salvage", "rescued.db", "--json"))
+        bench.found.judge(f"{label}, salvaged", rescued)
+        answer = json.loads(rescued.out)
+        if "kept" not in answer and "no measurement that can be read" not in answer["error"]:
+            bench.found.lost.append(f"{label}: {answer}")
+        elif "kept" in answer and answer["kept"] + len(answer["lost"]) < len(whole):
+            bench.found.lost.append(f"{label}: {answer['kept']} of {len(whole)} kept, {len(answer['lost'])} named")
+
+
+CUT: Final[Mapping[str, tuple[str, ...]]] = {
+    "adapter/adapter_config.json": ("overhead", MODEL, "adapter", "--device", DEVICE),
+    "adapter/adapter_model.safetensors": ("overhead", MODEL, "adapter", "--device", DEVICE),
+    "predictor.json": ("predict", "predictor", "ranks.json"),
+    "predictor.npz": ("predict", "predictor", "ranks.json"),
+    "front.json": ("verify", "front.json"),
+    "run/super_adapter.safetensors": ("export", "front.json", "-o", "out"),
+    "run/super_adapter.json": ("export", "front.json", "-o", "out"),
+    "config.json": ("overhead", "config.json", "--rank", "4", "--device", DEVICE),
+}
+
+
+def truncated_files(bench: Bench) -> None:
+    """Files that end too early, as after a copy that broke off."""
+    for file, words in CUT.items():
+        for share in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+            label = f"{file} truncated to {share:.0%}"
+            if not bench.wanted(label):
+                continue
+            bench.fresh()
+            content = (bench.work / file).read_bytes()
+            (bench.work / file).write_bytes(content[: int(share * len(content))])
+            outcome = bench.run(words)
+            bench.found.judge(label, outcome)
+            if outcome.code != 2 or Path(file).stem not in outcome.message:
+                bench.found.unclear.append(f"{label}: exit {outcome.code}, {outcome.message}")
+            bench.check(label, {}, results(bench.work))
+
+
+def two_processes(bench: Bench) -> None:
+    """Two campaigns write to one store, and one of them is killed."""
+    rng = random.Random(1)
+    for number in range(6):
+        label = f"two campaigns on one store, one killed, {number + 1}"
+        if not bench.wanted(label):
+            continue
+        bench.fresh()
+        words = LONG["profile"]
+        others = (*words[:-1], "layers", "--mode", "merged") if number % 2 else (*words, "--seed", "1")
+        processes = [
+            start(each, bench.work, cache=bench.cache, name=name) for each, name in ((words, "a"), (others, "b"))
+        ]
+        time.sleep(rng.uniform(0.1, 1.0))
+        os.kill(processes[0], signal.SIGKILL)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        if codes[1] != 0:
+            bench.found.unclear.append(f"{label}: the other ended with {codes[1]}")
+        again = bench.run(words)
+        if again.code:
+            bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+        bench.check(label, results(bench.place / "prepared"), None)
+
+
+REAL: Final = ("overhead", MODEL, "adapter", "--device", "torch-cpu:threads=1", "--openings", "1", "--seconds", "5")
+
+
+def workers(bench: Bench) -> None:
+    """Real workers that die, run out of memory, or lie."""
+    for number in (1, 2, 3, 5, 8, 13):
+        _with_worker(bench, f"worker killed before request {number}", lambda number=number: _killing(number))
+    for size in (10**8, 10**9):
+        _with_worker(bench, f"worker with {size} bytes of address space", lambda size=size: _small_worker(size))
+    lies: Mapping[str, object] = {
+        "NaN": float("nan"), "infinite": float("inf"), "negative": -1.0, "zero": 0.0, "text": "x", "null": None,
+    }  # fmt: skip
+    for name, value in lies.items():
+        _with_worker(bench, f"worker that reports {name} seconds", lambda value=value: _lying([value]), rows=False)
+    for name, reply in (("fewer", []), ("an object of", {}), ("text for", "junk")):
+        _with_worker(bench, f"worker that reports {name} seconds", lambda reply=reply: _lying(reply), rows=False)
+    for name, text in (("garbage", "garbage\n"), ("a list", "[]\n"), ("nothing", "{}\n"), ("half a line", '{"seq": 3')):
+        _with_worker(bench, f"worker that answers {name}", lambda text=text: _babbling(text), rows=False)
+
+
+def _with_worker(bench: Bench, label: str, before: Callable[[], None], *, rows: bool = True) -> None:
+    if not bench.wanted(label):
+        return
+    bench.fresh()
+    outcome = bench.run(REAL, before)
+    bench.found.judge(label, outcome)
+    added = len(saved_rows(bench.work / "adaptare.db")) - len(saved_rows(bench.place / "prepared" / "adaptare.db"))
+    contents = bench.run(("store", "adaptare.db"))
+    if contents.code:
+        bench.found.lost.append(f"{label}: {contents.message}")
+    if not rows and outcome.code == 0:
+        bench.found.unclear.append(f"{label}: exit 0, {added} rows")
+    bench.check(label, results(bench.place / "prepared"), None)
+
+
+def _killing(number: int) -> None:
+    from adaptare.devices.agent_worker import AgentWorker
+
+    request, count = AgentWorker._request, [0]
+
+    def counted(worker: Any, *words: Any, **content: Any) -> Any:
+        count[0] += 1
+        if count[0] == number:
+            worker._process.kill()
+        return request(worker, *words, **content)
+
+    AgentWorker._request = counted  # type: ignore[method-assign]
+
+
+def _small_worker(size: int) -> None:
+    made = subprocess.Popen.__init__
+
+    def limited(process: Any, *words: Any, **options: Any) -> None:
+        made(process, *words, **{**options, "preexec_fn": lambda: _limit(resource.RLIMIT_AS, size)})
+
+    subprocess.Popen.__init__ = limited  # type: ignore[method-assign]
+
+
+def _lying(seconds: object) -> None:
+    """Replaces the seconds of each reply."""
+    from adaptare.devices import agent_worker
+
+    parsed = agent_worker.parsed_reply
+
+    def changed(text: str) -> dict[str, Any]:
+        reply = parsed(text)
+        if "seconds" in reply:
+            several = isinstance(seconds, list) and seconds
+            reply["seconds"] = seconds * len(reply["seconds"]) if several else seconds  # type: ignore[operator]
+        return reply
+
+    agent_worker.parsed_reply = changed
+
+
+def _babbling(text: str) -> None:
+    from adaptare.devices import agent_worker
+
+    parsed, count = agent_worker.parsed_reply, [0]
+
+    def changed(reply: str) -> dict[str, Any]:
+        count[0] += 1
+        return parsed(text if count[0] > 4 else reply)
+
+    agent_worker.parsed_reply = changed
+
+
+TUNE: Final = ("tune", MODEL, "-o", "tuned", "--data", "data.jsonl", "--device", DEVICE, "--quick", "--steps", "4")
+
+
+def tune(bench: Bench) -> None:
+    """The whole path, killed at changes spread over its steps; the same command goes on."""
+    _, _, count = _clean(bench, (*TUNE, "--held-out", "12"))
+    for fault, act in (("killed", kill), ("disk full", deny(errno.ENOSPC))):
+        for point in range(0, count, max(1, count // 7)):
+            label = f"tune {fault} at change {point + 1} of {count}"
+            if not bench.wanted(label):
+                continue
+            bench.fresh()
+            shutil.rmtree(bench.work / "tuned", ignore_errors=True)
+            outcome = bench.run((*TUNE, "--held-out", "12"), Steps(bench.work, point, act).install)
+            bench.found.judge(label, outcome)
+            again = bench.run((*TUNE, "--held-out", "12"))
+            if again.code not in (0, 1, 4) or again.traceback:
+                bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")

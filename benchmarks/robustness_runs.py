@@ -1,0 +1,166 @@
+"""Commands in processes of their own, which have imported everything already, and the files that they begin with."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT_S = 60.0
+# The shortest form of each step, on a model of two small layers and a device that computes its times.
+MODEL, DEVICE = "tiny-random", "simulated"
+PROFILE = ("profile", MODEL, "--device", DEVICE, "--count", "14", "--openings", "2")
+TRAIN = ("train", MODEL, "-o", "run", "--steps", "4", "--data", "data.jsonl", "--held-out", "12", "--max-tokens", "16")
+SEARCH = ("search", "run", "--predictor", "predictor", "--budget", "overhead=30%", "--evaluations", "6")
+SEARCH = (*SEARCH, "--algorithm", "random", "--winners", "2")
+VERIFY = ("verify", "front.json", "--openings", "2", "--repeats", "1")
+PREPARATION = (
+    PROFILE,
+    ("fit", "--device", DEVICE, "-o", "predictor"),
+    TRAIN,
+    (*SEARCH, "-o", "front.json"),
+    ("export", "run", "--choice", "maximal", "--to", "peft", "-o", "adapter"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """End of a command.
+
+    Args:
+        code: Exit code; minus the signal that ended it.
+        out: Its stdout.
+        err: Its stderr.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def traceback(self) -> bool:
+        """True if the program failed instead of answering."""
+        return "Traceback (most recent call last)" in self.err or "this is a fault of adaptare" in self.err
+
+    @property
+    def message(self) -> str:
+        """The last lines of stderr, where an error is."""
+        return "\n".join(self.err.strip().splitlines()[-8:])
+
+
+def import_everything() -> None:
+    """Imports what commands need, so that processes that are forked from this one begin at once."""
+    import peft  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+
+    import adaptare.app
+    import adaptare.search.training.train
+    import adaptare.workflows.exporting
+    import adaptare.workflows.tuning  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def run(
+    words: tuple[str, ...],
+    folder: Path,
+    *,
+    cache: Path,
+    before: Callable[[], None] | None = None,
+    limit_s: float = LIMIT_S,
+) -> Outcome:
+    """Runs a command in a folder.
+
+    Args:
+        words: The command line.
+        folder: Working folder.
+        cache: The user's cache folder.
+        before: Called in the new process before the command; injects a fault.
+        limit_s: Seconds after which it is killed.
+    """
+    files = [folder.with_name(f"{folder.name}.{name}") for name in ("out", "err")]
+    process = os.fork()
+    if not process:
+        _become(words, folder, files, cache, before)
+    code = _wait(process, limit_s)
+    out, err = (file.read_text(encoding="utf-8", errors="replace") for file in files)
+    return Outcome(code, out, err)
+
+
+def start(words: tuple[str, ...], folder: Path, *, cache: Path, name: str) -> int:
+    """Starts a command in a folder; returns its process."""
+    process = os.fork()
+    if not process:
+        _become(words, folder, [folder.with_name(f"{folder.name}.{name}.{end}") for end in ("out", "err")], cache, None)
+    return process
+
+
+def _wait(process: int, limit_s: float) -> int:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return -signal.SIGALRM
+
+
+def _become(
+    words: tuple[str, ...], folder: Path, files: list[Path], cache: Path, before: Callable[[], None] | None
+) -> None:
+    code = 70
+    try:
+        os.chdir(folder)
+        for number, file in enumerate(files, 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.environ |= {"XDG_CACHE_HOME": str(cache), "COLUMNS": "200", "NO_COLOR": "1"}
+        sys.argv = ["adaptare", *words]
+        from adaptare.entry import run as answer
+
+        if before:
+            before()
+        try:
+            code = answer()
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except KeyboardInterrupt:
+            code = 130
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def prepare(folder: Path, *, cache: Path) -> None:
+    """Fills a folder with the results of a profile, a fit, a training, a search and an export."""
+    folder.mkdir(parents=True)
+    rows = [{"prompt": f"{a}+{b}", "completion": str(a + b)} for a in range(12) for b in range(8)]
+    (folder / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "space.yaml").write_text(SPACE)
+    (folder / "ranks.json").write_text('{"*.q_proj": 8, "*.0.mlp.up_proj": 4}')
+    (folder / "binary.bin").write_bytes(bytes(range(256)) * 40)
+    (folder / "empty").write_bytes(b"")
+    for words in PREPARATION:
+        outcome = run(words, folder, cache=cache)
+        if outcome.code:
+            raise SystemExit(f"{' '.join(words)} ended with {outcome.code}: {outcome.message}")
+    shutil.copy(cache / "adaptare" / MODEL / "config.json", folder / "config.json")
+
+
+SPACE = """\
+name: mine
+groups:
+  - sites: "*.q_proj"
+    ranks: [0, 4, 8]
+"""

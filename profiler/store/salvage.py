@@ -1,0 +1,116 @@
+"""Salvage of a damaged store: each measurement that can still be read, in a new one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sql
+from sqlalchemy.exc import DatabaseError
+
+from adaptare.core import InputError
+from adaptare.profiler.store.database import Store, url_of
+from adaptare.profiler.store.measurement import Measurement
+from adaptare.profiler.store.rows import DAMAGE, Shapes, read_row, reason_of
+
+# Numbers without a readable row after which the end of a table whose largest number cannot be read is assumed.
+GAP: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """Result of `salvage`.
+
+    Args:
+        kept: Number of measurements in the new store.
+        lost: Number of each measurement that could not be read -> reason; with a damaged table also numbers after
+            the last one.
+        obsolete: Number of measurements of an earlier version, which no version reads.
+    """
+
+    store: str
+    new: str
+    kept: int
+    lost: dict[int, str]
+    obsolete: int = 0
+
+
+def salvage(damaged: str | Path, new: Path) -> Salvage:
+    """Copies every measurement that can be read, in their order, from a damaged store into a new one.
+
+    The damaged store is not changed. Calibrations are derived again from the rows that are kept.
+
+    Args:
+        damaged: A file or database URL.
+        new: File of the new store.
+
+    Raises:
+        InputError: The damaged store does not exist or holds no readable measurement, or the new one exists.
+        StorageError: The new store cannot be written.
+    """
+    url = url_of(str(damaged))
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        raise InputError(f"there is no store {str(damaged)!r}", parameter="store")
+    if new.exists():
+        raise InputError(f"{str(new)!r} exists; name a new file for what can be read")
+    engine = sql.create_engine(url)
+    read, lost, obsolete = list[Measurement](), dict[int, str](), 0
+    try:
+        with engine.connect() as connection:
+            shapes = Shapes(_shapes(connection))
+            for number, row in _rows(connection):
+                if isinstance(row, str):
+                    lost[number] = row
+                    continue
+                try:
+                    if found := read_row(row[0], shapes):
+                        read.append(found.measurement)
+                    else:
+                        obsolete += 1
+                except DAMAGE as error:
+                    lost[number] = reason_of(error)
+    except DatabaseError as error:
+        raise InputError(f"{str(damaged)!r} cannot be opened: {error.orig}; is it a store?") from error
+    finally:
+        engine.dispose()
+    if not read:
+        raise InputError(f"{str(damaged)!r} has no measurement that can be read; restore a copy, or measure again")
+    with closing(Store(new)) as store:
+        store.append(read)
+    return Salvage(str(damaged), str(new), len(read), lost, obsolete)
+
+
+def _shapes(connection: sql.Connection) -> dict[str, str]:
+    """Text of each shape that can be read, by hash."""
+    try:
+        return dict(map(tuple, connection.exec_driver_sql("SELECT hash, config FROM shapes").all()))
+    except DatabaseError:
+        rows = _by_number(connection, "SELECT hash, config FROM shapes WHERE rowid = {}", last=None)
+        return dict(tuple(row) for _, row in rows if not isinstance(row, str))
+
+
+def _rows(connection: sql.Connection) -> Iterator[tuple[int, str | Sequence[Any]]]:
+    """Number of each measurement, and its columns, or the reason that it cannot be read."""
+    try:
+        last = connection.exec_driver_sql("SELECT max(id) FROM measurements").scalar()
+    except DatabaseError:
+        last = None
+    return _by_number(connection, "SELECT content FROM measurements WHERE id = {}", last=last)
+
+
+def _by_number(
+    connection: sql.Connection, query: str, *, last: int | None
+) -> Iterator[tuple[int, str | Sequence[Any]]]:
+    """Rows one by one, so that a damaged page hides no other."""
+    number = found = 0
+    while number < (found + GAP if last is None else last):
+        number += 1
+        try:
+            row = connection.exec_driver_sql(query.format(number)).first()
+        except DatabaseError as error:
+            yield number, " ".join(str(error.orig).split())
+            continue
+        if row is not None:
+            found = number
+            yield number, row

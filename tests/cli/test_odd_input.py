@@ -1,0 +1,138 @@
+"""Files that are damaged or contradict themselves: a clear error instead of a traceback or a wrong result."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+Run = Callable[..., Any]
+PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 14, "--openings", 2)
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def refused(answer: Any, *words: str) -> None:
+    assert answer.code == 2, answer
+    assert all(word in answer.err for word in words), answer.err
+    assert "Traceback" not in answer.err
+
+
+def change(file: Path, **values: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def change_row(change: Callable[[dict[str, Any]], object]) -> None:
+    connection = sqlite3.connect("adaptare.db")
+    for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {trigger}")
+    (text,) = connection.execute("SELECT content FROM measurements WHERE id = 3").fetchone()
+    connection.execute("UPDATE measurements SET content = ? WHERE id = 3", (json.dumps(change(json.loads(text))),))
+    connection.commit()
+    connection.close()
+
+
+def with_samples(content: dict[str, Any], seconds: float) -> dict[str, Any]:
+    return {**content, "visits": [[*visit[:3], [seconds] * len(visit[3])] for visit in content["visits"]]}
+
+
+@pytest.fixture
+def measured(run: Run, model_cache: Path) -> Run:
+    """Runs commands in a folder with a store."""
+    assert run(*PROFILE, "--cache", model_cache).code == 0
+    return run
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda _: "junk", "measurement 3 is damaged"),
+        (lambda _: [], "measurement 3 is damaged"),
+        (lambda content: {**content, "workload": {**content["workload"], "shape": "0"}}, "'0' is missing"),
+        (lambda content: {**content, "visits": content["visits"][1:]}, "not those of the reference"),
+        (lambda content: {**content, "origin": "heaven"}, "origin must be one of measured, composed"),
+        *((lambda content, s=s: with_samples(content, s), "above 0, not") for s in (float("nan"), 0.0, -1.0)),
+    ],
+)
+def test_a_damaged_row_of_a_store_is_named(
+    measured: Run, damage: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    change_row(damage)
+    for command in (("store",), ("fit", "--device", "simulated"), ("compare", "adaptare.db", "adaptare.db")):
+        refused(measured(*command), message, "adaptare store STORE --salvage NEW")
+
+
+def test_the_other_rows_of_a_damaged_store_are_kept(measured: Run) -> None:
+    change_row(lambda _: "junk")
+    answer = measured("store", "adaptare.db", "--salvage", "rescued.db", "--json")
+    assert answer.json["kept"] == 13
+    assert list(answer.json["lost"]) == ["3"]
+    assert measured("fit", "--device", "simulated", "--store", "rescued.db", "--json").json["error_card"]["rows"] == 13
+    refused(measured("store", "adaptare.db", "--salvage", "rescued.db"), "'rescued.db' exists")
+    refused(measured("store", "missing.db", "--salvage", "other.db"), "there is no store 'missing.db'")
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), 0.0, -1.0])
+def test_a_predictor_without_the_time_of_its_base_is_refused(measured: Run, seconds: float) -> None:
+    measured("fit", "--device", "simulated", "-o", "predictor")
+    change(Path("predictor.json"), base_values={"64": seconds})
+    Path("ranks.json").write_text('{"*.q_proj": 8}')
+    refused(measured("predict", "predictor", "ranks.json"), "base_values must be finite numbers above 0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r": 8}, "has rank 8 by the config and rank 4 in the weights"),
+        ({"r": 10**12}, "has rank 1000000000000 by the config"),
+        ({"target_modules": ["v_proj"]}, "has no adapter by the config and rank 4 in the weights"),
+        ({"target_modules": ["q_proj", "down_proj", "v_proj"]}, "rank 4 by the config and no adapter in the weights"),
+        ({"target_modules": "("}, "target_modules or patterns cannot be understood"),
+        ({"target_modules": 7}, "target_modules or patterns cannot be understood"),
+        ({"alpha_pattern": {"(": 4}}, "target_modules or patterns cannot be understood"),
+        ({"lora_alpha": []}, "lora_alpha must be finite numbers, not []"),
+    ],
+)
+def test_a_config_that_contradicts_its_weights_is_refused(
+    run: Run, model_cache: Path, saved: Callable[..., Path], settings: dict[str, object], message: str
+) -> None:
+    change(saved() / CONFIG, **settings)
+    tail = ("--cache", model_cache)
+    refused(run("overhead", "tiny-random", "adapter", "--device", "simulated", *tail), message)
+    refused(run("export", "adapter", "--base", "tiny-random", "--to", "merged", "-o", "out", *tail), message)
+    assert not Path("out").exists()
+
+
+def test_an_export_of_an_adapter_without_effect_is_refused_or_noted(
+    run: Run, model_cache: Path, saved: Callable[..., Path]
+) -> None:
+    words = ("export", "adapter", "--base", "tiny-random", "--to", "merged", "-o", "out", "--cache", model_cache)
+    change(saved() / CONFIG, lora_alpha=0)
+    refused(run(*words), "lora_alpha", "is 0, so its weights change nothing")
+    change(Path("adapter") / CONFIG, lora_alpha=8)
+    weights = load_file(Path("adapter") / WEIGHTS)
+    save_file({name: np.zeros_like(tensor) for name, tensor in weights.items()}, Path("adapter") / WEIGHTS)
+    answer = run(*words)
+    assert answer.code == 0
+    assert "the adapter changes nothing: A or B is zero everywhere" in answer.err
+
+
+def test_a_rank_that_was_never_trained_is_noted(run: Run, model_cache: Path, data: Path) -> None:
+    words = ("train", "tiny-random", "-o", "run", "--steps", 2, "--data", data, "--cache", model_cache)
+    assert run(*words).code == 0
+    Path("ranks.json").write_text('{"*.self_attn.*": 3}')
+    answer = run("export", "run", "--choice", "ranks.json", "-o", "out", "--cache", model_cache)
+    assert answer.code == 0
+    assert "rank 3 is no choice of the training (0, 2, 4, 8, 16), so no step has drawn it" in answer.err
+
+
+def test_training_does_not_mix_its_files_with_others(run: Run, model_cache: Path, data: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("mine")
+    words = ("train", "tiny-random", "--steps", 2, "--data", data, "--cache", model_cache)
+    refused(run(*words, "-o", "mine"), "'mine' holds files of another program, such as 'thesis.txt'", "--output")
+    refused(run(*words, "-o", data), "is a file; training needs a folder")
+    assert [each.name for each in Path("mine").iterdir()] == ["thesis.txt"]
