@@ -186,7 +186,7 @@ def _changing(file: str, change: Callable[[bytes], bytes]) -> Change:
 def _setting(file: str, key: str, value: object) -> Change:
     def apply(folder: Path) -> None:
         content = json.loads((folder / file).read_text())
-        *path, last = key.split(".")
+        *path, last = [key] if key.startswith("*") else key.split(".")
         inner: Any = content
         for name in path:
             inner = inner[int(name) if name.isdigit() else name]

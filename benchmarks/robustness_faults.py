@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from robustness_cases import copied
-from robustness_runs import DEVICE, MODEL, SEARCH, TRAIN, VERIFY, Outcome, run, start
+from robustness_runs import DEVICE, MODEL, SEARCH, TRAIN, VERIFY, Before, Outcome, run, start
 
 # Long commands, which are killed and denied storage at every step; the folder has earlier results of each.
 LONG: Final[Mapping[str, tuple[str, ...]]] = {
@@ -67,7 +67,7 @@ class Steps:
     """
 
     def __init__(self, folder: Path, at: int = -1, act: Callable[[str], None] = lambda event: None) -> None:
-        self._folder, self._at, self._act, self.count = str(folder), at, act, 0
+        self._folder, self._at, self._act, self.count = f"{folder}{os.sep}", at, act, 0
 
     def install(self) -> None:
         """Begins to count."""
@@ -134,7 +134,7 @@ class Bench:
         """Puts the prepared folder into place."""
         copied(self.place / "prepared", self.work)
 
-    def run(self, words: tuple[str, ...], before: Callable[[], None] | None = None, limit_s: float = 60.0) -> Outcome:
+    def run(self, words: tuple[str, ...], before: Before | None = None, limit_s: float = 60.0) -> Outcome:
         """Runs a command in it."""
         return run(words, self.work, cache=self.cache, before=before, limit_s=limit_s)
 
@@ -216,20 +216,10 @@ def _clean(bench: Bench, words: tuple[str, ...]) -> tuple[dict[str, str], dict[s
     before = results(bench.work)
     counted = bench.place / "count"
 
-    def count() -> None:
+    def count() -> Callable[[], object]:
         steps = Steps(bench.work)
         steps.install()
-        import atexit
-
-        report = os.open(counted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        exit_at_once = os._exit
-
-        def leave(code: int) -> None:
-            os.write(report, str(steps.count).encode())
-            exit_at_once(code)
-
-        os._exit = leave  # type: ignore[assignment]
-        del atexit
+        return lambda: counted.write_text(str(steps.count))
 
     outcome = bench.run(words, count)
     if outcome.code not in (0, 1, 4):
@@ -453,7 +443,7 @@ def workers(bench: Bench) -> None:
         _with_worker(bench, f"worker that answers {name}", lambda text=text: _babbling(text), rows=False)
 
 
-def _with_worker(bench: Bench, label: str, before: Callable[[], None], *, rows: bool = True) -> None:
+def _with_worker(bench: Bench, label: str, before: Before, *, rows: bool = True) -> None:
     if not bench.wanted(label):
         return
     bench.fresh()

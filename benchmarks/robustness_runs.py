@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIMIT_S = 60.0
+Before = Callable[[], Callable[[], object] | None]
 # The shortest form of each step, on a model of two small layers and a device that computes its times.
 MODEL, DEVICE = "tiny-random", "simulated"
 PROFILE = ("profile", MODEL, "--device", DEVICE, "--count", "14", "--openings", "2")
@@ -71,7 +72,7 @@ def run(
     folder: Path,
     *,
     cache: Path,
-    before: Callable[[], None] | None = None,
+    before: Before | None = None,
     limit_s: float = LIMIT_S,
 ) -> Outcome:
     """Runs a command in a folder.
@@ -80,7 +81,7 @@ def run(
         words: The command line.
         folder: Working folder.
         cache: The user's cache folder.
-        before: Called in the new process before the command; injects a fault.
+        before: Called in the new process before the command; injects a fault. May return what is called after it.
         limit_s: Seconds after which it is killed.
     """
     files = [folder.with_name(f"{folder.name}.{name}") for name in ("out", "err")]
@@ -112,9 +113,7 @@ def _wait(process: int, limit_s: float) -> int:
     return -signal.SIGALRM
 
 
-def _become(
-    words: tuple[str, ...], folder: Path, files: list[Path], cache: Path, before: Callable[[], None] | None
-) -> None:
+def _become(words: tuple[str, ...], folder: Path, files: list[Path], cache: Path, before: Before | None) -> None:
     code = 70
     try:
         os.chdir(folder)
@@ -124,14 +123,15 @@ def _become(
         sys.argv = ["adaptare", *words]
         from adaptare.entry import run as answer
 
-        if before:
-            before()
+        after = before() if before else None
         try:
             code = answer()
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
         except KeyboardInterrupt:
             code = 130
+        if after:
+            after()
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

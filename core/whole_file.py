@@ -1,9 +1,18 @@
 """Atomic file writes."""
 
 import contextlib
+import ctypes
+import glob
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+
+# Of renameat2: paths are relative to the working folder, and both are exchanged.
+_HERE: Final = -100
+_EXCHANGE: Final = 2
 
 
 def write_whole(file: Path, content: bytes | str) -> None:
@@ -35,3 +44,33 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
             with contextlib.suppress(OSError):
                 written.unlink()
         raise
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Exchanges two files or folders in one step, so that neither is ever missing; false if the system cannot.
+
+    Raises:
+        OSError: One of them is missing.
+    """
+    for path in (one, other):
+        path.lstat()
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    return exchange is not None and not exchange(_HERE, bytes(one), _HERE, bytes(other), _EXCHANGE)
+
+
+def remove_leftovers(folder: Path, prefix: str) -> None:
+    """Removes what processes that were killed have left: `PREFIX` with their number, a hyphen and anything."""
+    for path in folder.glob(f"{glob.escape(prefix)}*-*"):
+        number = path.name.removeprefix(prefix).partition("-")[0]
+        if number.isdecimal() and not _runs(int(number)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's, or a number that none has
+        return True
+    return True

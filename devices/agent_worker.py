@@ -243,17 +243,17 @@ class AgentWorker:
             calls=calls,
         )
         with self._understood("attribute"):
-            attributed = [
-                AttributedCall(
-                    float(whole), tuple(OperatorTime(name, *totals) for name, totals in sorted(each.items()))
-                )
-                for whole, each in zip(reply["seconds"], reply["operators"], strict=True)
+            seconds, count = list(map(float, reply["seconds"])), int(reply["count"])
+            operators = [
+                tuple(OperatorTime(name, *totals) for name, totals in sorted(call.items()))
+                for call in reply["operators"]
             ]
-            count = int(reply["count"])
-        if not len(attributed) == count == calls:
+        if not len(seconds) == len(operators) == count == calls:
             self._kill()
-            raise WorkerDiedError(f"asked for {calls} calls, the worker attributed {len(attributed)}")
-        return attributed
+            raise WorkerDiedError(
+                f"asked for {calls} calls, the worker timed {len(seconds)} and attributed {len(operators)}"
+            )
+        return list(map(AttributedCall, seconds, operators))
 
     def _bring(self, program: Program) -> None:
         """Transfers files that the device lacks. Raises `ProgramError` if one cannot be transferred."""

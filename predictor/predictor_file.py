@@ -20,7 +20,7 @@ from adaptare.core import InputError, StorageError
 from adaptare.core.codec import from_json, to_json
 from adaptare.core.strict_json import MOST_BYTES
 from adaptare.core.versioned_json import read_versioned
-from adaptare.core.whole_file import write_together
+from adaptare.core.whole_file import write_together, write_whole
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.estimators.anchored import Anchored
@@ -52,7 +52,8 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
     """Writes `path`.json and `path`.npz, or both as `predictor` into `path` if it is a folder. Returns their paths.
 
     Both are written before the first is replaced, each atomically, and the JSON file holds the hash of the NPZ file, so
-    that mismatched files are detected.
+    that mismatched files are detected. Earlier arrays stay until both are replaced, so that a process that is killed in
+    between leaves a complete predictor, the earlier or the new one.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -77,7 +78,10 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
         **{name: getattr(predictor, name) for name in SAME},
     }
     try:
+        if binary.exists():
+            write_whole(_earlier(binary), binary.read_bytes())
         write_together({binary: arrays, text: json.dumps(to_json(content), indent=1, allow_nan=False)})
+        _earlier(binary).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"the predictor cannot be written to {str(text)!r}: {error.strerror}") from error
     return text, binary
@@ -102,6 +106,8 @@ def load_predictor(
     content = read_versioned(text, schema=SCHEMA, otherwise=otherwise)
     try:
         arrays = binary.read_bytes()
+        if content.get("arrays_sha256") != _digest(arrays) and _earlier(binary).exists():
+            arrays = _earlier(binary).read_bytes()
     except OSError as error:
         raise InputError(f"no predictor can be read from {str(binary)!r}: {error.strerror}") from error
     if content.get("arrays_sha256") != _digest(arrays):
@@ -212,6 +218,11 @@ def _files(path: str | Path) -> tuple[Path, Path]:
         base = base / NAME_IN_FOLDER
     name = base.name.removesuffix(".json").removesuffix(".npz")
     return base.with_name(f"{name}.json"), base.with_name(f"{name}.npz")
+
+
+def _earlier(binary: Path) -> Path:
+    """Arrays of the predictor that is being replaced."""
+    return binary.with_name(f".{binary.name}.earlier")
 
 
 def _digest(content: bytes) -> str:

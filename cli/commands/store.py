@@ -10,7 +10,7 @@ from adaptare.console import Console, command
 @command
 def store(
     place: Annotated[str, typer.Argument(metavar="STORE", help="A file or database URL.")] = DEFAULT_STORE,
-    new: Annotated[
+    salvage: Annotated[
         Path | None,
         typer.Option(
             "--salvage",
@@ -23,12 +23,12 @@ def store(
 ) -> int:
     """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
-    from adaptare.profiler.store.salvage import salvage
+    from adaptare.profiler.store import salvage as rescue
     from adaptare.views import salvage as view_of_salvage
     from adaptare.views import store as view
     from adaptare.workflows.profiling.contents import contents_of
 
     console = Console(as_json=as_json)
-    if new is not None:
-        return console.show(salvage(place, new), view_of_salvage)
+    if salvage is not None:
+        return console.show(rescue(place, salvage), view_of_salvage)
     return console.show(contents_of(Store(place, create=False)), view)

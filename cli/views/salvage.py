@@ -4,7 +4,7 @@ from typing import Final
 
 from adaptare.core.table import Note, Section
 from adaptare.core.units import counted
-from adaptare.profiler.store.salvage import Salvage
+from adaptare.profiler.store import Salvage
 
 # Reasons that are shown; JSON has all.
 SHOWN: Final = 5

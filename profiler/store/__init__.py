@@ -1,7 +1,16 @@
 """Measurements, and the database that keeps them."""
 
+from typing import TYPE_CHECKING
+
+from adaptare.core.lazy_names import lazy_names
 from adaptare.profiler.store.calibration import CALIBRATION_HOLDS, calibrated
 from adaptare.profiler.store.measurement import INTERRUPTED, LATENCY, Origin, overhead, pooled
 from adaptare.profiler.store.samples import Samples
 
-__all__ = ["CALIBRATION_HOLDS", "INTERRUPTED", "LATENCY", "Origin", "Samples", "calibrated", "overhead", "pooled"]
+if TYPE_CHECKING:
+    from adaptare.profiler.store.salvaging import Salvage, salvage
+
+__all__ = ["CALIBRATION_HOLDS", "INTERRUPTED", "LATENCY", "Origin", "Salvage", "Samples", "calibrated", "overhead"]
+__all__ += ["pooled", "salvage"]
+
+__getattr__ = lazy_names(__name__)

@@ -74,7 +74,8 @@ for _table in (_shapes, _measurements):
         sql.event.listen(_table, "after_create", _ddl.execute_if(dialect="postgresql"))
 
 
-SALVAGE = "restore a copy, name another store, or keep what can be read with: adaptare store STORE --salvage NEW"
+# Advice in errors of a damaged store.
+SALVAGE = "restore a copy, name another store, or let the command store salvage what can be read"
 
 
 class Store:
@@ -198,7 +199,7 @@ class Store:
         except DAMAGE as error:
             raise InputError(
                 f"store {self.location!r}: measurement {number} is damaged ({reason_of(error)}); {SALVAGE}",
-                parameter="store",
+                parameter="salvage",
             ) from error
 
     def check(self) -> None:
@@ -208,7 +209,9 @@ class Store:
         with self._reading() as connection:
             found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         if found != "ok":
-            raise InputError(f"store {self.location!r} is damaged ({' '.join(found.split())}); {SALVAGE}")
+            raise InputError(
+                f"store {self.location!r} is damaged ({' '.join(found.split())}); {SALVAGE}", parameter="salvage"
+            )
 
     def close(self) -> None:
         """Closes the database connections."""
@@ -221,7 +224,7 @@ class Store:
                 yield connection
         except DatabaseError as error:
             raise InputError(
-                f"store {self.location!r} cannot be read: {_reason(error)}; {SALVAGE}", parameter="store"
+                f"store {self.location!r} cannot be read: {_reason(error)}; {SALVAGE}", parameter="salvage"
             ) from error
 
     @contextmanager

@@ -75,7 +75,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 request = json.load(sys.stdin)
-base = AutoModelForCausalLM.from_pretrained(request["base"], dtype=torch.float32)
+base = AutoModelForCausalLM.from_pretrained(request["base"], dtype=torch.float32, use_safetensors=True)
 model = PeftModel.from_pretrained(base, request["folder"]).eval()
 with torch.inference_mode():
     logits = model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0]

@@ -1,6 +1,7 @@
 """Export folders, written atomically and never over unrelated files."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 
 from adaptare.core import InputError, StorageError
 from adaptare.core.content_hash import Json
+from adaptare.core.whole_file import exchanged, remove_leftovers
 
 MARK = "adaptare.json"
 
@@ -30,7 +32,9 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
     target = Path(folder).absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
+        prefix = f".{target.name}-new-"
+        remove_leftovers(target.parent, prefix)
+        with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=target.parent) as beside:
             fresh = Path(beside) / "new"
             fresh.mkdir()
             yield fresh
@@ -51,6 +55,8 @@ def check_replaceable(folder: str | Path) -> None:
 def _swap(fresh: Path, target: Path, *, aside: Path) -> None:
     if not target.exists():
         fresh.rename(target)
+        return
+    if exchanged(fresh, target):
         return
     target.rename(aside)
     try:

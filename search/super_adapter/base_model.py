@@ -1,5 +1,6 @@
 """Base models of adapters: where they come from, and their loading from a local folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,8 @@ class Origin:
 
 
 IN_MEMORY: Final = Origin()
+# A folder is read without the network, and no code in it is run.
+AS_DATA: Final[Mapping[str, bool]] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,13 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     if not any(path.glob("*.safetensors")):
         raise InputError(f"{str(folder)!r} has no *.safetensors; save the model with transformers' save_pretrained")
     try:
-        ModelShape.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
+        ModelShape.from_config(AutoConfig.from_pretrained(path, **AS_DATA))
         with without_bars():
-            model = AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **AS_DATA)
+        tokenizer = AutoTokenizer.from_pretrained(path, **AS_DATA)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{str(folder)!r} cannot be loaded: {error}") from error
     return model.requires_grad_(False).eval(), tokenizer
 

@@ -3,18 +3,25 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import safe_globals
 
+from adaptare.core import InputError
+from adaptare.core.strict_json import read_json
 from adaptare.search.super_adapter.file import load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.gradients import accumulate_gradients
 from adaptare.search.training.step import TrainingStep
+
+# Last file that is written of a checkpoint.
+STATE: Final = "trainer_state.json"
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
@@ -119,5 +126,22 @@ def training_mode(model: PreTrainedModel, *, activation_checkpointing: bool) -> 
 def last_checkpoint(folder: Path) -> Path | None:
     """Newest complete checkpoint."""
     # The state of the trainer is the last file written in a checkpoint.
-    whole = [file.parent for file in folder.glob("checkpoint-*/trainer_state.json")]
+    whole = [file.parent for file in folder.glob(f"checkpoint-*/{STATE}")]
     return max(whole, key=lambda checkpoint: int(checkpoint.name.partition("-")[2]), default=None)
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """Raises `InputError` if a file of a checkpoint is damaged, or holds anything but tensors and plain values.
+
+    The trainer reads the same files, also without running code in them, but its errors could be those of a step.
+    """
+    try:
+        read_json(checkpoint / STATE)
+        for file in sorted(checkpoint.glob("*.pt*")):
+            with safe_globals():  # for the state of NumPy's random generator
+                torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the checkpoint {str(checkpoint)!r} cannot be read: {reason}; remove it, and training begins again"
+        ) from error

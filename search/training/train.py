@@ -12,7 +12,13 @@ from adaptare.core import InputError, StorageError
 from adaptare.core.interrupts import interrupts_noted
 from adaptare.search.super_adapter.file import describe, load_tensors, save_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.adapter_trainer import AdapterTrainer, StepCallback, last_checkpoint, training_mode
+from adaptare.search.training.adapter_trainer import (
+    AdapterTrainer,
+    StepCallback,
+    check_checkpoint,
+    last_checkpoint,
+    training_mode,
+)
 from adaptare.search.training.gradients import frozen_weights_in_bfloat16
 from adaptare.search.training.passes import pad_batch
 from adaptare.search.training.record import TrainingSettings, hash_of, read_losses, write_record
@@ -107,7 +113,8 @@ def train_super_adapter(
 
 
 def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path) -> tuple[float, ...]:
-    checkpoint = last_checkpoint(folder)
+    if checkpoint := last_checkpoint(folder):
+        check_checkpoint(checkpoint)
     trainer.remove_callback(PrinterCallback)
     try:
         with super_adapter.activated(super_adapter.largest):

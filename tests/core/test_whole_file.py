@@ -1,10 +1,11 @@
 """Files that appear whole or not at all."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from adaptare.core.whole_file import write_together, write_whole
+from adaptare.core.whole_file import exchanged, write_together, write_whole
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -47,3 +48,16 @@ def test_of_files_that_belong_together_none_is_replaced_if_one_cannot_be_written
         write_together({first: "new", tmp_path / "none" / "second": "new"})
     assert first.read_text() == "old"
     assert list(tmp_path.iterdir()) == [first]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems exchange nothing")
+def test_two_folders_are_exchanged(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not exchanged(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("the file system exchanges nothing")
+    assert (tmp_path / "one" / "other").exists()
+    assert (tmp_path / "other" / "one").exists()
+    with pytest.raises(FileNotFoundError):
+        exchanged(tmp_path / "one", tmp_path / "none")

@@ -166,6 +166,26 @@ def test_two_files_that_do_not_belong_together_are_refused(saved: Path, other: F
         load_predictor(saved)
 
 
+def test_an_end_between_the_two_files_leaves_the_earlier_predictor(
+    saved: Path, other: FittedPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, move = load_predictor(saved), os.replace
+
+    def end_at_the_second(source: Path, target: Path) -> None:
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr("os.replace", lambda source, target: end_at_the_second(Path(source), Path(target)))
+    with pytest.raises(KeyboardInterrupt):
+        save_predictor(other, saved)
+    monkeypatch.undo()
+    assert np.array_equal(load_predictor(saved).residuals, before.residuals)
+    save_predictor(other, saved)
+    assert np.array_equal(load_predictor(saved).residuals, other.residuals)
+    assert not list(saved.parent.glob(".*"))
+
+
 def arrays_of(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

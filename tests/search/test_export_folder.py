@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,13 @@ def test_an_error_while_swapping_leaves_the_earlier_export(tmp_path: Path, monke
     with pytest.raises(StorageError, match="Permission denied"):
         write(tmp_path / "export", "two")
     assert (tmp_path / "export" / "content").read_text() == "one"
+
+
+def test_what_killed_processes_left_is_removed_and_of_others_kept(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    gone, running = (tmp_path / f".export-new-{number}-x" for number in (int(done.stdout), os.getpid()))
+    for folder in (gone, running):
+        (folder / "new").mkdir(parents=True)
+    write(tmp_path / "export", "one")
+    assert not gone.exists()
+    assert running.exists()

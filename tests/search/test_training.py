@@ -317,3 +317,32 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         train(super_adapter, folder=tmp_path / "file" / "training")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_refused(tiny: SimpleNamespace, train: Train, tmp_path: Path, name: str) -> None:
+    train(fresh(tiny), max_seconds=0.0)
+    (checkpoint,) = (tmp_path / "training").glob("checkpoint-*")
+    content = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"the checkpoint '.*checkpoint-1' cannot be read: .*; remove it"):
+        train(fresh(tiny))
+
+
+class Bomb:
+    """Runs code when it is unpickled by plain pickle."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return exec, ("raise SystemExit('code in a checkpoint was run')",)
+
+
+def test_code_in_a_checkpoint_is_not_run(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
+    train(fresh(tiny), max_seconds=0.0)
+    (checkpoint,) = (tmp_path / "training").glob("checkpoint-*")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        before = (checkpoint / name).read_bytes()
+        torch.save({"state": Bomb()}, checkpoint / name)
+        with pytest.raises(InputError, match=r"cannot be read: Weights only load failed"):
+            train(fresh(tiny))
+        (checkpoint / name).write_bytes(before)
+    assert len(train(fresh(tiny))) == STEPS

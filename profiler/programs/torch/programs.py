@@ -103,7 +103,9 @@ def _base(request: ProgramRequest, config: Mapping[str, Any]) -> nn.Module:
 def _loaded(folder: str, dtype: str) -> nn.Module:
     """A checkpoint, loaded as in transformers' documentation."""
     with without_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
 
