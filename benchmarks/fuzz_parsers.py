@@ -14,19 +14,29 @@ from typing import Any, Final
 import numpy as np
 from safetensors.numpy import save
 
-from adaptare.devices import Feed, Link, Program, Work
+from adaptare.devices import Feed, Link, Program, SimulatedDevice, Work
 from adaptare.devices.agent.files import Files
 from adaptare.devices.agent.server import Agent, serve
 from adaptare.devices.agent_worker import AgentWorker
-from adaptare.predictor import load_predictor
-from adaptare.profiler import ModelShape, open_model, read_peft, read_space
+from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
+from adaptare.profiler import (
+    FixedRounds,
+    ModelShape,
+    Workload,
+    named_space,
+    open_model,
+    profile,
+    read_peft,
+    read_space,
+)
 from adaptare.profiler.programs.genai_folder import decoder_of
 from adaptare.search import read_budget, read_examples
 from adaptare.workflows.adapter_files import read_adapters
 from adaptare.workflows.search.result import load_result
 from adaptare.workflows.train.task import load_task
 
-KEPT: Final = Path(__file__).resolve().parents[1] / "tests" / "predictor" / "kept"
+# An agent that sends a file, and ends when it is told to.
+AGENT: Final = """cat "$0"; grep -m 1 '"op": "close"' > /dev/null"""
 CONFIG: Final = {
     "model_type": "llama",
     "hidden_size": 16,
@@ -163,8 +173,12 @@ def _adapter(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _predictor(folder: Path) -> list[bytes]:
-    for ending in ("json", "npz"):
-        shutil.copy(KEPT / f"schema-3-curved.{ending}", folder / f"p.{ending}")
+    space, device = named_space("sites", shape(), ranks=(0, 2, 4, 8)), SimulatedDevice()
+    codes = space.at(space.spread(12, np.random.default_rng(0)))
+    workloads = [Workload(shape(), space.decode(each)) for each in codes]
+    base = Workload(shape()).base
+    rows = profile(workloads, reference=base, device=device, stop=FixedRounds(8), seed=0)
+    save_predictor(LatencyPredictor(regressor="non-negative").fit(rows), folder / "p")
     return [(folder / "p.json").read_bytes()]
 
 
@@ -187,8 +201,8 @@ def _lines(objects: tuple[Mapping[str, object], ...], **more: object) -> bytes:
 
 
 def _ask(folder: Path) -> None:
-    """What a host makes of the replies of an agent; `cat` is the agent."""
-    command = [str(shutil.which("cat")), str(folder / "replies")]
+    """What a host makes of the replies of an agent."""
+    command = [str(shutil.which("sh")), "-c", AGENT, str(folder / "replies")]
     with contextlib.closing(AgentWorker(Link(command, print, os.environ), timeout_s=5.0)) as worker:
         worker.hello(threads=0, pin=False, cores="", gap_s=None, options={}, memory_bytes=0)
         loaded = worker.load(Program("p", "s", "{}", (Feed("f", "{}", Work(1, 1, 1)),)))

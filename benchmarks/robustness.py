@@ -2,7 +2,8 @@
 
 Usage:
     python benchmarks/robustness.py --json > robustness.json
-    python benchmarks/robustness.py --part inputs --slice 0/4 --json > first.json, and so on, then
+    python benchmarks/robustness.py --seconds 270 --json > first.json
+    python benchmarks/robustness.py --seconds 270 --after first.json --json > second.json, and so on, then
     python benchmarks/robustness.py --join first.json second.json ...
 
 A bad input is a call of the command line with a wrong value or a damaged file; its answer is clear if the exit code is
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from robustness_cases import Case, cases, copied
-from robustness_faults import Bench, Found, inject_all
+from robustness_faults import Bench, Chooser, Found, inject_all
 from robustness_runs import Outcome, import_everything, prepare, run
 
 LISTS: Final = ("inputs", "faults", "lost", "half", "unclear", "tracebacks", "skipped")
@@ -31,7 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", default="", help="inputs, or one kind of faults: steps, times, disk, ...")
     parser.add_argument("--only", default="", help="Cases whose name has this text.")
-    parser.add_argument("--slice", default="0/1", help="Number of a part of the bad inputs, and of how many.")
+    parser.add_argument("--seconds", type=float, default=1e9, help="Begin no further case after so long.")
+    parser.add_argument("--after", nargs="+", type=Path, default=[], help="Files with cases that are left out.")
     parser.add_argument("--join", nargs="+", type=Path, help="Files of parts of a run, whose sum is printed.")
     parser.add_argument("--json", action="store_true", help="Print everything, not the counts alone.")
     chosen = parser.parse_args()
@@ -39,12 +41,19 @@ def main() -> None:
     if chosen.join:
         found = joined([json.loads(file.read_text()) for file in chosen.join])
     else:
-        found = measured(chosen.part, chosen.only, chosen.slice)
+        done = {name for file in chosen.after for name in names(json.loads(file.read_text()))}
+        chooser = Chooser(chosen.only, done, began + chosen.seconds)
+        found = measured(chosen.part, chooser)
         found["seconds"] = round(time.monotonic() - began, 1)
     print(json.dumps(found if chosen.json or chosen.join else counts(found), indent=1))
 
 
-def measured(part: str, only: str, piece: str) -> dict[str, Any]:
+def names(found: Mapping[str, Any]) -> list[str]:
+    """Names of all cases."""
+    return [*found["inputs"], *found["faults"]]
+
+
+def measured(part: str, chooser: Chooser) -> dict[str, Any]:
     """Cases and failures of one part."""
     import_everything()
     with tempfile.TemporaryDirectory() as folder:
@@ -54,10 +63,9 @@ def measured(part: str, only: str, piece: str) -> dict[str, Any]:
         copied(place / "work", place / "prepared")  # files name the folder that they were made in
         found = {name: list[str]() for name in LISTS}
         if part in ("", "inputs"):
-            number, of = map(int, piece.split("/"))
-            ask(place, [case for case in cases() if only in case.name][number::of], found)
+            ask(place, [case for case in cases() if chooser.wanted(case.name)], chooser, found)
         if part != "inputs":
-            of_faults: Found = inject_all(Bench(place, only), part)
+            of_faults: Found = inject_all(Bench(place, chooser), part)
             for name in LISTS[1:]:
                 found[name] += getattr(of_faults, name)
     return {**counts(found), **found}
@@ -81,9 +89,11 @@ def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {**counts(found), **found, "seconds": round(sum(part["seconds"] for part in parts), 1)}
 
 
-def ask(place: Path, chosen: list[Case], found: dict[str, list[str]]) -> None:
+def ask(place: Path, chosen: list[Case], chooser: Chooser, found: dict[str, list[str]]) -> None:
     """Runs bad inputs, and adds their names and failures to `found`."""
     for case in chosen:
+        if chooser.late:
+            return
         copied(place / "prepared", place / "work")
         if case.change:
             case.change(place / "work")

@@ -147,6 +147,8 @@ def _with(command: str, name: str, options: list[str], value: str) -> tuple[str,
 def _files() -> Iterator[Case]:
     for file, commands in READERS.items():
         for damage, change in DAMAGES.items():
+            if (file, damage) in HARMLESS:
+                continue
             for command in commands:
                 yield Case(
                     f"{' '.join(command[:2])} with {damage} {file}",
@@ -213,6 +215,8 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes]] = {
     "null": lambda _: b"null",
     "zero": lambda content: bytes(len(content)),
 }
+# The end of a database is unused space.
+HARMLESS = {("adaptare.db", "shortened")}
 OVERHEAD, PREDICT = PLAIN["overhead"], PLAIN["predict"]
 EXPORT_ADAPTER = ("export", "adapter", "--base", MODEL, "--to", "merged", "-o", "out")
 CONFIG = ("overhead", "config.json", "--device", DEVICE, "--rank", "4", "--openings", "1")
@@ -246,7 +250,6 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "alpha_pattern": ("junk", [1], {"q_proj": NAN}, {"q_proj": "x"}, {"(": 4}),
         "modules_to_save": (["lm_head"],),
         "bias": ("all",),
-        "layers_to_transform": ("junk", {}, [99]),
         "use_dora": (True,),
     },
     "predictor.json": {
@@ -288,7 +291,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "data.held_out": (-1, "junk"),
         "data.max_tokens": (-1, 0, "junk"),
     },
-    "run/training.json": {"settings": (MISSING, "junk", []), "losses": (MISSING, "junk", [NAN] * 4, [1.0])},
+    "run/training.json": {"settings": (MISSING, "junk", []), "losses": (MISSING, "junk")},
     "ranks.json": {
         "*.q_proj": (-1, 1.5, "x", None, [], 10**12, NAN),
         "*.w_proj": (4,),

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ LONG: Final[Mapping[str, tuple[str, ...]]] = {
     "train": tuple("new" if word == "run" else word for word in TRAIN),
     "search": (*SEARCH, "-o", "front.json"),
     "verify": VERIFY,
-    "export": ("export", "run", "--choice", "minimal", "--to", "peft", "-o", "adapter"),
+    "export": ("export", "run", "--choice", "midpoint", "--to", "peft", "-o", "adapter"),
     "export merged": ("export", "run", "--choice", "start", "--to", "merged", "-o", "merged"),
 }
 # Exit codes of a command that ended although a fault was injected.
@@ -36,6 +36,30 @@ WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES: Final = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "sqlite3.connect")
 POINTS: Final = 8
 DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Chooses cases.
+
+    Args:
+        only: Text in their names.
+        done: Names of those that are left out.
+        deadline: Time of `time.monotonic` after which none is begun.
+    """
+
+    only: str
+    done: Set[str]
+    deadline: float
+
+    @property
+    def late(self) -> bool:
+        """True if no case is begun any more."""
+        return time.monotonic() > self.deadline
+
+    def wanted(self, name: str) -> bool:
+        """True if a case is to run."""
+        return self.only in name and name not in self.done and not self.late
 
 
 @dataclass
@@ -115,11 +139,11 @@ class Bench:
 
     Args:
         place: Folder of everything.
-        only: Faults whose name has this text.
+        chooser: Chooses the faults.
     """
 
     place: Path
-    only: str = ""
+    chooser: Chooser
     found: Found = field(default_factory=Found)
 
     @property
@@ -140,7 +164,7 @@ class Bench:
 
     def wanted(self, name: str) -> bool:
         """True if a fault is to be injected; counts it."""
-        if self.only not in name:
+        if not self.chooser.wanted(name):
             return False
         self.found.faults.append(name)
         return True

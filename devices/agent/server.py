@@ -22,6 +22,8 @@ from adaptare.devices.agent.machine import raw_facts, restrict
 from adaptare.devices.agent.place import Host, OnAccelerator, Place
 from adaptare.devices.agent.runtime import AbsentError, AttributingRuntime, Bound, PreparedRuntime, Runtime
 
+# Methods of `Agent` that a request can name.
+OPERATIONS = ("machine", "hello", "missing", "forget", "load", "run", "attribute", "unload")
 OUTPUT_VALUES = 512
 # The first events of a profiler are the most expensive.
 WARM_CALLS = 3
@@ -226,6 +228,8 @@ def serve(agent: Agent, requests: Any, replies: Any) -> None:
             replies.flush()
             return
         try:
+            if request["op"] not in OPERATIONS:
+                raise LookupError(f"there is no operation {request['op']!r}")
             reply = {"ok": True, **getattr(agent, request["op"])(request)}
         except Exception as error:  # any exception of a program is answered, and serving continues
             traceback.print_exc()

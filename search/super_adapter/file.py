@@ -142,6 +142,8 @@ def _read(folder: Path) -> _Description:
 
 
 def _space(saved: _Space, shape: ModelShape) -> Space:
+    if not saved.axes:
+        raise ValueError("space has no axes")
     kinds = [kind_named(axis.kind) for axis in saved.axes]
     axes = (
         Axis(f"{kind.name} {number}", axis.choices, tuple(map(kind, axis.places)))

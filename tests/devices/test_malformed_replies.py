@@ -17,7 +17,12 @@ from adaptare.profiler.measuring.probe import seconds_of
 PROGRAM = Program("p", "m:f", "{}", (Feed("only", "{}", Work(1, 1, 1)),))
 LOADED = '"load_s": 0.1, "providers": {}, "bind_s": {}, "first_call_s": {}, "peak_bytes": 0'
 WITH_OUTPUTS = f'{LOADED}, "outputs": {{"only": [0.5]}}, "resident_bytes": 1'
+# Sends a file, and ends when it is told to.
+AGENT = """cat "$0"; grep -m 1 '"op": "close"' > /dev/null"""
 Replies = Callable[..., AgentWorker]
+
+
+pytestmark = pytest.mark.skipif(shutil.which("sh") is None, reason="there is no sh here")
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def replying(tmp_path: Path) -> Iterator[Replies]:
         def make(*contents: str) -> AgentWorker:
             lines = [f'{{"seq": {seq}, "ok": true, {content}}}\n' for seq, content in enumerate(contents, 1)]
             (tmp_path / "replies").write_text("".join(lines))
-            command = [str(shutil.which("cat")), str(tmp_path / "replies")]
+            command = [str(shutil.which("sh")), "-c", AGENT, str(tmp_path / "replies")]
             return stack.enter_context(closing(AgentWorker(Link(command, print, os.environ), timeout_s=10)))
 
         yield make

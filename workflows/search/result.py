@@ -150,10 +150,9 @@ class SearchResult:
     further: tuple["SearchResult", ...] = ()
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.limit):
-            raise InputError(f"limit must be a finite number, not {self.limit}")
-        if not 0 < self.base < math.inf:
-            raise InputError(f"base must be a finite number above 0, not {self.base}")
+        for name in ("limit", "base"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a finite number above 0, not {getattr(self, name)}")
         if not 0 < self.level < 1:
             raise InputError(f"level must lie between 0 and 1, not {self.level}")
         for choice in (*self.winners, *self.baselines):
