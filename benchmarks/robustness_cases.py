@@ -28,7 +28,7 @@ PLAIN: Mapping[str, tuple[str, ...]] = {
     "search": (*SEARCH, "-o", "found.json"),
     "shrink": (
         *("shrink", "adapter", "--base", MODEL, "--predictor", "predictor"),
-        *("--budget", "overhead=20%", "-o", "cut"),
+        *("--budget", "overhead=20%", "-o", "cut", "--data", "data.jsonl"),
     ),
     "verify": ("verify", "front.json", "--openings", "1", "--repeats", "1"),
     "export": ("export", "front.json", "-o", "out"),
@@ -44,7 +44,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "float": ("", "x", "nan", "-1"),
     "share": ("", "x", "nan%", "-1%", "101%", "0.5"),
     "choice": ("", "x", "DECODE "),
-    "file": ("missing", "empty", "binary.bin", "data.jsonl", "run", "a\tb"),
+    "file": ("missing", "empty", "binary.bin", "data.jsonl", "run", "a b"),
     "device": ("", "toaster", "simulated:launch_s=nan", "simulated:speed=1", "torch-cpu:threads=-1", "ort-cpu:int5",
                "pigeon:coop/torch-cpu", "ssh://", "torch-cpu:threads=99999999999999999999"),
     "budget": ("", "decode", "decode=", "decode=20", "decode=nanms", "decode=-20ms", "overhead=1e3%", "joy=20ms",

@@ -1,5 +1,6 @@
 """Faults: a kill, a full disk, a read-only folder, a jump of the clock, a dead or lying worker, damaged files."""
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -196,15 +197,29 @@ def saved_rows(file: Path) -> dict[int, str]:
 def results(folder: Path) -> dict[str, str]:
     """Hash of each result that commands leave: files that belong together, and whole folders."""
     found = {}
-    for name in ("predictor", "front", "verified"):
-        parts = sorted(folder.glob(f"{name}.*"))
-        if parts:
-            found[parts[0].name] = _digest(part.read_bytes() for part in parts)
+    for name in ("front.json", "verified.json"):
+        if (folder / name).exists():
+            found[name] = _digest(iter([(folder / name).read_bytes()]))
+    if (folder / "predictor.json").exists():
+        found["predictor.json"] = _digest(iter(_predictor(folder)))
+    record = folder / "new" / "training.json"
+    if record.exists() and len(json.loads(record.read_bytes())["losses"]) == int(TRAIN[TRAIN.index("--steps") + 1]):
+        found["new/training.json"] = _digest(iter([(folder / "new" / "super_adapter.safetensors").read_bytes()]))
     for name in ("adapter", "merged"):
         if (folder / name).exists():
             files = sorted(each for each in (folder / name).rglob("*") if each.is_file())
             found[name] = _digest(part for file in files for part in (file.name.encode(), file.read_bytes()))
     return found
+
+
+def _predictor(folder: Path) -> list[bytes]:
+    """Both files of a predictor, or one that stands for none."""
+    text = (folder / "predictor.json").read_bytes()
+    for name in ("predictor.npz", ".predictor.npz.earlier"):
+        arrays = (folder / name).read_bytes() if (folder / name).exists() else b""
+        if hashlib.sha256(arrays).hexdigest() == json.loads(text)["arrays_sha256"]:
+            return [text, arrays]
+    return [b"broken"]
 
 
 def _digest(parts: Iterator[bytes]) -> str:
@@ -316,7 +331,7 @@ def _limit(kind: int, size: int) -> None:
 
 
 def read_only(bench: Bench) -> None:
-    """The folder belongs to somebody else."""
+    """Nothing in the folder can be written."""
     for name, words in LONG.items():
         label = f"{name} in a read-only folder"
         if not bench.wanted(label):
@@ -325,7 +340,7 @@ def read_only(bench: Bench) -> None:
         before = results(bench.work)
         for path in (bench.work, *bench.work.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        outcome = bench.run(words, _nobody)
+        outcome = bench.run(words, _without_privileges)
         for path in (bench.work, *bench.work.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         bench.found.judge(label, outcome)
@@ -334,10 +349,12 @@ def read_only(bench: Bench) -> None:
         bench.check(label, before, None)
 
 
-def _nobody() -> None:
+def _without_privileges() -> None:
+    """Gives up the right of root to write where permissions do not allow it (Linux's capset)."""
     if not os.getuid():
-        os.setgid(65534)
-        os.setuid(65534)
+        version, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        if ctypes.CDLL(None, use_errno=True).capset(version, nothing):
+            raise OSError(ctypes.get_errno(), "capset")
 
 
 def clock_jumps(bench: Bench) -> None:

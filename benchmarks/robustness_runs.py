@@ -1,5 +1,6 @@
 """Commands in processes of their own, which have imported everything already, and the files that they begin with."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -137,9 +138,12 @@ def _become(words: tuple[str, ...], folder: Path, files: list[Path], cache: Path
     except BaseException:
         import traceback
 
-        traceback.print_exc()
-        sys.stderr.flush()
-    os._exit(code)
+        code = 70
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+            sys.stderr.flush()
+    finally:
+        os._exit(code)  # this process must not go on as a second one of its parent
 
 
 def prepare(folder: Path, *, cache: Path) -> None:

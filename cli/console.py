@@ -51,6 +51,7 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         _ARGUMENTS.set(kwargs)
         try:
+            _check_given(function, kwargs)
             if code := function(*args, **kwargs):
                 raise typer.Exit(code)
         except KeyboardInterrupt as error:
@@ -76,6 +77,15 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             raise typer.Exit(ExitCode.WORLD_FAILED) from error
 
     return run
+
+
+def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) -> None:
+    """Raises `InputError` for an empty text, which would count as not given."""
+    parameters = inspect.signature(function).parameters
+    for name, value in arguments.items():
+        if (value == "" and parameters[name].default != "") or (isinstance(value, list) and "" in value):
+            words = "/".join(option_names(function)[name]) or name
+            raise InputError(f"{words} is empty (''); give a value, or leave it out")
 
 
 def requested(make: Callable[..., Made], **values: object) -> Made:

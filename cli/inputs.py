@@ -6,7 +6,7 @@ from adaptare.core import InputError
 from adaptare.profiler import Phase
 
 DEFAULT_LENGTH = 64
-WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
+WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sql
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from adaptare.core import InputError
 from adaptare.profiler.store.database import Store, url_of
@@ -54,10 +54,9 @@ def salvage(damaged: str | Path, new: Path) -> Salvage:
         raise InputError(f"there is no store {str(damaged)!r}", parameter="store")
     if new.exists():
         raise InputError(f"{str(new)!r} exists; name a new file for what can be read")
-    engine = sql.create_engine(url)
     read, lost, obsolete = list[Measurement](), dict[int, str](), 0
     try:
-        with engine.connect() as connection:
+        with sql.create_engine(url, poolclass=sql.NullPool).connect() as connection:
             shapes = Shapes(_shapes(connection))
             for number, row in _rows(connection):
                 if isinstance(row, str):
@@ -70,10 +69,9 @@ def salvage(damaged: str | Path, new: Path) -> Salvage:
                         obsolete += 1
                 except DAMAGE as error:
                     lost[number] = reason_of(error)
-    except DatabaseError as error:
-        raise InputError(f"{str(damaged)!r} cannot be opened: {error.orig}; is it a store?") from error
-    finally:
-        engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise InputError(f"{str(damaged)!r} cannot be opened: {reason}; is it a store?", parameter="store") from error
     if not read:
         raise InputError(f"{str(damaged)!r} has no measurement that can be read; restore a copy, or measure again")
     with closing(Store(new)) as store:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from math import isfinite
 from typing import Final
 
 from adaptare.core import InputError
@@ -107,7 +108,7 @@ def read_budget(text: str) -> Budget:
 def _length(digits: str, name: str, spelling: str) -> int:
     if name not in PHASES:
         raise _refused(spelling, "takes a length after @ for prefill and decode only")
-    if not re.fullmatch(r"[0-9]+", digits) or int(digits) < (1 if name == "prefill" else 0):
+    if not re.fullmatch(r"[0-9]{1,9}", digits) or int(digits) < (1 if name == "prefill" else 0):
         raise _refused(spelling, f"needs a whole number of tokens after @, not {digits!r}")
     return int(digits)
 
@@ -117,6 +118,8 @@ def _limit(value: str, name: str, units: Mapping[str, Decimal], spelling: str) -
     if not match or match["unit"] not in units or (match["sign"] and match["unit"] != "%"):
         raise _refused(spelling, f"needs a number with one of the units {', '.join(units)}, not {value!r}")
     limit = float(Decimal(match["sign"] + match["number"]) * units[match["unit"]])
+    if not isfinite(limit):
+        raise _refused(spelling, f"needs a smaller number than {match['number'][:20]}…")
     if match["unit"] != "%":
         if limit <= 0:
             raise _refused(spelling, "must be above zero")

@@ -91,12 +91,12 @@ def test_an_unsupported_family(run: Run) -> None:
     [
         (("--rank", 65), "must be 0 to 64 in this base model, not 65"),
         (("--rank", -1), "--rank must be 0 or more, not -1"),
-        (("--rank", ""), "--rank must be whole numbers with commas between them"),
+        (("--rank", ""), "--rank is empty ('')"),
         (("--rank", "4,,8"), "--rank must be whole numbers with commas between them"),
-        (("--sites", ""), "placements must be names with commas between them"),
+        (("--sites", ""), "--sites is empty ('')"),
         (("--sites", "q_proj,,v_proj"), "placements must be names with commas between them"),
         (("-p", "64,,128"), "-p must be whole numbers with commas between them"),
-        (("-d", ""), "-d must be whole numbers with commas between them"),
+        (("-d", ""), "-d/--decode is empty ('')"),
         (("-p", 4000), "the model ends at 2,048 positions (max_position_embeddings), and this needs 4,000"),
         (("-d", 2048), "the model ends at 2,048 positions (max_position_embeddings), and this needs 2,049"),
         (("-p", 2000, "-n", 100), "and this needs 2,100"),
@@ -118,7 +118,7 @@ def test_options_that_make_no_sense(run: Run, model_cache: Path, options: tuple[
     [
         (("--rank", "0,4,x"), "--rank must be whole numbers"),
         (("--rank", "0,4,65"), "must be 0 to 64 in this base model, not 65"),
-        (("--rank", ""), "--rank must be whole numbers"),
+        (("--rank", ""), "--rank is empty ('')"),
         (("-d", 2048), "the model ends at 2,048 positions"),
         (("--rank", "0"), "`ranks` must have one above 0"),
         (("--rank", "0,-4"), "`ranks` must be different whole numbers >= 0"),
@@ -183,7 +183,7 @@ def test_fit_without_measurements(run: Run, model_cache: Path) -> None:
 
 def test_a_store_needs_a_name(run: Run, model_cache: Path) -> None:
     refused(
-        run(*PROFILE, "--cache", model_cache, "--store", ""), "the store has no name; give a file or a database URL"
+        run(*PROFILE, "--cache", model_cache, "--store", ""), "--store is empty (''); give a value, or leave it out"
     )
     assert not list(Path().iterdir())
 
