@@ -34,6 +34,7 @@ PLAIN: Mapping[str, tuple[str, ...]] = {
     "export": ("export", "front.json", "-o", "out"),
     "check": ("check", "adapter", "--runtime", "peft", "--file", "adapter", "--base", MODEL),
     "tune": ("tune", MODEL, "-o", "tuned", "--data", "data.jsonl", "--device", DEVICE, "--quick"),
+    "report": ("report", "adaptare.db", "-o", "report.html"),
     "demo": ("demo", "--model", MODEL, "--device", DEVICE, "--quick", "--data", "data.jsonl"),
 }
 # Said of a name that is empty.
@@ -215,8 +216,8 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes]] = {
     "null": lambda _: b"null",
     "zero": lambda content: bytes(len(content)),
 }
-# The end of a database is unused space.
-HARMLESS = {("adaptare.db", "shortened")}
+# One example is none that is wrong.
+HARMLESS = {("data.jsonl", "swapped")}
 OVERHEAD, PREDICT = PLAIN["overhead"], PLAIN["predict"]
 EXPORT_ADAPTER = ("export", "adapter", "--base", MODEL, "--to", "merged", "-o", "out")
 CONFIG = ("overhead", "config.json", "--device", DEVICE, "--rank", "4", "--openings", "1")
@@ -228,7 +229,7 @@ READERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "predictor.json": (PREDICT, PLAIN["search"], PLAIN["shrink"]),
     "predictor.npz": (PREDICT, PLAIN["search"]),
     "front.json": (PLAIN["verify"], PLAIN["export"]),
-    "adaptare.db": (PLAIN["store"], PLAIN["fit"], PLAIN["compare"]),
+    "adaptare.db": (PLAIN["store"], PLAIN["fit"], PLAIN["compare"], PLAIN["report"]),
     "data.jsonl": (PLAIN["train"],),
     "space.yaml": (SPACE,),
     "ranks.json": (("predict", "predictor", "ranks.json"), ("export", "run", "--choice", "ranks.json", "-o", "out")),

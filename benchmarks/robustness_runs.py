@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -159,6 +160,9 @@ def prepare(folder: Path, *, cache: Path) -> None:
         outcome = run(words, folder, cache=cache)
         if outcome.code:
             raise SystemExit(f"{' '.join(words)} ended with {outcome.code}: {outcome.message}")
+    with contextlib.closing(sqlite3.connect(folder / "adaptare.db")) as store:  # or a log beside it holds the pages
+        store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.execute("PRAGMA journal_mode = DELETE")
     shutil.copy(cache / "adaptare" / MODEL / "config.json", folder / "config.json")
 
 
