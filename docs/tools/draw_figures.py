@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from measured_tables import BASES, PLACEMENTS, RANKS, kept, middle_first
+from measured_tables import BASES, PLACEMENTS, RANKS, Interval, kept, middle_first, overheads
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parents[1]
 COLOURS = dict(zip(PLACEMENTS, ("#c2410c", "#0369a1"), strict=True))
-Interval = tuple[float, float, float]
 FIGURES: dict[str, Callable[[], Any]] = {}
 
 
@@ -23,24 +22,6 @@ def figure(function: Callable[[], Any]) -> Callable[[], Any]:
     """Registers a figure; the name of its file is that of the function, with dashes."""
     FIGURES[f"{function.__name__.replace('_', '-')}.png"] = function
     return function
-
-
-def overheads() -> dict[str, dict[tuple[str, int], Interval]]:
-    """Overhead of swappable adapters in decode: runtime -> placement and rank -> middle, lower, upper."""
-    found = {
-        BASES[device["device"]]: {
-            (row["placement"], row["rank"]): middle_first(row["over_base"])
-            for row in device["rows"]
-            if row["mode"] == "swappable"
-        }
-        for device in kept("overhead_table")
-    }
-    found["llama.cpp Q4_0"] = {
-        (row["sites"], row["rank"]): (row["overhead"], row["lower"], row["upper"])
-        for row in kept("llama_overhead")["rows"]
-        if (row["quantisation"], row["phase"]) == ("Q4_0", "decode")
-    }
-    return found
 
 
 def whiskers(intervals: list[Interval], scale: float) -> tuple[list[float], list[list[float]]]:

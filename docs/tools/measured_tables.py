@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Table = list[list[str]]
+Interval = tuple[float, float, float]
 RANKS = (1, 8, 16, 64)
 PLACEMENTS = {"all": "all 210 linears", "q_proj,v_proj": "q and v"}
 BASES = {
@@ -14,6 +15,7 @@ BASES = {
     "ort-cpu:threads=1": "ONNX Runtime fp32",
     "ort-cpu:int4,threads=1": "ONNX Runtime 4-bit",
 }
+RUNS = {"detect_5pct"}
 TABLES: dict[str, Callable[[], Table]] = {}
 
 
@@ -42,25 +44,40 @@ def value(values: Sequence[float], digits: int, sign: str = "") -> str:
     return f"{middle:{sign}.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"
 
 
-def middle_first(interval: dict[str, float]) -> tuple[float, float, float]:
+def middle_first(interval: dict[str, float]) -> Interval:
     """An interval of a result, in the order of this file."""
     return interval["middle"], interval["lower"], interval["upper"]
+
+
+def overheads() -> dict[str, dict[tuple[str, int], Interval]]:
+    """Overhead of swappable adapters in decode: base -> placement and rank -> middle, lower, upper."""
+    found = {
+        BASES[device["device"]]: {
+            (row["placement"], row["rank"]): middle_first(row["over_base"])
+            for row in device["rows"]
+            if row["mode"] == "swappable"
+        }
+        for device in kept("overhead_table")
+    }
+    found["llama.cpp Q4_0"] = {
+        (row["sites"], row["rank"]): (row["overhead"], row["lower"], row["upper"])
+        for row in kept("llama_overhead")["rows"]
+        if (row["quantisation"], row["phase"]) == ("Q4_0", "decode")
+    }
+    return found
 
 
 @table
 def overhead_decode() -> Table:
     """Overhead of swappable adapters in decode, by runtime, placement and rank."""
-    rows = [["base, adapter", *(f"rank {rank}" for rank in RANKS)]]
-    for device in kept("overhead_table"):
-        cells = {
-            (row["placement"], row["rank"]): percent(middle_first(row["over_base"]))
-            for row in device["rows"]
-            if row["mode"] == "swappable"
-        }
-        for placement, words in PLACEMENTS.items():
-            label = f"{BASES[device['device']]}, {words}"
-            rows.append([label, *(cells[placement, rank] for rank in RANKS)])
-    return rows
+    return [
+        ["base, adapter", *(f"rank {rank}" for rank in RANKS)],
+        *(
+            [f"{base}, {words}", *(percent(cells[placement, rank]) for rank in RANKS)]
+            for base, cells in overheads().items()
+            for placement, words in PLACEMENTS.items()
+        ),
+    ]
 
 
 @table
@@ -236,7 +253,11 @@ def interval_coverage() -> Table:
         "a toy program of matrix products with 5 % more work is found": "detect_5pct",
     }
     rows = [
-        [words, f"{100 * found[key]['value']:.1f} %", f"{found[key]['cases']} series or runs"]
+        [
+            words,
+            f"{100 * found[key]['value']:.1f} %",
+            f"{found[key]['cases']} {'runs' if key in RUNS else 'simulated series'}",
+        ]
         for words, key in shares.items()
     ]
     lowest, highest = (f"{100 * end:.1f}" for end in (min(levels.values()), max(levels.values())))
@@ -244,7 +265,7 @@ def interval_coverage() -> Table:
         "a share of loadings 6 % slower: intervals that hold the middle half of loadings",
         f"{lowest} to {highest} %",
     ]
-    return [["question", "share", "of"], *rows, [*slower, f"{len(levels)} cases of 2000 series"]]
+    return [["question", "share", "of"], *rows, [*slower, f"{len(levels)} cases of 2000 simulated series"]]
 
 
 @table

@@ -11,6 +11,12 @@ from typer.main import get_command
 
 PACKAGES = [f"adaptare.{name}" for name in ("devices", "profiler", "predictor", "search", "testing")]
 
+OVERHEAD = """## adaptare
+
+`adaptare.overhead(model, adapters, ...)` takes the fields of `OverheadRequest` and returns an `OverheadReport`. The
+other names of `adaptare` are those of the packages below.
+"""
+
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replaces the two markers by what they stand for."""
@@ -30,7 +36,7 @@ def commands() -> str:
 
 def names() -> str:
     """A section for each public name of each package, for mkdocstrings."""
-    found = ["## adaptare\n\nOne call measures adapters and their base.", "::: adaptare.overhead"]
+    found = [OVERHEAD, *(f"::: adaptare.workflows.overhead.overhead.Overhead{name}" for name in ("Request", "Report"))]
     for package in PACKAGES:
         module = importlib.import_module(package)
         found.append(f"## {package}\n\n{(module.__doc__ or '').strip()}")
@@ -61,7 +67,8 @@ def _parameters(command: Any) -> str:
 def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
-    value = parameter.default
+    shown = getattr(parameter, "show_default", None)
+    value = shown if isinstance(shown, str) else parameter.default
     if value is None or value is False or value in ([], (), "") or callable(value):
         return ""
     return f"`{','.join(map(str, value)) if isinstance(value, list | tuple) else value}`"
