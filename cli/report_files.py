@@ -13,7 +13,9 @@ from adaptare.core.whole_file import write_whole
 from adaptare.exit_codes import ExitCode
 from adaptare.figures import draw
 from adaptare.views.report.page import Part, page, parts_of
-from adaptare.workflows.reporting.inputs import Result, Source, read_source
+from adaptare.workflows.overhead.overhead import OverheadReport
+from adaptare.workflows.overhead.side_by_side import SideBySide
+from adaptare.workflows.reporting.inputs import Source, just_measured, read_source
 
 NEEDED: Final = ("plotly", "jinja2")
 
@@ -66,11 +68,11 @@ def write_report(sources: Sequence[Source], file: Path, folders: Mapping[str, Pa
     return WrittenReport(file, {part.name: [chapter.heading for chapter in part.chapters] for part in parts}, figures)
 
 
-def reported(result: Result, file: Path, console: Console, *, name: str) -> ExitCode:
-    """Writes the page of one result and says where it is. Returns the exit code."""
+def reported(result: OverheadReport | SideBySide, file: Path, console: Console, *, name: str) -> ExitCode:
+    """Writes the page of a measurement and says where it is. Returns the exit code."""
     try:
-        write_report([Source(name, [result])], file)
-    except StorageError as error:
+        write_report([just_measured(name, result)], file)
+    except InputError as error:
         console.note(str(error))
         return ExitCode.BAD_INPUT
     console.note(f"report: {file}")

@@ -18,7 +18,7 @@ from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
 from adaptare.workflows.profiling.operators_report import OperatorsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
-from adaptare.workflows.reporting.store_report import StoreReport, report_store
+from adaptare.workflows.reporting.store_report import Sessions, StoreReport, report_store, sessions_of
 from adaptare.workflows.search.result import SearchResult, load_result
 from adaptare.workflows.train.training import TrainResult
 
@@ -34,6 +34,7 @@ Result = (
     | Comparison
     | TrainResult
     | StoreReport
+    | Sessions
 )
 # Results that a command prints as JSON; each is recognised by its fields.
 PRINTED: Final[Sequence[type[Any]]] = (
@@ -91,6 +92,16 @@ def read_source(place: str) -> Source:
     if not path.exists():
         raise InputError(f"there is no file {place!r}; give {KNOWN}")
     return Source(place, [_read_file(path)], [_digested(path)])
+
+
+def just_measured(name: str, result: OverheadReport | SideBySide) -> Source:
+    """A result as it came from its workflow, with the sessions that the store has of it."""
+    reports = [each.report for each in result.devices] if isinstance(result, SideBySide) else [result]
+    made = [report.provenance for report in reports if report and report.provenance]
+    names = {session for each in made for session in each.sessions}
+    stores = dict.fromkeys(each.store for each in made)
+    rows = [row for place in stores for row in Store(place, create=False).measurements() if row.session in names]
+    return Source(name, [result, sessions_of(rows)])
 
 
 def _read_folder(place: str, folder: Path) -> Source:

@@ -52,37 +52,45 @@ class StoredDevice:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """Sessions in the order of measuring, and their devices."""
+
+    timelines: tuple[Timeline, ...]
+    devices: tuple[StoredDevice, ...]
+
+
+@dataclass(frozen=True)
 class StoreReport:
     """Result of `report_store`.
 
     Args:
         reports: Overheads of each device and base.
-        timelines: Sessions in the order of measuring.
     """
 
     contents: Contents
-    devices: tuple[StoredDevice, ...]
     reports: tuple[OverheadReport, ...]
-    timelines: tuple[Timeline, ...]
+    sessions: Sessions
 
 
 def report_store(store: Store) -> StoreReport:
     """Everything in a store. Raises `InputError` if it cannot be read."""
     rows = store.measurements()
     bases: dict[tuple[DeviceInfo, Workload, str], list[Measurement]] = {}
-    sessions: dict[tuple[str, DeviceInfo], list[Measurement]] = {}
     for row in rows:
         if row.workload.scope == "model" and row.reference == row.workload.base:
             base = replace(row.reference, phase="decode", tokens=Workload.tokens, past=Workload.past)
             bases.setdefault((row.device, base, row.origin), []).append(row)
+    return StoreReport(contents_of(store), tuple(map(_overheads, bases.values())), sessions_of(rows))
+
+
+def sessions_of(rows: Sequence[Measurement]) -> Sessions:
+    """Course of each session in some measurements."""
+    sessions: dict[tuple[str, DeviceInfo], list[Measurement]] = {}
+    for row in rows:
         sessions.setdefault((row.session, row.device), []).append(row)
-    latest = {row.device: row for row in rows}
-    return StoreReport(
-        contents=contents_of(store),
-        devices=tuple(StoredDevice(info, row.environment) for info, row in latest.items()),
-        reports=tuple(_overheads(some) for some in bases.values()),
-        timelines=tuple(_timeline(some) for some in sessions.values()),
-    )
+    latest = {row.device: row.environment for row in rows}
+    devices = tuple(StoredDevice(info, environment) for info, environment in latest.items())
+    return Sessions(tuple(map(_timeline, sessions.values())), devices)
 
 
 def case_of(workload: Workload) -> Case:

@@ -23,9 +23,8 @@ from adaptare.views import (
 from adaptare.views.charts import operators as operator_charts
 from adaptare.views.charts import overhead as overhead_charts
 from adaptare.views.charts import search as search_charts
-from adaptare.views.charts import store as store_charts
+from adaptare.views.charts import sessions as session_charts
 from adaptare.views.charts.fit import parity
-from adaptare.views.report.machines import machine_table
 from adaptare.workflows.comparison import Comparison
 from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.fit.predicting import PredictResult
@@ -34,7 +33,7 @@ from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.overhead.side_by_side import SideBySide
 from adaptare.workflows.profiling.operators_report import OperatorsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
-from adaptare.workflows.reporting.store_report import StoredDevice, StoreReport
+from adaptare.workflows.reporting.store_report import Sessions, StoreReport
 from adaptare.workflows.search.result import SearchResult
 from adaptare.workflows.target import spelled
 from adaptare.workflows.train.training import TrainResult
@@ -79,8 +78,6 @@ def _(result: OverheadReport) -> Iterator[Chapter]:
     if result.merge_or_swap:
         ways = result.merge_or_swap
         yield Chapter("Merge or swap", [overhead_charts.ways(ways)], list(overhead.ways(ways)))
-    if result.provenance:
-        yield Chapter("Device and environment", sections=[machine_table([StoredDevice(result.provenance.device, {})])])
 
 
 @chapters.register
@@ -99,14 +96,18 @@ def _(result: StoreReport) -> Iterator[Chapter]:
         table = Table(overhead.title(report), (overhead.ROWS[0], LINEARS, *overhead.ROWS[1:]), report.rows)
         base = spelled(report.device, report.quantisation, report.dtype)
         yield from _overhead(report, [table], name=f", {base}" * (len(result.reports) > 1))
-    if result.timelines:
-        alarms = [f"{each.session}, {each.device}: {alarm}" for each in result.timelines for alarm in each.alarms]
-        few = f"the latest {store_charts.SHOWN} of {len(result.timelines)} sessions are drawn"
-        drawn, many = list(store_charts.charts(result)), len(result.timelines) > store_charts.SHOWN
-        said = alarms or ["no session has an alarm: the device kept its speed, and every program a steady state"]
-        yield Chapter("Sessions", drawn, [*said, *[few] * many])
-    if result.devices:
-        yield Chapter("Device and environment", sections=[machine_table(result.devices)])
+    yield from chapters(result.sessions)
+
+
+@chapters.register
+def _(result: Sessions) -> Iterator[Chapter]:
+    if not result.timelines:
+        return
+    shown, count = session_charts.SHOWN, len(result.timelines)
+    alarms = [f"{each.session}, {each.device}: {alarm}" for each in result.timelines for alarm in each.alarms]
+    said = alarms or ["no session has an alarm: the device kept its speed, and every program a steady state"]
+    few = [f"the latest {shown} of {count} sessions are drawn"] * (count > shown)
+    yield Chapter("Sessions", list(session_charts.charts(result)), [*said, *few])
 
 
 @chapters.register

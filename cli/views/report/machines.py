@@ -3,7 +3,37 @@ from typing import Any
 
 from adaptare.core.table import Column, Table
 from adaptare.core.units import megabytes
-from adaptare.workflows.reporting.store_report import StoredDevice
+from adaptare.devices import DeviceInfo
+from adaptare.predictor import FittedPredictor
+from adaptare.workflows.fit.fitting import FitResult
+from adaptare.workflows.overhead.overhead import OverheadReport
+from adaptare.workflows.overhead.side_by_side import SideBySide
+from adaptare.workflows.reporting.inputs import Result
+from adaptare.workflows.reporting.store_report import Sessions, StoredDevice, StoreReport
+
+
+def devices_of(results: Sequence[Result]) -> list[StoredDevice]:
+    """Devices of all results, each once; with the state of its machine if a store has it."""
+    found: dict[DeviceInfo, StoredDevice] = {}
+    for result in results:
+        for device in _devices(result):
+            if device.environment or device.info not in found:
+                found[device.info] = device
+    return list(found.values())
+
+
+def _devices(result: Result | None) -> Iterator[StoredDevice]:
+    if isinstance(result, SideBySide):
+        for each in result.devices:
+            yield from _devices(each.report)
+    elif isinstance(result, StoreReport):
+        yield from result.sessions.devices
+    elif isinstance(result, Sessions):
+        yield from result.devices
+    elif isinstance(result, OverheadReport) and result.provenance:
+        yield StoredDevice(result.provenance.device, {})
+    elif isinstance(result, FitResult | FittedPredictor):
+        yield StoredDevice(result.device, {})
 
 
 def machine_table(devices: Sequence[StoredDevice]) -> Table[str]:

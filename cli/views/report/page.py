@@ -14,6 +14,7 @@ from adaptare.core.chart import HeatMap, Panel
 from adaptare.core.table import Note, Section, Table
 from adaptare.views.report.chapters import Chapter, chapters
 from adaptare.views.report.comparison import side_by_side
+from adaptare.views.report.machines import devices_of, machine_table
 from adaptare.views.report.plots import plot
 from adaptare.views.report.reproduce import sections as reproduction
 from adaptare.workflows.reporting.inputs import Source
@@ -38,6 +39,8 @@ def parts_of(sources: Sequence[Source]) -> list[Part]:
     parts = [Part("Devices side by side", list(chapters(compared))[:1])] if compared else []
     for source in sources:
         own = [chapter for result in source.results for chapter in chapters(result)]
+        if devices := devices_of(source.results):
+            own.append(Chapter("Device and environment", sections=[machine_table(devices)]))
         parts.append(Part(source.name, [*own, Chapter("How to reproduce", sections=list(reproduction(source)))]))
     return parts
 

@@ -36,8 +36,9 @@ def sections(source: Source) -> Iterator[Section]:
         yield f"run: {_command('tune', str(source.request.get('model')), given)} -o {shlex.quote(source.name)}"
         others = {name: value for name, value in source.request.items() if name not in (*given, "model", "schema")}
         yield f"its other parameters: {', '.join(f'{name} {value}' for name, value in others.items())}"
-    yield f"this page: adaptare report {shlex.quote(source.name)}; adaptare {VERSION}"
+    yield f"page written by adaptare {VERSION}"
     if source.files:
+        yield f"this page again: adaptare report {shlex.quote(source.name)}"
         yield Table("Files", FILES, source.files)
 
 
@@ -57,8 +58,9 @@ def _lines(result: object) -> Iterator[str]:
             f"{', '.join(made.sessions)} of {made.store}"
         )
     if isinstance(result, StoreReport):
-        runtimes = dict.fromkeys(device.info.runtime for device in result.devices)
-        yield f"sessions {', '.join(each.session for each in result.timelines) or 'none'}; {', '.join(runtimes)}"
+        runtimes = dict.fromkeys(device.info.runtime for device in result.sessions.devices)
+        names = ", ".join(each.session for each in result.sessions.timelines) or "none"
+        yield f"sessions {names}; {', '.join(runtimes)}"
     if isinstance(result, SearchResult):
         where = spelled(result.place.device, result.place.quantisation, result.place.dtype)
         place = f"{result.place.model} on {where}, {result.place.phase} {result.place.length}"

@@ -2,16 +2,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from adaptare.core.chart import Chart, Panel, Series
-from adaptare.workflows.reporting.store_report import StoreReport, Timeline
+from adaptare.workflows.reporting.store_report import Sessions, Timeline
 
 # Sessions that are drawn, of a store of many.
 SHOWN: Final = 12
 
 
-def charts(report: StoreReport) -> Iterator[Chart]:
+def charts(sessions: Sessions) -> Iterator[Chart]:
     """The reference through the latest sessions, with changes of its speed, and how intervals became narrower."""
-    for number, each in enumerate(report.timelines[-SHOWN:], start=1):
-        mark = f"-{number}" if len(report.timelines) > 1 else ""
+    for number, each in enumerate(sessions.timelines[-SHOWN:], start=1):
+        mark = f"-{number}" if len(sessions.timelines) > 1 else ""
         panels = [_reference(each), *[_half_widths(each)] * (len(each.half_widths) > 1)]
         if each.rounds:
             yield Chart(
