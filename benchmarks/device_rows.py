@@ -90,6 +90,7 @@ def row_of(case: Case, found: Measurement, weights: str) -> dict[str, Any]:
         "upper": share.upper,
         "base_s": found.reference_s,
         "origin": found.origin,
+        "resident_bytes": found.resident_bytes,
         "openings": len(set(found.openings.tolist())),
         "too_few_openings": found.too_few_openings,
         "providers": dict(found.environment.get("providers", {})),

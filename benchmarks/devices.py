@@ -30,6 +30,7 @@ from typing import Any
 
 from device_rows import ADAPTERS, PHASES
 from loopback import AbsentError, by_adb, by_ssh, here, in_page
+from stock_process import conditions
 
 from adaptare.profiler.analysis import Interval
 
@@ -73,6 +74,7 @@ ENTRIES = (
     Entry("ssh-native", f"ort-native:{THREAD}", by_ssh, stubs=True),
     Entry("adb-native", f"ort-native:{THREAD}", by_adb, stubs=True),
     Entry("llama-cpu-int4", f"llama-cpu:int4,{THREAD}"),
+    Entry("openvino-cpu-int4", f"openvino-cpu:int4,{THREAD}"),
     Entry("browser", f"ort-web:{THREAD}", in_page, stubs=True),
     Entry("browser-2-threads", "ort-web:threads=2", in_page, stubs=True),
     # Those that take longest to prepare last, with the time that the others left.
@@ -282,7 +284,7 @@ def main() -> None:
         devices.append(measured(entry, options.out, options.model, Shares(deadline_s, left)))
     if options.figure:
         draw(devices, options.figure)
-    print(json.dumps({"devices": devices}) if options.json else table(devices))
+    print(json.dumps({**conditions(1), "devices": devices}) if options.json else table(devices))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
     [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
-    [--steps 90] [--held-out 200] [--evaluations 8] [--count 31] [--seconds 110]
+    [--steps 90] [--held-out 200] [--evaluations 8] [--count 31] [--seconds 110] [--trained FOLDER]
 
 Adapters of ranks 0 to 16 are profiled in decode and a predictor is fitted, unless one is given. A seed is a split of
 the dialogues into examples to train on, to validate and to test, and one training of a super-adapter. For each seed and
@@ -13,13 +13,16 @@ each part of the overhead of the largest adapter, `adaptare search` looks for a 
   largest rank that fit;
 - `staged-fisher` with the number of parameters or of adapted linears as its cost instead of the predicted latency,
   with the largest limit on that cost at which the latency fits;
-- the largest rank everywhere, which does not fit.
+- the largest rank everywhere, which does not fit, and the base without adapter.
 
-All but the last are predicted to be within the limit (upper ends). Losses are nats per completion token of the test
+All but those are predicted to be within the limit (upper ends). Losses are nats per completion token of the test
 examples, which guided no choice, of slices of the super-adapter. Differences to the winner are means over seeds with
-95 % intervals of Student's t over them; as each seed has its own examples and training, these cover both.
+95 % intervals of Student's t over them; as each seed has its own examples and training, these cover both. On
+multiple-choice data, the share of right answers to the test questions stands beside each loss, and that of the position
+which is right most often in training.
 
-Every part keeps its result in the folder, and the same command goes on with what is missing.
+Every part keeps its result in the folder, and the same command goes on with what is missing. `--trained` takes the
+trainings of another folder of this script, for a device with the same weights.
 """
 
 import argparse
@@ -41,7 +44,7 @@ from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd
 from adaptare.search.algorithms import filled, staged
-from adaptare.search.training import FisherChanges
+from adaptare.search.training import Answers, FisherChanges
 from adaptare.workflows.train.adaptation import reload_adaptation
 from adaptare.workflows.tuning import RANKS
 
@@ -93,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--json", action="store_true")
     found.add_argument("--folder", type=Path, default=Path("search-benchmark"))
+    found.add_argument("--trained", type=Path, help="folder of this script with trainings to take")
     found.add_argument("--predictor", type=Path, help="of swappable adapters in decode, from `adaptare fit`")
     found.add_argument("--data", type=Path, help="examples; default: the dialogues")
     found.add_argument("--model", default="smollm2-135m")
@@ -120,20 +124,21 @@ def fitted(options: argparse.Namespace) -> Path:
 
 def of_seed(options: argparse.Namespace, predictor: Path, seed: int) -> Any:
     """Test losses of all choices of one training, by part of the overhead."""
-    run, by_seed = options.folder / f"run-{seed}", ("--seed", seed)
+    trained, by_seed = options.trained or options.folder, ("--seed", seed)
+    run = trained / f"run-{seed}"
     data = ("--held-out", options.held_out, *(("--data", options.data) if options.data else ()))
     adapters = ("--space", "blocks", "--rank", ",".join(map(str, RANKS)), "--quantise", quantisation_of(options))
     train = ("train", options.model, "-o", run, "--steps", options.steps, *adapters, *data)
-    kept(options.folder / f"train-{seed}.json", lambda: command(*train, *by_seed))
+    kept(trained / f"train-{seed}.json", lambda: command(*train, *by_seed))
 
     def found(part: float) -> Any:
-        file = run / f"front-{part}.json"
+        file = options.folder / f"front-{seed}-{part}.json"
         budget = ("--budget", f"overhead={overhead(load_predictor(predictor), run, part):.4%}", "-o", file)
         search = ("search", run, "--predictor", predictor, *budget, "--evaluations", options.evaluations)
-        return kept(run / f"search-{part}.json", lambda: command(*search, *by_seed))
+        return kept(options.folder / f"search-{seed}-{part}.json", lambda: command(*search, *by_seed))
 
     searches = {part: found(part) for part in options.parts}
-    return kept(run / "losses.json", lambda: judged(load_predictor(predictor), run, searches))
+    return kept(options.folder / f"losses-{seed}.json", lambda: judged(load_predictor(predictor), run, searches))
 
 
 def overhead(predictor: FittedPredictor, run: Path, part: float) -> float:
@@ -148,6 +153,9 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any])
     adaptation, super_adapter = reload_adaptation(run)
     space, rows = super_adapter.space, []
     loss = CompletionLoss(super_adapter, adaptation.examples.test)
+    questions = adaptation.examples.test_questions
+    answers = Answers(super_adapter, questions)
+    majority = float(np.mean([each.answer == adaptation.examples.majority for each in questions])) if questions else 0.0
     upper = PredictedUpperEnd(predictor, space.dimensions)
     changes = FisherChanges(super_adapter, space, adaptation.examples.train[:GRADIENT_EXAMPLES])
     limits = {part: Limit(upper, float(search["limit"])) for part, search in searches.items()}
@@ -163,7 +171,7 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any])
         choices |= by_hand(space, limit)
         reached = {name: points[number] for name, points in by_proxy.items()}
         choices |= {name: space.decode(space.at(point)) for name, point in reached.items() if point is not None}
-        choices["rank 16 everywhere"] = space.decode(space.at(space.highest))
+        choices |= {"rank 16 everywhere": space.decode(space.at(space.highest)), "no adapter": space.decode(space.base)}
         for name, config in choices.items():
             codes = space.encode(config)
             difference = loss.difference(codes, space.encode(choices["winner"]))
@@ -176,6 +184,7 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any])
                     "limit_s": limit.bound,
                     "loss": float(loss(codes[None])[0]),
                     "difference": [difference.lower, difference.middle, difference.upper],
+                    **({"right": float(answers.right(codes).mean()), "majority": majority} if questions else {}),
                 }
             )
     return rows
@@ -241,6 +250,7 @@ def summary(part: float, seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[d
                 "seeds": len(own),
                 "linears": float(np.mean([row["linears"] for row in own])),
                 "loss": float(np.mean([row["loss"] for row in own])),
+                **{key: float(np.mean([row[key] for row in own])) for key in ("right", "majority") if key in own[0]},
                 "difference": mean_interval(differences) if len(own) > 1 else own[0]["difference"],
                 "worse_in": sum(difference > 0 for difference in differences),
             }
@@ -256,6 +266,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         found.append(
             f"  {row['part']:.0%} {row['name']:28} {row['linears']:5.1f} linears  loss {row['loss']:.3f}  "
             f"{middle:+.3f} [{lower:+.3f}, {upper:+.3f}]  worse in {row['worse_in']} of {row['seeds']}"
+            + (f"  right {row['right']:.1%}, majority {row['majority']:.1%}" if "right" in row else "")
         )
     return [*found, f"{result['elapsed_s'] / 60:.1f} minutes"]
 

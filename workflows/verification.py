@@ -11,7 +11,7 @@ from adaptare.core.units import displayed
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Measurement, Programs, Store, Workload, programs_for
 from adaptare.profiler.analysis import look_errors, too_few
-from adaptare.profiler.measuring import Latency, PreciseWithin, probe_of
+from adaptare.profiler.measuring import PreciseWithin, probes_of
 from adaptare.profiler.store import LATENCY, Samples, pooled
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.search.result import Choice, Measured, SearchResult, Verdict, load_result
@@ -86,7 +86,7 @@ def _verified(result: SearchResult, request: VerifyRequest, feedback: Feedback) 
         request.seed,
         recalibrate=request.recalibrate,
         feedback=feedback,
-        probes=(Latency(),) if quantity == LATENCY else (Latency(), probe_of(quantity)),
+        probes=probes_of((LATENCY, quantity)),
     )
     result = replace(result, place=replace(result.place, device=info.device))
     return verify_choices(result, fitted.template, campaign, repeats=request.repeats)

@@ -41,6 +41,10 @@ def search(
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
     recalibrate: NowOption = False,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that compute losses.", min=1)] = 1,
+    backend: Annotated[
+        str, typer.Option("--backend", help="Of joblib, for several workers: loky, or ray for a Ray cluster.")
+    ] = "loky",
     cache: CacheOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,

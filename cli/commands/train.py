@@ -31,6 +31,14 @@ def train(
     test: Annotated[
         Path | None, typer.Option("--test", help="Separate file of test examples.", show_default="a share of --data")
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template",
+            help="alpaca, or a file with a Jinja template; exports carry it.",
+            show_default="the tokenizer's",
+        ),
+    ] = None,
     scoring: Annotated[
         Literal["sum", "per-character"],
         typer.Option("--scoring", help="Score of a multiple-choice answer: its log-likelihood, or that per character."),
@@ -45,6 +53,16 @@ def train(
         typer.Option(
             "--quantise",
             help="Round the base's weights as the device that it will run on does.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            "--sparsity",
+            parser=arguments.per_cent,
+            metavar="PER CENT",
+            help="Share of each row of a pruned base that is zero.",
             show_default="the recipe's",
         ),
     ] = None,

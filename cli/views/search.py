@@ -11,6 +11,12 @@ ONLY = "only a measurement can say that a budget is met"
 
 def sections(result: SearchResult) -> Iterator[Section]:
     """Winners and baselines with their predictions and losses, and accuracies."""
+    if merged := result.merged_instead:
+        yield Note(
+            f"where one adapter is enough, merge it: {merged.name} adds no latency, and its test loss of "
+            f"{loss(merged.test_loss)} is not measurably worse than that of winner 1 "
+            f"({_difference(merged.loss_difference)}); the winners are for adapters that are swapped at run time"
+        )
     for each in result.under_each:
         yield choices(each, (*each.winners, *each.baselines))
     if result.accuracies:

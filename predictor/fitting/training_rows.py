@@ -87,7 +87,7 @@ def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) 
     return TrainingRows(
         template=template,
         base=base,
-        unit="s" if quantity == LATENCY else first.quantities[quantity].unit,
+        unit="s" if quantity == LATENCY else first.samples(quantity).unit,
         device=first.device,
         features=features,
         values=features.values(configurations),

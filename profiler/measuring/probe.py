@@ -1,7 +1,7 @@
 """Contract of a probe, which measures one quantity of workloads, and the registry of probes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Protocol
@@ -95,6 +95,11 @@ def probe_of(quantity: str) -> Probe:
     if quantity not in probes:
         raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(probes))}")
     return probes[quantity]
+
+
+def probes_of(quantities: Iterable[str]) -> list[Probe]:
+    """Different probes that measure some quantities. Raises `InputError` as `probe_of`."""
+    return list({type(probe): probe for probe in map(probe_of, quantities)}.values())
 
 
 def units() -> Mapping[str, str]:

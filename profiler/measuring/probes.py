@@ -12,7 +12,7 @@ from adaptare.devices import AttributingWorker, Device, ForgettingWorker, Metere
 from adaptare.profiler.measuring.attribution import OPERATOR_CALLS, OPERATORS, PLAIN
 from adaptare.profiler.measuring.probe import Subject
 from adaptare.profiler.programs.builders import Programs, TaskPrograms
-from adaptare.profiler.store.measurement import LATENCY
+from adaptare.profiler.store.measurement import LATENCY, P90
 from adaptare.profiler.workloads.workload import Workload
 
 TOUCH = "touch"
@@ -24,9 +24,12 @@ WARM_CALLS = 3
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of a call. The session visits all workloads in rounds, until its stopping rule ends them."""
+    """Seconds of a call, and their 90th percentile.
 
-    units: ClassVar[Mapping[str, str]] = {LATENCY: "s"}
+    The session visits all workloads in rounds, until its stopping rule ends them.
+    """
+
+    units: ClassVar[Mapping[str, str]] = {LATENCY: "s", P90: "s"}
     openings: ClassVar[int] = 1
     alone: ClassVar[bool] = False
 

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from adaptare.core.lazy_names import lazy_names
 from adaptare.profiler.store.calibration import CALIBRATION_HOLDS, calibrated
-from adaptare.profiler.store.measurement import INTERRUPTED, LATENCY, Origin, overhead, pooled
+from adaptare.profiler.store.measurement import INTERRUPTED, LATENCY, P90, Origin, overhead, pooled
 from adaptare.profiler.store.samples import Samples
 
 if TYPE_CHECKING:
     from adaptare.profiler.store.salvaging import Salvage, salvage
 
-__all__ = ["CALIBRATION_HOLDS", "INTERRUPTED", "LATENCY", "Origin", "Salvage", "Samples", "calibrated", "overhead"]
-__all__ += ["pooled", "salvage"]
+__all__ = ["CALIBRATION_HOLDS", "INTERRUPTED", "LATENCY", "P90", "Origin", "Salvage", "Samples", "calibrated"]
+__all__ += ["overhead", "pooled", "salvage"]
 
 __getattr__ = lazy_names(__name__)

@@ -21,6 +21,8 @@ from adaptare.profiler.store.samples import Samples
 from adaptare.profiler.workloads.workload import Workload
 
 LATENCY = "latency"
+# 90th percentile of calls, which the samples of latency give.
+P90 = "p90"
 INTERRUPTED = "interrupted"
 LOW = 0.1
 Origin = Literal["measured", "composed"]
@@ -103,8 +105,8 @@ class Measurement:
 
     def has(self, quantity: str) -> bool:
         """True if a quantity was measured without failure."""
-        if quantity == LATENCY:
-            return bool(self.visits) and not self.failure
+        if quantity in (LATENCY, P90):
+            return bool(self.visits) and not self.failure and (quantity == LATENCY or self.origin == "measured")
         samples = self.quantities.get(quantity, Samples(""))
         return any(samples.rounds) and not samples.failure
 
@@ -112,21 +114,36 @@ class Measurement:
         """A quantity in its SI unit, with a 95 % interval; latency on the scale of `latency_s`. Raises `InputError`."""
         if quantity == LATENCY:
             return Interval(self.lower_s, self.latency_s, self.upper_s)
-        return self._samples(quantity).value
+        return self.samples(quantity).value
 
     def ratio_to_reference(self, quantity: str = LATENCY) -> Interval:
         """Ratio of a quantity to that of the reference, with a 95 % interval. Raises `InputError` as `value`."""
-        return self.ratio if quantity == LATENCY else self._samples(quantity).ratio
+        return self.ratio if quantity == LATENCY else self.samples(quantity).ratio
 
     def reference_value(self, quantity: str = LATENCY) -> float:
         """Typical value of the reference; of latency the calibrated one. Raises `InputError` as `value`."""
-        return self.reference_s if quantity == LATENCY else self._samples(quantity).of_reference.value.middle
+        return self.reference_s if quantity == LATENCY else self.samples(quantity).of_reference.value.middle
 
-    def _samples(self, quantity: str) -> Samples:
+    def samples(self, quantity: str) -> Samples:
+        """Samples of a quantity other than latency. Raises `InputError` as `value`."""
+        if quantity == P90 and self.has(P90):
+            return self._p90
         if quantity not in self.quantities:
             known = ", ".join([LATENCY, *self.quantities])
             raise InputError(f"{quantity} was not measured, only {known}; measure it with a probe of it")
         return self.quantities[quantity]
+
+    @cached_property
+    def _p90(self) -> Samples:
+        """90th percentile of the calls of each opening, in settled rounds, of the candidate and of the reference."""
+        counts = settled(self.visits, self.reference_visits)
+        openings = contributing(self.openings[counts])
+
+        def of(visits: Sequence[Visit]) -> tuple[tuple[float, ...], ...]:
+            rounds = [visit.samples_s for visit, counted in zip(visits, counts, strict=True) if counted]
+            return tuple((float(np.quantile(np.concatenate([rounds[row] for row in own]), 0.9)),) for own in openings)
+
+        return Samples("s", of(self.visits), of(self.reference_visits))
 
     @property
     def complete(self) -> bool:
@@ -147,7 +164,7 @@ class Measurement:
     def opening_count(self, quantity: str = LATENCY) -> int:
         """Number of openings (fresh loads of all programs) that the interval of a quantity is over."""
         if quantity != LATENCY:
-            return sum(map(bool, self._samples(quantity).rounds))
+            return sum(map(bool, self.samples(quantity).rounds))
         if not self.visits:
             return 0
         return len(contributing(self.openings[settled(self.visits, self.reference_visits)]))

@@ -9,8 +9,8 @@ from adaptare.profiler.workloads.shape import Site, layer_of, with_kept_layers
 from adaptare.profiler.workloads.space_file import DEFAULT_RANKS, NAMED, grouped_space, rank_space
 from adaptare.profiler.workloads.sub_adapter import Halves, SubAdapter
 from adaptare.profiler.workloads.work import linears_of
-from adaptare.profiler.workloads.workload import BYTES, Caches, Graph
+from adaptare.profiler.workloads.workload import BYTES, IN_WEIGHTS, Caches, Graph
 
-__all__ = ["BYTES", "LAYER", "Caches", "Dimension", "Graph", "Site", "all_kinds", "kind_named", "layer_of"]
-__all__ += ["DEFAULT_RANKS", "NAMED", "grouped_space", "linears_of", "rank_space", "with_kept_layers"]
+__all__ = ["BYTES", "IN_WEIGHTS", "LAYER", "Caches", "Dimension", "Graph", "Site", "all_kinds", "kind_named"]
+__all__ += ["DEFAULT_RANKS", "NAMED", "grouped_space", "layer_of", "linears_of", "rank_space", "with_kept_layers"]
 __all__ += ["CONFIG", "WEIGHTS", "WHOLE", "AdapterKind", "Halves", "SubAdapter", "peft_arguments"]

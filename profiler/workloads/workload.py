@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from adaptare.profiler.workloads.work import Linears, linears_of
 
 Phase = Literal["prefill", "decode"]
 Mode = Literal["merged", "swappable", "static", "padded", "requantised"]
+# Modes in which the adapter is part of the weights.
+IN_WEIGHTS: Final = ("merged", "requantised")
 Scope = Literal["model", "block", "head"]
 Caches = Literal["cold", "hot"]
 Graph = Literal["cut", "open"]
@@ -133,7 +135,7 @@ class Workload:
     @property
     def in_weights(self) -> bool:
         """True if the adapter is part of the base's weights and adds no operators."""
-        return self.mode in ("merged", "requantised")
+        return self.mode in IN_WEIGHTS
 
     @property
     def positions(self) -> int:

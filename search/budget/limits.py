@@ -1,4 +1,4 @@
-"""Budgets in user notation: `decode=20ms`, `decode=-15%`, `overhead=5%`, `prefill@128=80ms`, `memory=200MB`."""
+"""Budgets in user notation: `decode=20ms`, `decode=-15%`, `overhead=5%`, `p90(prefill@128)=80ms`, `memory=200MB`."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from adaptare.core import InputError
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import ModelShape, Quantisation
 from adaptare.profiler.measuring import unit_of, units
-from adaptare.profiler.store import LATENCY
+from adaptare.profiler.store import LATENCY, P90
 from adaptare.profiler.workloads import Dimension
 from adaptare.search.budget.objective import Limit, PredictedUpperEnd
 
-EXAMPLES: Final = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%, energy=5mJ"
+EXAMPLES: Final = "decode=20ms, prefill@128=80ms, overhead=5%, decode=-15%, p90(decode)=25ms, energy=5mJ"
 PHASES: Final = ("prefill", "decode")
 OVERHEAD: Final = "overhead"
 # Decimal, so that 20 ms is the double nearest to 0.02.
@@ -40,6 +40,7 @@ class Budget:
         limit: In the SI unit of the quantity, or a ratio: 0.05 for 5 % more than the base, -0.15 for 15 % less.
         spelling: The budget as written.
         relative: True if the limit is a ratio.
+        p90: True if the 90th percentile of calls is limited, not their typical latency.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Budget:
     limit: float
     spelling: str
     relative: bool = False
+    p90: bool = False
 
     def __str__(self) -> str:
         return self.spelling
@@ -54,7 +56,8 @@ class Budget:
     @property
     def quantity(self) -> str:
         """Name of the measured and predicted quantity."""
-        return LATENCY if self.name in (*PHASES, OVERHEAD) else self.name
+        latency = P90 if self.p90 else LATENCY
+        return latency if self.name in (*PHASES, OVERHEAD) else self.name
 
     @property
     def unit(self) -> str:
@@ -76,7 +79,7 @@ class Budget:
 
 
 def read_budget(text: str) -> Budget:
-    """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`.
+    """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`, or `p90(PHASE[@LENGTH])=VALUE UNIT`.
 
     A VALUE with a sign and per cent is relative to the base: `decode=-15%` is 15 % less.
 
@@ -87,11 +90,14 @@ def read_budget(text: str) -> Budget:
     subject, equals, value = (part.strip() for part in spelling.partition("="))
     if not equals:
         raise _refused(spelling, "must read QUANTITY=VALUE")
-    if re.fullmatch(r"p[0-9.]+\(.*\)", subject):
-        raise _refused(spelling, "limits a median, and takes no percentile")
-    name, at, length = (part.strip() for part in subject.partition("@"))
+    percentile = re.fullmatch(r"(p[0-9.]+)\((.*)\)", subject)
+    if percentile and percentile[1] != P90:
+        raise _refused(spelling, f"takes the percentile {P90} only, such as p90(decode)=25ms")
+    name, at, length = (part.strip() for part in (percentile[2] if percentile else subject).partition("@"))
+    if percentile and name not in PHASES:
+        raise _refused(spelling, f"takes a percentile of {' or '.join(PHASES)} only")
     latency = name in (*PHASES, OVERHEAD)
-    stored = {quantity: unit for quantity, unit in units().items() if unit in _UNITS and quantity != LATENCY}
+    stored = {quantity: unit for quantity, unit in units().items() if unit in _UNITS and quantity not in (LATENCY, P90)}
     if not latency and name not in stored:
         known = ", ".join((*PHASES, OVERHEAD, *stored))
         raise _refused(spelling, f"must limit one of {known}, not {name!r}")
@@ -102,6 +108,7 @@ def read_budget(text: str) -> Budget:
         limit=_limit(value, name, spellings, spelling),
         spelling=spelling,
         relative=value.endswith("%"),
+        p90=bool(percentile),
     )
 
 

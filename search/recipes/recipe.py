@@ -1,7 +1,8 @@
 """Contract of a recipe: everything that defines a kind of super-adapter and its training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ class Recipe:
         layer_order: Layers in the order in which a space with depth leaves them out, from the prepared base and the
             examples given to `prepare`; kept beside the base. `None`: an even spread.
         calibration: Largest number of training examples given to `prepare`.
+        sparsity: Share of each row that `prepare` sets to zero, which it takes as an argument of this name too; `None`
+            if it prunes nothing.
         layer: Elastic linear of every site.
         alpha: Scale of each adapter times its largest rank.
         step: Configurations and losses of one optimiser step.
@@ -60,9 +63,10 @@ class Recipe:
     gives: str
     space: Callable[..., Space]
     ranks: tuple[int, ...] = DEFAULT_RANKS
-    prepare: Callable[[PreTrainedModel, Sequence[TokenExample]], None] | None = None
+    prepare: Callable[..., None] | None = None
     layer_order: Callable[[PreTrainedModel, Sequence[TokenExample]], Sequence[int]] | None = None
     calibration: int = 128
+    sparsity: float | None = None
     layer: type[ElasticLinear] = ElasticLinear
     alpha: float = ALPHA
     step: TrainingStep = DEFAULT_STEP
@@ -79,10 +83,28 @@ class Recipe:
             )
         return asked or self.quantisations[0]
 
+    def at_sparsity(self, asked: float | None) -> "Recipe":
+        """The recipe with another share of zeros in its base, or itself for `None`.
+
+        Raises:
+            InputError: It prunes nothing, or the share is not between 0 and 1.
+        """
+        if asked is None:
+            return self
+        if self.prepare is None or self.sparsity is None:
+            pruned = ", ".join(each.name for each in all_recipes() if each.sparsity is not None)
+            raise InputError(
+                f"the recipe {self.name!r} keeps its base dense, so it takes no sparsity; leave it out, or take one of "
+                f"{pruned}"
+            )
+        if not 0 < asked < 1:
+            raise InputError(f"the sparsity must be above 0 and below 100 %, not {asked:.0%}; for example 40 %")
+        return replace(self, prepare=partial(self.prepare, sparsity=asked), sparsity=asked)
+
     def to_json(self) -> dict[str, Any]:
         """Values of the recipe without its functions."""
-        named = ("name", "summary", "paper", "needs", "gives", "ranks", "alpha", "algorithm", "quantisations")
-        values = {name: to_json(getattr(self, name)) for name in named}
+        named = ("name", "summary", "paper", "needs", "gives", "ranks", "sparsity", "alpha", "algorithm")
+        values = {name: to_json(getattr(self, name)) for name in (*named, "quantisations")}
         return {**values, "prepares_base": self.prepare is not None, "step": repr(self.step)}
 
 

@@ -26,9 +26,9 @@ def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     return grouped_space("shears", [{"sites": sites, "ranks": list(ranks)} for sites in (QKV, UP, DOWN)], shape)
 
 
-def prune_half(model: PreTrainedModel, calibration: Sequence[TokenExample]) -> None:
-    """Sets half of the weights of every row of the decoder's linears to zero, by Wanda."""
-    prune_by_wanda(model, calibration, sparsity=0.5)
+def prune(model: PreTrainedModel, calibration: Sequence[TokenExample], *, sparsity: float = 0.5) -> None:
+    """Sets a share of the weights of every row of the decoder's linears to zero, by Wanda."""
+    prune_by_wanda(model, calibration, sparsity=sparsity)
 
 
 RECIPE = Recipe(
@@ -40,7 +40,8 @@ RECIPE = Recipe(
     gives="a sparse base, and an adapter of mixed ranks apart from it",
     space=space,
     ranks=(16, 24, 32),
-    prepare=prune_half,
+    prepare=prune,
+    sparsity=0.5,
     alpha=64.0,
     step=TrainingStep(UniformSampler()),
     algorithm="hill-climbing",

@@ -1,5 +1,6 @@
 """Super-adapters on disk: `super_adapter.safetensors`, and `super_adapter.json` with base model, space and scale."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,15 @@ def save_super_adapter(super_adapter: SuperAdapter, folder: str | Path) -> None:
         write_whole(Path(folder) / _TENSORS, safetensors.torch.save(state))
     except OSError as error:
         raise StorageError(f"the weights cannot be written to {str(folder)!r}: {error.strerror or error}") from error
+
+
+def hash_of_weights(folder: str | Path) -> str:
+    """16 hex digits of SHA-256 of the weights of a saved super-adapter. Raises `InputError` if there are none."""
+    file = Path(folder) / _TENSORS
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error}; train again, or use another folder") from error
 
 
 def load_super_adapter(

@@ -8,16 +8,19 @@ from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
 
 if TYPE_CHECKING:
     from adaptare.search.training.answers import Answers, Scoring
+    from adaptare.search.training.chat_templates import ALPACA, set_chat_template
     from adaptare.search.training.loss_changes import FisherChanges, fisher_changes, slope_changes
     from adaptare.search.training.passes import activation_grams
     from adaptare.search.training.polish import polished
-    from adaptare.search.training.quality import paired_difference
+    from adaptare.search.training.quality import Asked, paired_difference
     from adaptare.search.training.record import check_examples, check_free
+    from adaptare.search.training.remembered import Remembered, Values
     from adaptare.search.training.successive_halving import decide, race
     from adaptare.search.training.token_examples import TokenSplit
 
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
 __all__ += ["activation_grams", "check_examples", "check_free", "decide", "fisher_changes", "paired_difference"]
-__all__ += ["polished", "race", "slope_changes", "split_examples"]
+__all__ += ["ALPACA", "Asked", "Remembered", "Values", "polished", "race", "set_chat_template"]
+__all__ += ["slope_changes", "split_examples"]
 
 __getattr__ = lazy_names(__name__)

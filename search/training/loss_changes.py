@@ -18,6 +18,8 @@ from adaptare.profiler.workloads import LAYER, Dimension
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.passes import completion_logits, evaluated_at, pad_batch
+from adaptare.search.training.record import hash_of
+from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import TokenExample
 
 Gates = Mapping[Dimension, NDArray[np.float64]]
@@ -146,6 +148,7 @@ class FisherChanges:
         super_adapter: Trained super-adapter of separable layers.
         space: Space with the same dimensions.
         examples: Training examples, one forward and one backward pass each for a table.
+        remembered: Tables of earlier calls for the same weights.
 
     References:
         Molchanov et al. 2019, "Importance estimation for neural network pruning", section 3.
@@ -154,6 +157,7 @@ class FisherChanges:
     super_adapter: SuperAdapter = field(repr=False)
     space: Space
     examples: Sequence[TokenExample] = field(repr=False)
+    remembered: Remembered = field(default_factory=Remembered, repr=False)
 
     @cached_property
     def gates(self) -> Gates:
@@ -162,11 +166,13 @@ class FisherChanges:
 
     def __call__(self, point: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n_axes,) -> (n_axes, largest number of choices); nats of all examples together."""
+        return self.remembered(["Fisher", point.tolist(), hash_of(self.examples)], lambda: self._computed(point))
+
+    def _computed(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
         if np.array_equal(point, self.space.highest):
             return fisher_changes(self.space, point, self.gates)
-        return fisher_changes(
-            self.space, point, gate_gradients(self.super_adapter, self.space.at(point), self.examples)
-        )
+        gates = gate_gradients(self.super_adapter, self.space.at(point), self.examples)
+        return fisher_changes(self.space, point, gates)
 
 
 def fisher_changes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[np.float64]:

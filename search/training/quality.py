@@ -1,6 +1,7 @@
 """Quality of sub-adapters: loss on held-out completions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +10,17 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json
 from adaptare.profiler.analysis import LEVEL, Interval
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix, shared_prefix
 from adaptare.search.training.passes import completion_logits, evaluated_at, pad_batch
+from adaptare.search.training.record import hash_of
+from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import TokenExample
+
+# Codes of a configuration, and the numbers of the batches of which its losses are asked.
+Asked: TypeAlias = tuple[NDArray[np.int64], list[int]]
 
 
 class CompletionNats:
@@ -25,14 +32,22 @@ class CompletionNats:
     Args:
         super_adapter: Source of the sub-adapters; its active configuration is restored.
         groups: Examples that are computed as one batch.
+        remembered: Results of earlier calls for the same weights.
     """
 
-    def __init__(self, super_adapter: SuperAdapter, groups: Sequence[Sequence[TokenExample]]) -> None:
+    def __init__(
+        self,
+        super_adapter: SuperAdapter,
+        groups: Sequence[Sequence[TokenExample]],
+        *,
+        remembered: Remembered | None = None,
+    ) -> None:
         self._super_adapter = super_adapter
         self._groups = groups
+        self._remembered = remembered or Remembered()
+        self._hashes = [hash_of(group) for group in groups]
         self._prefixes = [shared_prefix(example.prompt for example in group) for group in groups]
         self._prefix = shared_prefix(example.prompt for group in groups for example in group)
-        self._known: dict[bytes, dict[int, NDArray[np.float64]]] = {}
 
     def __call__(self, codes: NDArray[np.int64], only: Sequence[int] | None = None) -> list[NDArray[np.float64]]:
         """Sum over the completion of each example of each group, for one configuration.
@@ -45,21 +60,30 @@ class CompletionNats:
             InputError: One is not finite.
         """
         codes = self._super_adapter.codes(codes)
-        known = self._known.setdefault(codes.tobytes(), {})
         wanted = range(len(self._groups)) if only is None else only
-        missing = [number for number in wanted if number not in known]
-        if missing:
+        if missing := self.missing(codes, wanted):
             with evaluated_at(self._super_adapter, codes) as model:
                 prefix = CachedPrefix(model, self._prefix)
-                found = {number: self._sums(model, prefix, number) for number in missing}
-            wrong = ~np.isfinite(np.concatenate(list(found.values())))
-            if wrong.any():
-                raise InputError(
-                    f"the loss of {wrong.sum()} of {len(wrong)} completions is not finite; check the weights of the "
-                    "base and the adapter, or train again with a lower learning rate"
-                )
-            known.update(found)
-        return [known[number] for number in wanted]
+                self.remember(codes, {number: self._sums(model, prefix, number) for number in missing})
+        return [own for number in wanted if (own := self._remembered.find(self._key(codes, number))) is not None]
+
+    def missing(self, codes: NDArray[np.int64], groups: Sequence[int]) -> list[int]:
+        """Numbers of the groups that were not computed for a configuration."""
+        return [number for number in groups if self._remembered.find(self._key(codes, number)) is None]
+
+    def remember(self, codes: NDArray[np.int64], sums: Mapping[int, NDArray[np.float64]]) -> None:
+        """Keeps results of groups, by their numbers. Raises `InputError` if one is not finite."""
+        wrong = ~np.isfinite(np.concatenate(list(sums.values())))
+        if wrong.any():
+            raise InputError(
+                f"the loss of {wrong.sum()} of {len(wrong)} completions is not finite; check the weights of the "
+                "base and the adapter, or train again with a lower learning rate"
+            )
+        for number, own in sums.items():
+            self._remembered.keep(self._key(codes, number), own)
+
+    def _key(self, codes: NDArray[np.int64], number: int) -> Json:
+        return [codes.tolist(), self._hashes[number]]
 
     def _sums(self, model: PreTrainedModel, prefix: CachedPrefix, number: int) -> NDArray[np.float64]:
         """Sums of one group, with a configuration active."""
@@ -82,9 +106,19 @@ class CompletionLoss:
         super_adapter: Source of the sub-adapters; its active configuration is restored.
         examples: Held-out examples.
         batch_size: Examples per batch.
+        remembered: Losses of earlier calls for the same weights.
+        elsewhere: Computes `nats` of several configurations in other processes.
     """
 
-    def __init__(self, super_adapter: SuperAdapter, examples: Sequence[TokenExample], *, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        super_adapter: SuperAdapter,
+        examples: Sequence[TokenExample],
+        *,
+        batch_size: int = 16,
+        remembered: Remembered | None = None,
+        elsewhere: Callable[[Sequence[Asked]], Sequence[Sequence[NDArray[np.float64]]]] | None = None,
+    ) -> None:
         if not examples:
             raise InputError("a loss needs at least one held-out example; pass some")
         if batch_size < 1:
@@ -95,7 +129,8 @@ class CompletionLoss:
         self._order = sorted(range(len(examples)), key=lengths.__getitem__)
         ordered = [examples[index] for index in self._order]
         groups = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-        self._nats = CompletionNats(super_adapter, groups)
+        self._nats = CompletionNats(super_adapter, groups, remembered=remembered)
+        self._elsewhere = elsewhere
         self._batches = np.arange(len(examples)) // batch_size  # of each example, in that order
 
     @property
@@ -110,7 +145,30 @@ class CompletionLoss:
 
     def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Losses of configurations. Shape (n, n_columns) -> (n,)."""
-        return np.array([self.sums(row).sum() / self._tokens.sum() for row in codes], dtype=np.float64)
+        losses: NDArray[np.float64] = self.each(codes).sum(axis=1) / self._tokens.sum()
+        return losses
+
+    def nats(self, codes: NDArray[np.int64], batches: Sequence[int]) -> list[NDArray[np.float64]]:
+        """Loss of one configuration summed over the completion of each example of some batches."""
+        return self._nats(codes, batches)
+
+    def each(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """`sums` of several configurations, computed elsewhere if that is possible.
+
+        Args:
+            codes: Shape (n, n_columns).
+            examples: As of `sums`.
+
+        Returns:
+            Shape (n, n_examples).
+        """
+        if self._elsewhere:
+            batches = self._batches_of(examples)[1].tolist()
+            asked = [(row, missing) for row in codes if (missing := self._nats.missing(row, batches))]
+            for (row, missing), found in zip(asked, self._elsewhere(asked) if asked else (), strict=True):
+                self._nats.remember(row, dict(zip(missing, found, strict=True)))
+        n_examples = len(self._tokens) if examples is None else len(examples)
+        return np.array([self.sums(row, examples) for row in codes]).reshape(len(codes), n_examples)
 
     def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Loss of one configuration summed over the completion of each example, nats.
@@ -122,12 +180,16 @@ class CompletionLoss:
         Returns:
             Shape (n_examples,).
         """
-        places = np.argsort(self._order)[slice(None) if examples is None else examples]
-        batches = np.unique(self._batches[places])
+        places, batches = self._batches_of(examples)
         sums = np.full(len(self._tokens), np.nan)
         sums[np.isin(self._batches, batches)] = np.concatenate(self._nats(codes, batches.tolist()))
         found: NDArray[np.float64] = sums[places]
         return found
+
+    def _batches_of(self, examples: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of examples in the order of the batches, and the numbers of their batches."""
+        places = np.argsort(self._order)[slice(None) if examples is None else examples]
+        return places, np.unique(self._batches[places])
 
     def samples(self) -> list[NDArray[np.int64]]:
         """Growing samples of the examples, each within the next: about an eighth, a quarter and a half, and all.

@@ -18,8 +18,8 @@ class PairedLoss(Protocol):
         """Number of completion tokens of each example. Shape (n_examples,)."""
         ...
 
-    def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None, /) -> NDArray[np.float64]:
-        """Loss of one configuration summed over the completion of some examples, default all. Shape (n_examples,)."""
+    def each(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None, /) -> NDArray[np.float64]:
+        """Losses of configurations summed over the completion of some examples, default all. Shape (n, n_examples)."""
         ...
 
     def samples(self) -> Sequence[NDArray[np.int64]]:
@@ -43,7 +43,7 @@ def race(loss: PairedLoss, codes: NDArray[np.int64]) -> list[int]:
     """
     left, samples = list(range(len(codes))), loss.samples()
     for number, examples in enumerate(samples, start=1):
-        totals = {row: float(loss.sums(codes[row], examples).sum()) for row in left}
+        totals = dict(zip(left, loss.each(codes[left], examples).sum(axis=1), strict=True))
         left.sort(key=totals.__getitem__)
         if number < len(samples):
             n_kept = max(2, (len(left) + 1) // 2)
@@ -66,7 +66,7 @@ def decide(loss: PairedLoss, incumbent: NDArray[np.int64], others: NDArray[np.in
         Row of `others`, or `None` if the incumbent stays.
     """
     level = 1 - (1 - LEVEL) / max(1, len(others))
-    present = loss.sums(incumbent)
-    differences = [paired_difference(loss.sums(row), present, loss.tokens, level=level) for row in others]
+    present, *sums = loss.each(np.vstack([incumbent, others]))
+    differences = [paired_difference(own, present, loss.tokens, level=level) for own in sums]
     better = [row for row, difference in enumerate(differences) if difference.upper < 0]
     return min(better, key=lambda row: differences[row].middle) if better else None

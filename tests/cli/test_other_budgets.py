@@ -1,4 +1,4 @@
-"""Budgets of energy and memory, from the campaign to the verdict."""
+"""Budgets of energy, memory and a percentile, from the campaign to the verdict."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 DEVICE = ("--device", "simulated:power_w=5")
-CASES = {"energy": ("energy=+20%", "mJ"), "memory": ("memory=+20%", "MB")}
+CASES = {"energy": ("energy=+20%", "mJ"), "memory": ("memory=+20%", "MB"), "p90": ("p90(decode)=+20%", "ms")}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_budget_of_a_quantity_is_searched_and_verified(
         assert winner["measured"]["verdict"] == "met"
         assert winner["measured"]["value"]["middle"] == pytest.approx(winner["predicted"]["middle"], rel=0.02)
     table = run("verify", "run/front.json", *DEVICE)
-    assert f"measured {unit}" in table.out
+    assert f" {unit}; base " in table.out
     small = run("search", "run", "--predictor", "predictor", "--budget", budget.replace("+20", "-99.9"))
     assert small.code == 1
     assert f" {unit}: the smallest reachable is" in small.err

@@ -67,3 +67,19 @@ def test_adapters_apart_from_a_sparse_base_are_searched_under_the_budget_and_not
     done = run("export", "run/front.json", "-o", "adapter", "--json")
     assert done.code == 0, done.err
     assert set(done.json["configuration"]["ranks"].values()) <= {16, 24, 32}
+
+
+def test_the_sparsity_of_a_recipe_is_an_option_of_train(run: Run, model_cache: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"How much is {a} plus {b}?", "completion": str(a + b)} for a in range(8) for b in range(8)]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    train = ("train", MODEL, "-o", "run", "--data", "data.jsonl", "--steps", 1, "--cache", model_cache)
+    dense = run(*train, "--sparsity", "40%")
+    assert dense.code == 2
+    assert "'placement' keeps its base dense" in " ".join(dense.err.split())
+    assert not (tmp_path / "run").exists()
+    assert run(*train, "--recipe", "shears", "--sparsity", "25%").code == 0
+    pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "base")
+    assert share_of_zeros([linear.weight for linear in decoder_linears(pruned).values()]) == 0.25
+    other = run(*train, "--recipe", "shears")
+    assert other.code == 2
+    assert "sparsity 0.25, not None" in " ".join(other.err.split())

@@ -187,7 +187,7 @@ def test_a_budget_nothing_meets_is_answered_with_the_smallest_reachable(trained:
         ("decode=3", "needs a number with one of the units"),
         ("prefill=3ms", "the predictor is of decode"),
         ("decode@99=3ms", "length 99 is outside the fitted lengths, 64; profile that length and fit again; or write"),
-        ("p90(decode)=3ms", "takes no percentile"),
+        ("p90(decode)=3ms", "the predictor is of latency; measure and fit p90, or give a budget of latency"),
         ("memory=3MB", "the predictor is of latency; measure and fit memory, or give a budget of latency"),
     ],
 )

@@ -15,7 +15,7 @@ from adaptare.profiler.measuring.probe import probe_named, unit_of
 from adaptare.profiler.measuring.probes import Energy, Latency, Memory, Operators, Swap
 from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stopping import Progress
-from adaptare.profiler.store.measurement import pooled
+from adaptare.profiler.store.measurement import Visit, pooled
 from adaptare.profiler.store.samples import Samples
 
 SAMPLES = Samples("J", ((2.0, 4.0, 3.0), (), (6.0,), (3.0,)), ((1.0,), (1.0,), (2.0,), (3.0,)))
@@ -66,6 +66,20 @@ def test_latency_is_a_quantity_like_any_other(measured: Measurement) -> None:
     assert (value.lower, value.middle, value.upper) == (measured.lower_s, measured.latency_s, measured.upper_s)
     assert measured.ratio_to_reference("latency") == measured.ratio
     assert measured.reference_value("latency") == measured.reference_s
+
+
+def test_the_90th_percentile_is_of_the_calls_of_each_opening(measured: Measurement) -> None:
+    numbers = range(8)
+    visits = tuple(Visit(n // 2, n, 0.1, tuple((n + 1) * np.linspace(1.0, 2.0, 11))) for n in numbers)
+    reference = tuple(Visit(n // 2, n, 0.1, tuple(np.linspace(1.0, 2.0, 11))) for n in numbers)
+    row = replace(measured, visits=visits, reference_visits=reference)
+    calls = np.concatenate([each.samples_s for each in visits[2:4]])
+    assert row.has("p90")
+    assert row.samples("p90").rounds[1] == (pytest.approx(np.quantile(calls, 0.9)),)
+    assert row.opening_count("p90") == 4
+    assert row.reference_value("p90") == pytest.approx(1.9)
+    assert row.ratio_to_reference("p90").middle == pytest.approx(row.value("p90").middle / 1.9)
+    assert not replace(row, origin="composed").has("p90")
 
 
 def test_a_quantity_that_was_not_measured_is_refused(measured: Measurement) -> None:

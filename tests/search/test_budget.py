@@ -28,6 +28,8 @@ BUDGETS = [
     ("energy=+5%", "energy", None, 0.05),
     ("power=1.5W", "power", None, 1.5),
     ("swap=30ms", "swap", None, 0.03),
+    ("p90(decode)=25ms", "decode", None, 0.025),
+    ("p90(prefill@128)=+5%", "prefill", 128, 0.05),
 ]
 
 
@@ -45,8 +47,9 @@ REFUSED = [
     ("", "must read QUANTITY=VALUE"),
     ("decode", "must read QUANTITY=VALUE"),
     ("decode 20ms", "must read QUANTITY=VALUE"),
-    ("p90(decode)=20ms", "limits a median, and takes no percentile"),
-    ("p99.9(overhead)=5%", "limits a median, and takes no percentile"),
+    ("p50(decode)=20ms", "takes the percentile p90 only, such as p90(decode)=25ms"),
+    ("p90(overhead)=5%", "takes a percentile of prefill or decode only"),
+    ("p90=20ms", "must limit one of"),
     ("median(decode)=20ms", "must limit one of"),
     (
         "latency=20ms",

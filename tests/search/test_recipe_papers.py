@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import WIDTH, ModelShape
 from adaptare.profiler.workloads import LAYER
 from adaptare.search.algorithms.algorithm import STAGED
-from adaptare.search.recipes.recipe import Recipe, all_recipes
+from adaptare.search.recipes.recipe import Recipe, all_recipes, recipe_named
 from adaptare.search.super_adapter.base_model import decoder_linears
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -130,6 +131,26 @@ def test_a_preparation_follows_its_paper(
     for path, linear in decoder_linears(model).items():
         assert torch.equal(linear.weight, expected[path].weight)
         assert ((linear.weight == 0).sum(dim=1) == linear.in_features // 2).all()
+
+
+@pytest.mark.parametrize("name", ["shears", "sqft", "sqft-sparsepeft"])
+def test_another_sparsity_leaves_that_share_of_each_row(
+    name: str, model: PreTrainedModel, calibration: list[TokenExample]
+) -> None:
+    recipe = recipe_named(name).at_sparsity(0.3)
+    assert recipe.prepare
+    recipe.prepare(model, calibration)
+    for linear in decoder_linears(model).values():
+        assert ((linear.weight == 0).sum(dim=1) == int(0.3 * linear.in_features)).all()
+    assert recipe_named(name).at_sparsity(None) is recipe_named(name)
+
+
+def test_a_sparsity_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'lonas' keeps its base dense.* take one of shears, sqft"):
+        recipe_named("lonas").at_sparsity(0.4)
+    for share in (0.0, 1.0, -0.1, float("nan")):
+        with pytest.raises(InputError, match="sparsity must be above 0 and below 100 %"):
+            recipe_named("shears").at_sparsity(share)
 
 
 def test_quantisation_aware_updates_are_added_to_the_weights_before_rounding(model: PreTrainedModel) -> None:

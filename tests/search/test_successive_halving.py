@@ -30,6 +30,9 @@ class Noisy:
         found: NDArray[np.float64] = (4 * (self.means[row] + own) + of_example)[rows]
         return found
 
+    def each(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None, /) -> NDArray[np.float64]:
+        return np.array([self.sums(row, examples) for row in codes])
+
     def samples(self) -> list[NDArray[np.int64]]:
         return [np.arange(0, self.n, stride) for stride in (8, 4, 2, 1)]
 

@@ -23,8 +23,8 @@ from adaptare.profiler import (
     precise_within,
 )
 from adaptare.profiler.analysis import Interval, Levels
-from adaptare.profiler.measuring import Latency, probe_named
-from adaptare.profiler.store import Origin
+from adaptare.profiler.measuring import probes_of
+from adaptare.profiler.store import LATENCY, Origin
 from adaptare.profiler.workloads import all_kinds
 from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.spaces import space_of
@@ -191,7 +191,7 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
         recalibrate=request.recalibrate,
         stubs=request.stubs,
         feedback=feedback,
-        probes=(Latency(), *map(probe_named, dict.fromkeys(request.quantities))),
+        probes=probes_of((LATENCY, *request.quantities)),
     )
     store, info, origin = campaign.store, target.device.info(), campaign.origin
     finished = store.finished(info, template.base, origin=origin, quantities=campaign.quantities)

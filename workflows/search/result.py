@@ -13,6 +13,7 @@ from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Mode, Phase, Quantisation
 from adaptare.profiler.analysis import LEVEL, Interval
+from adaptare.profiler.workloads import IN_WEIGHTS
 from adaptare.search.budget import Budget
 from adaptare.search.training import Accuracy
 from adaptare.workflows.calibrating import Recalibration
@@ -163,6 +164,13 @@ class SearchResult:
     def under_each(self) -> tuple["SearchResult", ...]:
         """The result under each budget."""
         return (replace(self, further=()), *self.further)
+
+    @property
+    def merged_instead(self) -> Choice | None:
+        """A merged choice of which the paired interval does not show that it is worse than a first winner apart."""
+        apart = self.winners and self.winners[0].mode not in IN_WEIGHTS
+        rows = [row for row in self.baselines if apart and row.mode in IN_WEIGHTS and row.loss_difference]
+        return next((row for row in rows if row.loss_difference and row.loss_difference.lower <= 0), None)
 
 
 def place_of(model: str, predictor: FittedPredictor) -> Place:

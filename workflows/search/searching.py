@@ -28,6 +28,7 @@ from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
 from adaptare.search.training import Accuracy, Answers, FisherChanges, slope_changes
 from adaptare.workflows.calibrating import Recalibration, recalibrated
+from adaptare.workflows.search.evaluating import BACKENDS, Workers, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem, ValueOfBase
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
 from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, place_of, save_result
@@ -58,6 +59,8 @@ class SearchRequest:
         gradient_examples: Training examples whose gradients estimate what each choice adds to the loss.
         polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
+        workers: Number of processes that compute losses.
+        backend: Backend of joblib that starts them, see `Workers`.
         cache: Folder of converted models; `None` for the user's cache folder.
     """
 
@@ -71,6 +74,8 @@ class SearchRequest:
     gradient_examples: int = 64
     polish: int = 0
     recalibrate: bool = False
+    workers: int = 1
+    backend: str = BACKENDS[0]
     cache: Path | None = None
     seed: int = 0
 
@@ -110,7 +115,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     # Errors are reported before the weights are loaded.
-    files, file = _files(request), request.file
+    files, file, workers = _files(request), request.file, Workers(request.workers, request.backend)
     fitted = _covering(request.budgets, files)
     now: list[Recalibration | None] = [None] * len(files)
     algorithm = request.algorithm
@@ -127,9 +132,16 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     if request.recalibrate:
         for number, each in enumerate(fitted):
             fitted[number], now[number] = recalibrated(each, files[number], cache=request.cache, feedback=feedback)
-    validation = CompletionLoss(super_adapter, adaptation.examples.validation)
+    remembered = remembered_in(request.folder, adaptation.task)
+    validation = CompletionLoss(
+        super_adapter, adaptation.examples.validation, remembered=remembered, elsewhere=workers.of(request.folder)
+    )
     problem = _problem(request, adaptation, super_adapter, fitted, validation, feedback)
-    found = _searched(request, algorithm, adaptation, super_adapter, problem, validation)
+    changes = None
+    if super_adapter.layer.separable:
+        examples = adaptation.examples.train[: request.gradient_examples]
+        changes = FisherChanges(super_adapter, problem.space, examples, remembered)
+    found = _searched(request, algorithm, adaptation, super_adapter, problem, validation, changes)
 
     def saved(found: _Found, polished: Path | None = None) -> SearchResult:
         every = [
@@ -180,12 +192,10 @@ def _searched(
     super_adapter: SuperAdapter,
     problem: Problem,
     validation: CompletionLoss,
+    changes: FisherChanges | None,
 ) -> _Found:
     space = problem.space
     smallest_that_fits(space, problem.limits)  # raises before gradients are computed
-    changes = None
-    if super_adapter.layer.separable:
-        changes = FisherChanges(super_adapter, space, adaptation.examples.train[: request.gradient_examples])
     greedy = _greedy(problem, changes)
     cuts = _cuts(problem, REPORTED_CUTS if algorithm == STAGED else request.evaluations // 2)
     if algorithm == STAGED:

@@ -13,7 +13,16 @@ from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Quantisation
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
 from adaptare.search.recipes import DEFAULT_RECIPE
-from adaptare.search.training import HELD_OUT_SHARE, Scoring, Split, TokenSplit, check_free, split_examples
+from adaptare.search.training import (
+    ALPACA,
+    HELD_OUT_SHARE,
+    Scoring,
+    Split,
+    TokenSplit,
+    check_free,
+    set_chat_template,
+    split_examples,
+)
 
 FILE: Final = "task.json"
 SCHEMA: Final = 2  # schema 1 had the fields of the data among those of the task
@@ -30,6 +39,7 @@ class TrainingData:
         test: The same for the test.
         max_tokens: Longer examples are truncated.
         held_out: Maximum number of examples for validation, and as many for the test.
+        chat_template: Chat template in place of the tokenizer's: `alpaca`, or a file; `None` for its own.
         scoring: Score by which a choice of a question is the answer, see `Answers`.
 
     Raises:
@@ -42,6 +52,7 @@ class TrainingData:
     test: Path | None = None
     max_tokens: int = 64
     held_out: int = 48
+    chat_template: str | None = None
     scoring: Scoring = "sum"
 
     def __post_init__(self) -> None:
@@ -52,7 +63,11 @@ class TrainingData:
     def resolved(self) -> "TrainingData":
         """The same files by their absolute paths."""
         files = {name: getattr(self, name) for name in ("file", "validation", "test")}
-        return replace(self, **{name: file.resolve() for name, file in files.items() if file})
+        template = self.chat_template
+        if template is not None and template != ALPACA:
+            template = str(Path(template).resolve())
+        resolved = {name: file.resolve() for name, file in files.items() if file}
+        return replace(self, **resolved, chat_template=template)
 
     def texts(self) -> Split:
         """Prompts and completions by use. Raises `InputError` if they cannot be read, or parts share a prompt."""
@@ -64,7 +79,13 @@ class TrainingData:
         )
 
     def tokens(self, texts: Split, tokenizer: PreTrainedTokenizerBase) -> TokenSplit:
-        """The texts as tokens, with at most `held_out` examples in each held-out part."""
+        """The texts as tokens, with at most `held_out` examples in each held-out part.
+
+        Raises:
+            InputError: The chat template cannot be read, or refuses the turns, or no example fits into `max_tokens`.
+        """
+        if self.chat_template is not None:
+            set_chat_template(tokenizer, self.chat_template)
         tokens = tokenize_split(texts, tokenizer, seed=self.seed, max_tokens=self.max_tokens)
         parts = ("validation", "test", "validation_questions", "test_questions")
         return replace(tokens, **{part: getattr(tokens, part)[: self.held_out] for part in parts})
@@ -80,6 +101,7 @@ class Task:
         data: Examples, by absolute paths.
         quantisation: Quantisation of the base that adapters are trained and evaluated on.
         recipe: Name of the recipe of the super-adapter.
+        sparsity: Share of each row of the base that the recipe sets to zero; `None` for its own.
 
     Raises:
         InputError: There is no such quantisation.
@@ -90,6 +112,7 @@ class Task:
     data: TrainingData
     quantisation: Quantisation = "none"
     recipe: str = DEFAULT_RECIPE
+    sparsity: float | None = None
 
     def __post_init__(self) -> None:
         if self.quantisation not in QUANTISATIONS:

@@ -45,6 +45,7 @@ class TrainRequest:
         quantisation: Quantisation of the base that adapters are trained on; `None` for that of the recipe.
         predictor: Predictor of the base on a device, for `budget`.
         budget: Configurations are drawn near this budget; `None` for the draws of the recipe.
+        sparsity: Share of each row of the base that the recipe sets to zero; `None` for its own.
         max_seconds: Duration after which training stops with a checkpoint.
         cache: Folder for converted models; `None` for the user's cache folder.
     """
@@ -59,13 +60,14 @@ class TrainRequest:
     quantisation: Quantisation | None = None
     predictor: Path | None = None
     budget: Budget | None = None
+    sparsity: float | None = None
     max_seconds: float | None = None
     cache: Path | None = None
 
     def task(self, source: ModelSource) -> Task:
         """Task of the folder on a resolved base model."""
         weights, chosen = recipe_named(self.recipe).quantisation(self.quantisation), source.weights_folder().resolve()
-        return Task(chosen, self.model, self.data.resolved(), weights, self.recipe)
+        return Task(chosen, self.model, self.data.resolved(), weights, self.recipe, self.sparsity)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class TrainResult:
 def check_request(request: TrainRequest) -> None:
     """Raises `InputError` if the examples cannot be read or the folder is of another task; loads no weights."""
     request.data.texts()
+    recipe_named(request.recipe).at_sparsity(request.sparsity)
     check_unclaimed(request.task(open_model(request.model, cache=request.cache)), request.folder)
 
 
@@ -118,7 +121,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         InputError: An input cannot be read or does not fit the others, or the folder is of another training.
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
     """
-    folder, recipe = request.folder, recipe_named(request.recipe)
+    folder, recipe = request.folder, recipe_named(request.recipe).at_sparsity(request.sparsity)
     source = open_model(request.model, cache=request.cache)
     space = _space(request, recipe, source.shape)
     check_widths(recipe, space)

@@ -1,0 +1,100 @@
+"""A search that was interrupted, or that several processes share, ends with the same front."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptare.search.training import loss_changes, quality
+
+SEARCH = ("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=30%", "--evaluations", 8)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    commands_in: Callable[..., Any],
+    model_cache: Path,
+    write_data: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("searches")
+    cache = ("--cache", model_cache)
+    with commands_in(folder) as run:
+        profile = ("profile", "tiny-random", "--device", "simulated", "--space", "sites", "--count", 24, *cache)
+        assert run(*profile).code == 0
+        assert run("fit", "--device", "simulated").code == 0
+        train = ("train", "tiny-random", "--steps", 2, "--space", "sites", "-o", "run", "--held-out", 40)
+        assert run(*train, "--data", write_data(folder), *cache).code == 0
+    return folder
+
+
+class Calls:
+    """Counts what is computed, and ends it before some of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made, self.left = 0, float("inf")
+        for owner, name in ((quality.CompletionNats, "_sums"), (loss_changes, "gate_gradients")):
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            self.made += 1
+            return compute(*arguments, **named)
+
+        return counted
+
+
+@pytest.mark.parametrize("algorithm", ["staged-fisher", "nsga2"])
+def test_interrupted_five_times_it_ends_with_the_same_front(
+    run_in_copy: Callable[..., Any], trained: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    run, calls = run_in_copy(trained), Calls(monkeypatch)
+    words = (*SEARCH, "--algorithm", algorithm)
+    assert run(*words, "-o", "straight.json").code == 0
+    straight = calls.made
+    Path("run/evaluations.jsonl").unlink()
+    calls.made = 0
+    for _ in range(5):
+        calls.left = straight // 7
+        assert run(*words, "-o", "front.json").code == 130
+        assert not Path("front.json").exists()
+    calls.left = float("inf")
+    done = run(*words, "-o", "front.json")
+    assert done.code == 0, done.err
+    assert Path("front.json").read_bytes() == Path("straight.json").read_bytes()
+    gradients_at_the_largest = 6  # are not kept, only what follows from them
+    assert straight <= calls.made <= straight + gradients_at_the_largest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["loky", "ray"])
+def test_several_processes_find_the_same_front(
+    run_in_copy: Callable[..., Any], trained: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    if backend == "ray":
+        pytest.importorskip("ray", reason="needs the package ray")
+    run, calls = run_in_copy(trained), Calls(monkeypatch)
+    assert run(*SEARCH, "-o", "straight.json").code == 0
+    alone = calls.made
+    Path("run/evaluations.jsonl").unlink()
+    calls.made = 0
+    done = run(*SEARCH, "-o", "front.json", "--workers", 4 if backend == "loky" else 2, "--backend", backend)
+    assert done.code == 0, done.err
+    assert calls.made < alone
+    assert Path("front.json").read_bytes() == Path("straight.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--workers", "0"), "0 is not in the range"), (("--backend", "mpi"), "must be loky or ray, not 'mpi'")],
+)
+def test_wrong_workers_are_refused(
+    run_in_copy: Callable[..., Any], trained: Path, options: tuple[str, str], message: str
+) -> None:
+    refused = run_in_copy(trained)(*SEARCH, *options)
+    assert refused.code == 2
+    assert message in " ".join(refused.err.split())
