@@ -90,7 +90,7 @@ def test_several_processes_find_the_same_front(
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--workers", "0"), "0 is not in the range"), (("--backend", "mpi"), "must be loky or ray, not 'mpi'")],
+    [(("--workers", "0"), "greater than or equal to 1"), (("--backend", "mpi"), "must be loky or ray, not 'mpi'")],
 )
 def test_wrong_workers_are_refused(
     run_in_copy: Callable[..., Any], trained: Path, options: tuple[str, str], message: str
