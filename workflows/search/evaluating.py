@@ -1,5 +1,6 @@
 """Losses of configurations computed by several processes, on this machine or on a cluster."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -71,6 +72,7 @@ def _loss(folder: Path) -> CompletionLoss:
 
 
 def _register_ray() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as telemetry of ONNX Runtime: nobody is told
     try:
         from ray.util.joblib import register_ray
     except ImportError as error:
