@@ -215,9 +215,13 @@ def results(folder: Path) -> dict[str, str]:
 def _predictor(folder: Path) -> list[bytes]:
     """Both files of a predictor, or one that stands for none."""
     text = (folder / "predictor.json").read_bytes()
+    try:
+        wanted = json.loads(text)["arrays_sha256"]
+    except (ValueError, KeyError):
+        return [b"broken"]
     for name in ("predictor.npz", ".predictor.npz.earlier"):
         arrays = (folder / name).read_bytes() if (folder / name).exists() else b""
-        if hashlib.sha256(arrays).hexdigest() == json.loads(text)["arrays_sha256"]:
+        if hashlib.sha256(arrays).hexdigest() == wanted:
             return [text, arrays]
     return [b"broken"]
 

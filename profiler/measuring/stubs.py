@@ -208,17 +208,12 @@ def _drawn(shallow: Sequence[Visit], deep: Sequence[Visit], share: float) -> dic
     Rounds in which a stub was disturbed so much that the extrapolation is not positive are left out.
     """
     few, many = ({(visit.opening, visit.round): visit for visit in visits} for visits in (shallow, deep))
-    drawn = {place: _at_depth(few[place], many[place], share) for place in set(few) & set(many)}
-    return {place: visit for place, visit in drawn.items() if visit.median_s > 0}
-
-
-def _at_depth(shallow: Visit, deep: Visit, share: float) -> Visit:
-    return Visit(
-        deep.opening,
-        deep.round,
-        max(0.0, _line(shallow.touch_s, deep.touch_s, share)),
-        (_line(shallow.median_s, deep.median_s, share),),
-    )
+    drawn = {place: _line(few[place].median_s, many[place].median_s, share) for place in set(few) & set(many)}
+    return {
+        place: Visit(*place, max(0.0, _line(few[place].touch_s, many[place].touch_s, share)), (seconds,))
+        for place, seconds in drawn.items()
+        if seconds > 0
+    }
 
 
 def _line(shallow: float, deep: float, share: float) -> float:
