@@ -92,7 +92,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     written = _written(settings, file, shape)
     if weights.exists():
         ranks = _ranks_of_weights(weights, shape, kind)
-        _check_same(ranks, written, settings, file)
+        _check_same(ranks, written, file)
         return Configuration.of(ranks, kind=kind)
     ranks = {path: rank for path, rank in written.items() if rank}
     if not ranks:
@@ -110,22 +110,15 @@ def _written(settings: Mapping[str, Any], file: Path, shape: ModelShape) -> dict
         raise InputError(f"{file}: its target_modules or patterns cannot be understood: {error}") from error
 
 
-def _check_same(
-    weights: Mapping[str, int], written: Mapping[str, int], settings: Mapping[str, Any], file: Path
-) -> None:
-    """Raises `InputError` if PEFT would build other ranks or linears from the config than the weights have.
-
-    Without `target_modules`, PEFT chooses linears by the model's family, so only the ranks are compared.
-    """
-    chosen = settings.get("target_modules") is not None
-    sites = written if chosen else weights
-    differ = [path for path in sites if written[path] != weights.get(path, 0) and (chosen or written[path])]
-    if differ:
-        path, says = differ[0], (f"rank {written[differ[0]]}" if written[differ[0]] else "no adapter")
-        has = f"rank {weights[path]}" if path in weights else "no adapter"
+def _check_same(weights: Mapping[str, int], written: Mapping[str, int], file: Path) -> None:
+    """Raises `InputError` if PEFT would build other ranks or linears from the config than the weights have."""
+    if differ := [path for path, rank in written.items() if rank != weights.get(path, 0)]:
+        path = differ[0]
+        says, has = (f"rank {ranks[path]}" if ranks.get(path) else "no adapter" for ranks in (written, weights))
         raise InputError(
-            f"{file} and {WEIGHTS} disagree on {counted(len(differ), 'linear')}: {path} has {says} by the config and "
-            f"{has} in the weights; save the adapter again with PEFT, so that others load what is measured"
+            f"{file} and {WEIGHTS} disagree on {counted(len(differ), 'linear')} (target_modules, r or rank_pattern): "
+            f"{path} has {says} by the config and {has} in the weights; save the adapter again with PEFT, so that "
+            "others load what is measured"
         )
 
 

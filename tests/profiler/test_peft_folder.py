@@ -126,10 +126,8 @@ def test_weights_of_other_sites_or_ranks_than_the_settings_are_refused(tmp_path:
     model = get_peft_model(AutoModelForCausalLM.from_config(CONFIG), LoraConfig(r=2, target_modules=["q_proj"]))
     model.save_pretrained(tmp_path)
     config_of(tmp_path, target_modules=["v_proj"], r=5)
-    with pytest.raises(InputError, match=r"disagree on 24 linears: .*q_proj has no adapter by the config and rank 2"):
+    with pytest.raises(InputError, match=r"disagree on 24 linears .*q_proj has no adapter by the config and rank 2"):
         read_peft(tmp_path, SHAPE)
-    config_of(tmp_path, target_modules=None, r=2)  # PEFT chooses by the family
-    assert read_peft(tmp_path, SHAPE) == Configuration.uniform(SHAPE, 2, kinds=("q_proj",))
 
 
 def test_weights_of_a_wider_base_are_refused(tmp_path: Path) -> None:
