@@ -5,6 +5,7 @@ import typer
 from adaptare import VERSION
 from adaptare.commands.check import check
 from adaptare.commands.compare import compare
+from adaptare.commands.dataset import dataset
 from adaptare.commands.devices import devices
 from adaptare.commands.export import ExportCommand, export
 from adaptare.commands.fit import fit
@@ -29,7 +30,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 the answer is no; 2 bad input; 3 a device, file or network failed; 4 the answer is "
     "not certain yet: measure longer; 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -37,8 +37,29 @@ MEASURING = (overhead, operators, parts, profile, store, compare, report, serve)
 PREDICTING = (fit, predict)
 SEARCHING = (tune, recipes, train, search, shrink, verify, export, check, demo)
 app.add_typer(devices)
+app.add_typer(dataset)
+EXAMPLES = {
+    overhead: "overhead smollm2-135m --rank 4,16,64 --sites q_proj,v_proj --device ort-cpu:int4,threads=1",
+    operators: "operators smollm2-135m --rank 16 -d 64 --device ort-cpu:int4",
+    parts: "parts smollm2-135m --rank 16 -p 64",
+    profile: "profile smollm2-135m --device ort-cpu:int4 --space kinds --rank 0,4,16 --count 32",
+    store: "store adaptare.db",
+    compare: "compare before.db after.db --device ort-cpu:int4 --band 2%",
+    fit: "fit --device ort-cpu:int4 -d 64",
+    predict: "predict predictor-decode ADAPTER_FOLDER --budget decode=20ms",
+    tune: "tune smollm2-135m --data tasks.jsonl --device ort-cpu:int4 --budget decode=20ms -o tuned",
+    recipes: "recipes --json",
+    train: "train smollm2-135m --data tasks.jsonl --recipe placement -o trained",
+    search: "search trained --predictor predictor-decode --budget overhead=5%",
+    shrink: "shrink ADAPTER_FOLDER --base smollm2-135m --predictor predictor-decode --budget overhead=5% -o smaller",
+    verify: "verify trained/front.json --repeats 5",
+    export: "export trained/front.json --winner 1 --to onnx -o exported",
+    check: "check ADAPTER_FOLDER --runtime onnx --file exported",
+    demo: "demo --quick --budget decode=20ms",
+}
 for command in (*MEASURING, *PREDICTING, *SEARCHING):
-    app.command(cls=ExportCommand if command is export else None)(command)
+    own = ExportCommand if command is export else None
+    app.command(cls=own, epilog=f"Example: adaptare {EXAMPLES[command]}")(command)
 
 
 def _print_version(asked: bool) -> None:

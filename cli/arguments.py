@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from adaptare.completion import registered
 from adaptare.core.quantisation import QUANTISATIONS
 
 ModelArgument = Annotated[
@@ -18,7 +19,11 @@ ModelArgument = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; see: adaptare devices."),
+    typer.Option(
+        "--device",
+        help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; see: adaptare devices.",
+        autocompletion=registered("adaptare.devices"),
+    ),
 ]
 DevicesOption = Annotated[
     list[str] | None,
@@ -26,6 +31,7 @@ DevicesOption = Annotated[
         "--device",
         help="For example torch-cpu:threads=1 or ort-cpu:int4,threads=2; repeat it to measure several side by side.",
         show_default="torch-cpu:threads=1",
+        autocompletion=registered("adaptare.devices"),
     ),
 ]
 StoreOption = Annotated[str, typer.Option("--store", help="File or database URL of all measurements.")]

@@ -258,7 +258,7 @@ class Console:
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, str], None]]:
         """Yields `update(share, text)`: a bar on a terminal, else a plain line every few seconds."""
-        if sys.stderr.isatty() and not self._name:
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not self._name:
             yield from self._bar(title)
         else:
             yield from self._lines(title)
@@ -277,7 +277,7 @@ class Console:
         self._above = []
 
         def shown() -> Group:
-            return Group(*(drawn(table, console.width) for table in self._above), bar)
+            return Group(*(part for table in self._above for part in drawn(table, console.width)), bar)
 
         with Live(get_renderable=shown, console=console, transient=True):
 

@@ -1,6 +1,7 @@
 """Command line as a program, with separate exit codes for usage errors, a closed pipe and a full stdout."""
 
 import json
+import os
 import sys
 from typing import Final
 
@@ -17,6 +18,8 @@ RENAMED: Final = {
     "--phase": "-p TOKENS or -d POSITIONS",
     "--length": "-p TOKENS or -d POSITIONS",
 }
+# Set by the shell while it completes a word.
+COMPLETING: Final = "_ADAPTARE_COMPLETE"
 # Usage errors; their common base class has no name that all versions of Typer share.
 MISUSE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 
@@ -38,6 +41,6 @@ def run() -> int:
         return ExitCode.INTERRUPTED
     except (BrokenPipeError, OutputError) as error:
         return output_lost(error)
-    except SystemExit:  # raised by Typer only if the reader of stdout has closed the pipe
-        return output_lost(BrokenPipeError())
+    except SystemExit as error:  # raised by Typer after a completion, and if the reader of stdout has closed the pipe
+        return int(error.code or 0) if COMPLETING in os.environ else output_lost(BrokenPipeError())
     return int(code or 0)

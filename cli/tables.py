@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 # A column has a space on either side and a border; a table has one more border.
 PADDING: Final = 3
 BORDER: Final = 1
-# Minimum characters per line of wrapped text.
-FOLDED: Final = 20
+# Minimum characters per line of wrapped text; no number is longer.
+FOLDED: Final = 16
 PIPE_WIDTH: Final = 120
 
 
@@ -24,37 +24,61 @@ def print_table(table: "AnyTable") -> None:
 
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     console = Console(width=None if known else PIPE_WIDTH, highlight=False, markup=False)
-    rich_table = drawn(table, console.width)
-    console.width = max(console.width, _total([column.width or 0 for column in rich_table.columns]))
-    console.print(rich_table)
+    for part in drawn(table, console.width):
+        console.width = max(console.width, _total([column.width or 0 for column in part.columns]))
+        console.print(part)
 
 
-def drawn(table: "AnyTable", width: int) -> "RichTable":
+def drawn(table: "AnyTable", width: int) -> "list[RichTable]":
     """Table of at most this width, without columns of the highest rank if necessary; numbers are never truncated.
 
-    If even the columns of rank 0 are wider, so is the table.
+    If even the columns of rank 0 are wider, the table is printed in several parts with the first column in each. Only
+    two columns that do not fit side by side are wider than `width`.
     """
-    from rich.table import Table as RichTable
-
     columns, rows = list(table.columns), table.cells
     if _total(_most(columns, rows)) > width:  # caveats move below their intervals
         rows = [[cell.replace("] ", "]\n") for cell in row] for row in rows]
-    while _total(_least(columns, rows)) > width and (highest := max(column.rank for column in columns)):
-        last = max(index for index, column in enumerate(columns) if column.rank == highest)
-        del columns[last]
-        rows = [row[:last] + row[last + 1 :] for row in rows]
+    shown = list(range(len(columns)))
+    while _total(_least([columns[index] for index in shown], _picked(rows, shown))) > width:
+        highest = max(columns[index].rank for index in shown)
+        if not highest:
+            break
+        shown.remove(max(index for index in shown if columns[index].rank == highest))
+    drawings: list[RichTable] = []
+    for part in _parts(shown, _least(columns, rows), width):
+        title = "" if drawings else table.title
+        drawings.append(_drawing(title, [columns[index] for index in part], _picked(rows, part), width))
+    return drawings
+
+
+def _parts(shown: Sequence[int], least: Sequence[int], width: int) -> list[list[int]]:
+    """Indices of columns side by side; each part begins with the first column."""
+    name, *others = shown
+    parts = [[name]]
+    for index in others:
+        if len(parts[-1]) > 1 and _total([least[each] for each in (*parts[-1], index)]) > width:
+            parts.append([name])
+        parts[-1].append(index)
+    return parts
+
+
+def _picked(rows: Sequence[Sequence[str]], indices: Sequence[int]) -> list[list[str]]:
+    return [[row[index] for index in indices] for row in rows]
+
+
+def _drawing(title: str, columns: "Sequence[Column[Any]]", rows: Sequence[Sequence[str]], width: int) -> "RichTable":
+    from rich.table import Table as RichTable
+
     least = _least(columns, rows)
     slack = max(0, width - _total(least))
-    rich_table = RichTable(title=table.title, title_justify="left", title_style="bold")
+    table = RichTable(title=title or None, title_justify="left", title_style="bold")
     for index, (column, needed, wanted) in enumerate(zip(columns, least, _most(columns, rows), strict=True)):
         more = min(slack, wanted - needed)
         slack -= more
-        rich_table.add_column(
-            column.heading, justify="right" if index else "left", width=needed + more, overflow="fold"
-        )
+        table.add_column(column.heading, justify="right" if index else "left", width=needed + more, overflow="fold")
     for row in rows:
-        rich_table.add_row(*row)
-    return rich_table
+        table.add_row(*row)
+    return table
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -71,10 +95,11 @@ def _most(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> li
 
 
 def _least(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Smallest widths: headings broken between words, wrapping text broken anywhere."""
+    """Smallest widths: headings broken between words, wrapping text broken into lines of `FOLDED` characters."""
     smallest = []
     for index, column in enumerate(columns):
         longest = _longest(rows, index)
-        text = min(longest, FOLDED) if column.folds or not index else longest
-        smallest.append(max(text, *map(len, column.heading.split() or [""])))
+        if column.folds or not index:
+            longest = min(longest, FOLDED)
+        smallest.append(max(longest, *map(len, column.heading.split() or [""])))
     return smallest

@@ -30,6 +30,10 @@ def extension(group: str, name: str, *, kind: str, others: Collection[str] = ())
     if name not in entries:
         names = sorted((*entries, *others))
         known = ", ".join(names) or "none"
-        near = "".join(f"; did you mean {other!r}?" for other in difflib.get_close_matches(name, names, 1))
-        raise InputError(f"unknown {kind} {name!r}; installed packages register {known}{near}")
+        raise InputError(f"unknown {kind} {name!r}; installed packages register {known}{nearest(name, names)}")
     return entries[name].load()
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """End of a message on an unknown name, with the known name that is most similar; empty if none is."""
+    return "".join(f"; did you mean {other!r}?" for other in difflib.get_close_matches(name, list(names), 1))

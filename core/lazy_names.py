@@ -19,6 +19,7 @@ EXTRAS: Final = {
     **dict.fromkeys(("plotly", "jinja2"), "report"),
     "matplotlib": "figures",
     "openvino": "openvino",
+    "pyarrow": "dataset",
     "xllamacpp": "llama",
     "pytest": "testing",
 }

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, get_args, get_type_hints
 
 from adaptare.core import InputError
-from adaptare.core.extensions import extensions
+from adaptare.core.extensions import extensions, nearest
 from adaptare.devices.contracts import Device
 from adaptare.devices.transports.local_python import LocalPython
 
@@ -30,7 +30,8 @@ def connect(spelling: str) -> Device:
     scheme, target, runtime, options = _parts(spelling)
     entry = extensions(ENTRY_POINTS).get(runtime)
     if entry is None:
-        raise InputError(f"unknown device {spelling!r}; known are {', '.join(sorted(extensions(ENTRY_POINTS)))}")
+        names = sorted(extensions(ENTRY_POINTS))
+        raise InputError(f"unknown device {spelling!r}; known are {', '.join(names)}{nearest(runtime, names)}")
     build: Callable[..., Device] = entry.load()
     parameters = _signature(build).parameters
     is_movable, simple = "transport" in parameters, _simple(parameters.values())
@@ -70,7 +71,9 @@ def _transport(spelling: str) -> Callable[..., object]:
     scheme, entries = _parts(spelling)[0], extensions(TRANSPORTS)
     if scheme not in entries:
         known = ", ".join(sorted(entries)) or "none"
-        raise InputError(f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}")
+        raise InputError(
+            f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}{nearest(scheme, entries)}"
+        )
     build: Callable[..., object] = entries[scheme].load()
     return build
 
@@ -109,7 +112,8 @@ def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, 
             continue
         if name not in simple or not equals or simple[name] == Group:
             known = ", ".join(f"{known}{'.…' if simple[known] == Group else ''}=…" for known in simple) or "none"
-            raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}")
+            near = nearest(name, simple)
+            raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}{near}")
         try:
             parsed[name] = _CONVERTERS[simple[name]](text)
         except (KeyError, ValueError) as error:

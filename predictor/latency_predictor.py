@@ -1,6 +1,6 @@
 """Fit of a latency predictor to some tens of measured adapters on one device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -52,7 +52,13 @@ class LatencyPredictor:
         if regressor is not None and not isinstance(regressor, str):
             check_regressor(regressor)
 
-    def fit(self, measurements: Sequence[Measurement], *, source: FittedPredictor | None = None) -> FittedPredictor:
+    def fit(
+        self,
+        measurements: Sequence[Measurement],
+        *,
+        source: FittedPredictor | None = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> FittedPredictor:
         """Fits, evaluates and chooses a regressor; failed and interrupted measurements are left out.
 
         Widths, depth and length are learned if they differ; the predictor then answers for every length between the
@@ -64,6 +70,7 @@ class LatencyPredictor:
             source: Predictor of another device, runtime, thread count, dtype or size of model, to transfer from: 10 to
                 20 measurements are then enough. It is used only if it lowers the error on held-out rows; `chosen` is
                 then `transferred`.
+            progress: Receives the completed share of the cross-validation, from 0 to 1.
 
         Raises:
             InputError: Device, reference or anything but the adapter differs, too few adapters were measured, the
@@ -91,7 +98,9 @@ class LatencyPredictor:
             {name: Anchored(each, features.totals if known else ()) for name, each in some.items()}
             for some in self._fits(features, source)
         )
-        predicted, procedure = cross_validate(fits, X, rows.ratios, rows.groups, rows.noise, level=self._level)
+        predicted, procedure = cross_validate(
+            fits, X, rows.ratios, rows.groups, rows.noise, level=self._level, progress=progress
+        )
         chosen = choose_candidate(predicted, rows.ratios, rows.groups)
         regressor = unfitted(fits[chosen]).fit(X, rows.ratios)
         residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups, rows.noise)

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from adaptare.core import InputError
-from adaptare.core.strict_json import parse_json, read_bounded
+from adaptare.core.strict_json import parse_json, read_bounded, read_json
 from adaptare.profiler import Configuration, ModelShape, read_peft
 
 NAME = "name"
@@ -38,6 +38,27 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, Configuration]:
             f"{str(path)!r} is neither a PEFT folder nor a JSON or CSV file of module path to rank: {error}"
         ) from error
     return _table(path, text, shape) if path.suffix == ".csv" else {str(path): _one(path, ranks, shape)}
+
+
+def adapter_settings(adapter: Path) -> dict[str, object]:
+    """Content of `adapter_config.json`. Raises `InputError`."""
+    try:
+        settings = read_json(adapter / CONFIG)
+    except OSError as error:
+        raise InputError(f"{adapter} is no PEFT folder: {CONFIG} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{adapter / CONFIG} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{adapter / CONFIG} must be one JSON object; save the adapter again with PEFT")
+    return settings
+
+
+def base_named_in(adapter: Path) -> str:
+    """Base model that an adapter's folder names. Raises `InputError`."""
+    name = adapter_settings(adapter).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{adapter} names no base model; give the one that it was trained on")
+    return name
 
 
 def _one(path: Path, ranks: object, shape: ModelShape) -> Configuration:

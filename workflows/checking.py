@@ -6,13 +6,13 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.core.strict_json import read_json
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.workloads import CONFIG, WEIGHTS
 from adaptare.search import Origin
 from adaptare.search.checking import AdapterRuntime, Finding, finding_by_rule, finding_of_logits
 from adaptare.search.export import import_peft
 from adaptare.search.super_adapter import load_rounded
+from adaptare.workflows.adapter_files import adapter_settings, base_named_in
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,8 @@ def check_adapter(request: CheckRequest, note: Callable[[str], None]) -> CheckRe
         MissingPackageError: A package is not installed.
     """
     runtime, adapter = request.runtime, request.adapter
-    settings = _settings(adapter)
-    name = request.base or settings.get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{adapter} names no base model; give the one that it was trained on")
+    settings = adapter_settings(adapter)
+    name = request.base or base_named_in(adapter)
     source = open_model(name, cache=request.cache)
     if runtime.read is None:
         ranks = read_peft(adapter if (adapter / WEIGHTS).exists() else adapter / CONFIG, source.shape).by_path
@@ -88,16 +86,3 @@ def check_adapter(request: CheckRequest, note: Callable[[str], None]) -> CheckRe
     adapted = import_peft(adapter, model, Origin(folder, tokenizer=tokenizer, quantisation=quantisation))
     finding = finding_of_logits(runtime, files, adapted, settings, note=note)
     return CheckResult(adapter, runtime, files.folder, quantisation, finding)
-
-
-def _settings(adapter: Path) -> dict[str, object]:
-    """Content of `adapter_config.json`. Raises `InputError`."""
-    try:
-        settings = read_json(adapter / CONFIG)
-    except OSError as error:
-        raise InputError(f"{adapter} is no PEFT folder: {CONFIG} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{adapter / CONFIG} is not JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{adapter / CONFIG} must be one JSON object; save the adapter again with PEFT")
-    return settings

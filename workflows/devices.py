@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from adaptare.core import AdaptareError, InputError
 from adaptare.core.extensions import extensions
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import AgentDevice, DeviceInfo, WorkerInfo, connect
 from adaptare.devices.native import Bundle
 from adaptare.workflows.target import target_of
@@ -64,8 +65,12 @@ class AgentBundles:
     is_new: bool = False
 
 
-def machines(named: Sequence[str] = ()) -> Machines:
+def machines(named: Sequence[str] = (), *, feedback: Feedback = SILENT) -> Machines:
     """The named devices, or all that are registered and those that transports find; a worker of each reports its facts.
+
+    Args:
+        named: Spellings of devices.
+        feedback: Receives progress.
 
     Raises:
         InputError: One of the names is of no device.
@@ -76,7 +81,12 @@ def machines(named: Sequence[str] = ()) -> Machines:
     if not named:
         discovered = [name for entry in extensions("adaptare.transports").values() for name in entry.load().discover()]
         names = sorted([*extensions("adaptare.devices"), *discovered])
-    return Machines([_reach(name) for name in names], named=bool(named))
+    with feedback.progress("asking devices") as update:
+        devices = []
+        for number, name in enumerate(names):
+            update(number / len(names), name)
+            devices.append(_reach(name))
+    return Machines(devices, named=bool(named))
 
 
 def _reach(name: str) -> Reach:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptare.core import InputError
+from adaptare.core.extensions import nearest
 from adaptare.profiler import Configuration, ModelShape, Programs, Workload, read_peft
 from adaptare.profiler.programs import read_adapter_file
 
@@ -72,8 +73,9 @@ def _sites(shape: ModelShape, placement: str) -> list[str]:
             parameter="placements",
         )
     if unknown := sorted(set(kinds) - set(known)):
+        near = nearest(unknown[0], known)
         raise InputError(
-            f"the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all", parameter="placements"
+            f"the model has no {', '.join(unknown)}; it has {', '.join(known)}, or all{near}", parameter="placements"
         )
     return [site.path for site in shape.sites if site.kind in kinds]
 

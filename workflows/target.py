@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 from adaptare.core import InputError
+from adaptare.core.extensions import nearest
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices import Device, DeviceInfo, connect, split_options
 from adaptare.profiler import ModelShape, Programs, Quantisation, Workload, open_model, programs_for
@@ -80,8 +81,11 @@ def target_of(device: str | Device) -> Target:
         elif "=" in option:
             rest.append(option)
         else:
-            known = ", ".join((*quantisations, *BYTES))
-            raise InputError(f"device {device!r}: {option!r} is none of {known}, nor an option NAME=VALUE")
+            known = (*quantisations, *BYTES)
+            near = nearest(option, known)
+            raise InputError(
+                f"device {device!r}: {option!r} is none of {', '.join(known)}, nor an option NAME=VALUE{near}"
+            )
     if len(set(words)) > 1:
         raise InputError(f"device {device!r} names two bases, {words[0]} and {words[1]}; choose one")
     word = words[0] if words else USUAL

@@ -288,7 +288,7 @@ def _fitted(
     if not file.with_suffix(".json").exists():
         rows = RowFilter(phase=phase, mode="swappable", lengths=(length,), model=shape)
         fit = FitRequest(request.store, request.device, rows, quantity=quantity, output=file, replace=True)
-        fitted = fit_rows(fit, note=feedback.note)
+        fitted = fit_rows(fit, feedback=feedback)
         # Predictions of held-out adapters, for a report; the predictor does not keep them.
         write_versioned(request.output / f"{'-'.join(['fit', *words[1:]])}.json", to_json(fitted), schema=1)
         feedback.show(fitted)

@@ -4,6 +4,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import CacheOption, JsonOption, Quantisation
+from adaptare.completion import registered
 from adaptare.console import Console, command, requested
 
 
@@ -15,6 +16,7 @@ def check(
         typer.Option(
             "--runtime",
             help="peft, merged, onnx, genai, llama or openvino are run; vllm and olive are judged by their rule.",
+            autocompletion=registered("adaptare.checks"),
         ),
     ],
     file: Annotated[
@@ -50,4 +52,6 @@ def check(
 
     chosen = adapter_runtime(runtime)
     console = Console(as_json=as_json)
-    return console.show(check_adapter(requested(CheckRequest, runtime=chosen), console.note), view)
+    with console.progress("checking"):
+        result = check_adapter(requested(CheckRequest, runtime=chosen), console.note)
+    return console.show(result, view)

@@ -6,6 +6,7 @@ from typer.core import TyperGroup
 from adaptare.arguments import JsonOption
 from adaptare.commands.agent import agent
 from adaptare.commands.serve import serve
+from adaptare.completion import registered
 from adaptare.console import Console, command
 
 
@@ -24,11 +25,11 @@ devices = typer.Typer(
     rich_markup_mode=None,
     help="Devices that can be reached from here: `adaptare devices [DEVICE]...` lists them; see `list --help`.",
 )
-devices.command()(agent)
-devices.command()(serve)
+devices.command(epilog="Example: adaptare devices agent --build --target aarch64-linux")(agent)
+devices.command(epilog="Example: adaptare devices serve --name phone --host 192.168.1.20")(serve)
 
 
-@devices.command("list")
+@devices.command("list", epilog="Example: adaptare devices list ssh://user@board/ort-cpu torch-cpu")
 @command
 def list_devices(
     named: Annotated[
@@ -37,6 +38,7 @@ def list_devices(
             metavar="[DEVICE]...",
             help="For example ssh://user@host/ort-cpu.",
             show_default="every device of this machine",
+            autocompletion=registered("adaptare.devices"),
         ),
     ] = None,
     clean: Annotated[
@@ -52,4 +54,4 @@ def list_devices(
     console = Console(as_json=as_json)
     if clean:
         return console.show(cleaned(named or []), view_of_cleaned)
-    return console.show(machines(named or []), view)
+    return console.show(machines(named or [], feedback=console.feedback), view)

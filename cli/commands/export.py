@@ -1,10 +1,11 @@
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
 
 from adaptare.arguments import CacheOption, JsonOption, Quantisation
+from adaptare.completion import registered
 from adaptare.console import Console, command, requested
 from adaptare.core.extensions import extensions
 
@@ -12,20 +13,17 @@ GROUP: Final = "adaptare.exports"
 if TYPE_CHECKING:
     from adaptare.search import ExportKind
 
-    Kind = str
-else:
-    Kind = Literal[tuple(extensions(GROUP))]
-
 
 class ExportCommand(TyperCommand):
     """Lists the kinds of exports below the options."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Name and summary of each registered kind."""
+        """Name and summary of each registered kind, and an example."""
         from adaptare.search.export import export_kind
 
         with formatter.section("Kinds of files"):
             formatter.write_dl([(name, export_kind(name).summary) for name in extensions(GROUP)])
+        super().format_epilog(ctx, formatter)
 
 
 @command
@@ -57,7 +55,9 @@ def export(
         str | None,
         typer.Option("--base-name", help="Hub id by which others load the base.", show_default="its own"),
     ] = None,
-    kind: Annotated[Kind, typer.Option("--to", help="Kind of files, see below.")] = "peft",
+    kind: Annotated[
+        str, typer.Option("--to", help="Kind of files, see below.", autocompletion=registered(GROUP))
+    ] = "peft",
     quantisation: Annotated[
         Quantisation | None,
         typer.Option(
@@ -116,7 +116,9 @@ def export(
         raise InputError(
             f"--base is for a PEFT folder, which {source} is not; leave it out, its training knows the base"
         )
-    return console.show(export_files(requested(ExportRequest, source=source, kind=chosen), console.note), view)
+    with console.progress("exporting"):
+        result = export_files(requested(ExportRequest, source=source, kind=chosen), console.note)
+    return console.show(result, view)
 
 
 def _check_options(chosen: "ExportKind", **given: str) -> None:

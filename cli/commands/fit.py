@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
+from adaptare.completion import registered
 from adaptare.console import Console, command, requested
 
 
@@ -62,6 +63,7 @@ def fit(
             "--regressor",
             help="shrunken, non-negative, curved, or one that another package registers.",
             show_default="chosen by the error on held-out adapters",
+            autocompletion=registered("adaptare.regressors"),
         ),
     ] = None,
     replace: arguments.ReplaceOption = False,
@@ -92,6 +94,6 @@ def fit(
     shape = open_model(model, cache=cache).shape if model else None
     phase, lengths = read_phase_and_lengths(prefill, decode)
     rows = requested(RowFilter, phase=phase, lengths=lengths, open=every_site, model=shape)
-    result = fit_rows(requested(FitRequest, rows=rows), note=console.note)
+    result = fit_rows(requested(FitRequest, rows=rows), feedback=console.feedback)
     code = drawn(partial(draw, parity(result), figure), figure, console) if figure else 0
     return console.show(result, view) or code

@@ -36,5 +36,4 @@ def operators(
     phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank is not None, sites=sites)
     request = requested(CallRequest, phase=phase, length=length)
-    console.note("calling with and without the runtime's profiler, interleaved")
-    return console.show(report_operators(request, calls=calls), view)
+    return console.show(report_operators(request, calls=calls, feedback=console.feedback), view)

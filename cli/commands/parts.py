@@ -46,5 +46,4 @@ def parts(
         )
     request = requested(CallRequest, phase=phase, length=length)
     stop = precise_within(half_width, seconds, openings)
-    console.note("timing the whole model and its parts, with cold and hot caches, interleaved")
-    return console.show(report_parts(request, stop=stop, seed=seed), view)
+    return console.show(report_parts(request, stop=stop, seed=seed, feedback=console.feedback), view)

@@ -4,6 +4,7 @@ from typing import Annotated
 import typer
 
 from adaptare.arguments import CacheOption, JsonOption, NowOption, SeedOption
+from adaptare.completion import registered
 from adaptare.console import Console, command, requested
 
 
@@ -32,6 +33,7 @@ def search(
             "--algorithm",
             help="staged-fisher, nsga2, random, hill-climbing, or one that another package registers.",
             show_default="the recipe's",
+            autocompletion=registered("adaptare.algorithms"),
         ),
     ] = None,
     polish: Annotated[

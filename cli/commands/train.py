@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 import typer
 
 from adaptare import arguments
+from adaptare.completion import registered
 from adaptare.console import Console, command, requested
 
 
@@ -12,7 +13,12 @@ def train(
     model: arguments.ModelArgument,
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the super-adapter; resumed if begun.")],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="Kind of super-adapter; see: adaptare recipes.")
+        str,
+        typer.Option(
+            "--recipe",
+            help="Kind of super-adapter; see: adaptare recipes.",
+            autocompletion=registered("adaptare.recipes"),
+        ),
     ] = "placement",
     space: Annotated[
         str | None, typer.Option("--space", help=arguments.SPACE_HELP, show_default="the recipe's")

@@ -31,7 +31,7 @@ ROWS: Final[tuple[Column[Row], ...]] = (
     Column("with adapter ms", lambda row: milliseconds(row.latency_s), 1),
     Column("tokens/s", lambda row: per_second(row.tokens_per_s), 4),
     Column("overhead", lambda row: percent(row.overhead)),
-    Column("95 % interval", interval),
+    Column("95 % interval", interval, folds=True),
     Column("verdict", lambda row: row.verdict, 2),
 )
 REQUESTS: Final[tuple[Column[ComposedRequest], ...]] = (

@@ -17,11 +17,7 @@ def sections(result: SideBySide) -> Iterator[Section]:
     reports = {letter: device.report for letter, device in named.items() if device.report}
     rows = {letter: {_key(row): row for row in report.rows} for letter, report in reports.items()}
     keys = list(dict.fromkeys(key for by_key in rows.values() for key in by_key))
-    columns: list[Column[Key]] = [
-        Column("phase", lambda key: f"{key[0]} {key[1]}"),
-        Column("adapter", lambda key: f"{key[2]} r{key[3]}{'' if key[4] == 'lora' else ' ' + key[4]}", folds=True),
-        Column("mode", lambda key: key[5]),
-    ]
+    columns: list[Column[Key]] = [Column("adapter", _adapter)]
     for letter, by_key in rows.items():
         columns += _columns_of(letter, by_key)
     if keys:
@@ -51,6 +47,11 @@ def _code(device: DeviceResult) -> ExitCode:
 
 def _key(row: Row) -> Key:
     return row.phase, row.length, row.placement, row.rank, row.kind, row.mode
+
+
+def _adapter(key: Key) -> str:
+    phase, length, placement, rank, kind, mode = key
+    return f"{phase} {length}, {placement} r{rank}{'' if kind == 'lora' else ' ' + kind}, {mode}"
 
 
 def _columns_of(letter: str, rows: Mapping[Key, Row]) -> list[Column[Key]]:

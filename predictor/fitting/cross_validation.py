@@ -1,7 +1,7 @@
 """Nested cross-validation of the fits and of the choice between them, and the errors of a predictor that it gives."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ def cross_validate(
     noise: NDArray[np.float64],
     *,
     level: float,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Mapping[str, NDArray[np.float64]], LeftOut]:
     """Ratios that each candidate predicts for held-out rows, and the predictions of the whole procedure.
 
@@ -50,6 +51,7 @@ def cross_validate(
     predicted = {name: np.empty(len(ratios)) for name in candidates}
     procedure = LeftOut(np.empty(len(ratios)), np.empty(len(ratios)))
     for fold in np.unique(folds):
+        progress(fold / (folds.max() + 1))
         seen, unseen = folds != fold, folds == fold
         fitted = {name: unfitted(candidate).fit(X[seen], ratios[seen]) for name, candidate in candidates.items()}
         for name, regressor in fitted.items():

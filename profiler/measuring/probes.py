@@ -2,8 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -86,10 +86,16 @@ class Operators:
 
     `operators` are the profiled calls, `operators/NAME` the self time of all operators of one type in each of them,
     `operator_calls/NAME` their number, and `plain` as many calls without the profiler.
+
+    Args:
+        calls: Profiled calls of each visit.
+        openings: Visits of each workload.
+        visited: Called after each visit, to report progress.
     """
 
     calls: int = 20
     openings: int = 3
+    visited: Callable[[], object] = field(default=lambda: None, compare=False)
 
     units: ClassVar[Mapping[str, str]] = {OPERATORS: "s", OPERATOR_CALLS: "1", PLAIN: "s"}
     alone: ClassVar[bool] = False
@@ -108,6 +114,7 @@ class Operators:
         for name in dict.fromkeys(name for call in by_name for name in call):
             values[f"{OPERATORS}/{name}"] = [call[name].seconds if name in call else 0.0 for call in by_name]
             values[f"{OPERATOR_CALLS}/{name}"] = [float(call[name].calls) if name in call else 0.0 for call in by_name]
+        self.visited()
         return values
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from adaptare.core import InputError
-from adaptare.core.extensions import extension, extensions
+from adaptare.core.extensions import extension, extensions, nearest
 from adaptare.core.strict_json import read_bounded
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.dimension import Dimension, Kind
@@ -71,8 +71,10 @@ def named_space(
     if name not in NAMED:
         others = extensions(SPACES)
         if name not in others:
-            known = ", ".join([*NAMED, *sorted(others)])
-            raise InputError(f"unknown space {name!r}; known are {known}, or a YAML file")
+            known = [*NAMED, *sorted(others)]
+            raise InputError(
+                f"unknown space {name!r}; known are {', '.join(known)}, or a YAML file{nearest(name, known)}"
+            )
         if layers_alike:
             raise InputError(f"the space {name!r} may have unequal layers; use one of {', '.join(NAMED)} here")
         made: Space = extension(SPACES, name, kind="space")(shape, ranks=tuple(ranks))

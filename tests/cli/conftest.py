@@ -1,9 +1,12 @@
+import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,14 @@ from typer.testing import CliRunner
 
 from adaptare.app import app
 from adaptare.core import ProgramError
+from adaptare.core.table import AnyTable, Column, Table
 from adaptare.devices import Loaded, Program
 from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, open_model
 from adaptare.profiler.analysis import Interval
 from adaptare.search import read_budget
 from adaptare.workflows.search.result import Choice, Measured, Place, SearchResult, save_result
+from adaptare.tables import drawn, print_table
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,61 @@ class Answer:
         return content
 
 
+TERMINAL = 80
+# The widest text that each kind of number takes: percentages, milliseconds, tokens.
+WIDEST = [
+    (re.compile(r"(?<![\w.])[+-]\d+(?:\.\d)?%"), "+123.4%"),
+    (re.compile(r"(?<![\w.+-])\d+\.\d+(?![\w%])"), "12,345"),
+    (re.compile(r"(?<![\w.,+-])\d+(?![\w.,%])"), "2048"),
+]
+
+
+def widened(table: AnyTable) -> AnyTable:
+    """The table with the widest realistic numbers."""
+
+    def wide(cell: str) -> str:
+        for numbers, widest in WIDEST:
+            cell = numbers.sub(widest, cell)
+        return cell
+
+    rows = [list(map(wide, cells)) for cells in table.cells]
+    columns = [
+        Column[list[str]](column.heading, itemgetter(index), column.rank, column.folds)
+        for index, column in enumerate(table.columns)
+    ]
+    return Table(table.title, columns, rows)
+
+
+def check_width(table: AnyTable, width: int = TERMINAL) -> None:
+    """Fails if a line is longer than a terminal, or a number is broken or cut."""
+    from rich.console import Console
+
+    shown: set[str] = set()
+    text = io.StringIO()
+    for part in drawn(table, width):
+        shown |= {str(column.header) for column in part.columns}
+        Console(file=text, width=10 * width, highlight=False, markup=False).print(part)
+    assert max(map(len, text.getvalue().splitlines())) <= width, text.getvalue()
+    for cells in table.cells:
+        cells = [cell for cell, column in zip(cells, table.columns, strict=True) if column.heading in shown]
+        numbers = {word for cell in cells for word in cell.split() if len(word) <= 16 and re.search(r"\d", word)}
+        assert numbers <= set(text.getvalue().split()), text.getvalue()
+    assert "…" not in text.getvalue()
+
+
+@pytest.fixture(name="check_width")
+def width_check() -> Callable[..., None]:
+    """Fails if a table does not fit a width."""
+    return check_width
+
+
+def print_checked(table: AnyTable) -> None:
+    """Prints a table that fits a terminal, also with the widest numbers."""
+    for each in (table, widened(table)):
+        check_width(each)
+    print_table(table)
+
+
 Run = Callable[..., Answer]
 CommandsIn = Callable[[Path], AbstractContextManager[Run]]
 
@@ -47,6 +107,7 @@ def commands_in() -> CommandsIn:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.delenv("COLUMNS", raising=False)
+            patch.setattr("adaptare.console.print_table", print_checked)
 
             def call(*arguments: object) -> Answer:
                 words = [str(argument) for argument in arguments]

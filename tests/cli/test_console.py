@@ -57,7 +57,8 @@ def test_narrow_pipes_lose_columns_and_no_digits(
     assert "…" not in out
     for row in rows:
         interval = f"[{row['over_base']['lower']:+.1%}, {row['over_base']['upper']:+.1%}]"
-        assert (interval if openings == 4 else "too few openings: 1") in "".join(table)
+        words = interval.split() if openings == 4 else ["too few", "openings: 1"]
+        assert all(word in "".join(table) for word in words)
     assert "tokens/s" not in out
 
 

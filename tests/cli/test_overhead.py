@@ -236,7 +236,7 @@ def test_adapters_that_cost_the_same_by_construction_are_refused(
         (("--rank", "0,4", "--device", "torch-cpu:threads=1"), "torch has no adapters of rank 0"),
         (
             ("--sites", "w_proj"),
-            "down_proj, or all (option --sites)",
+            "down_proj, or all; did you mean 'v_proj'? (option --sites)",
         ),
         (("--figure", "nowhere/curve.png"), "--figure: there is no folder 'nowhere'"),
         (("--figure", "curve.xyz"), "--figure must end in .png, .svg, .pdf, not 'curve.xyz'"),

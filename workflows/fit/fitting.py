@@ -1,10 +1,11 @@
 """Fit of a predictor to stored measurements."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaptare.core import InputError
+from adaptare.core.progress import Feedback
 from adaptare.devices import DeviceInfo
 from adaptare.predictor import ErrorCard, FittedPredictor, LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler.analysis import Interval
@@ -90,18 +91,20 @@ class FitResult:
     held_out: tuple[HeldOut, ...]
 
 
-def fit_rows(request: FitRequest, *, note: Callable[[str], None]) -> FitResult:
+def fit_rows(request: FitRequest, *, feedback: Feedback) -> FitResult:
     """Fits a predictor and writes it, unless an earlier one of the same kind is expected to be better.
 
     Args:
-        note: Called with remarks on the rows.
+        feedback: Receives remarks on the rows, and progress.
 
     Raises:
         InputError: There are no such rows or they are of several kinds, or another predictor has this name.
     """
-    rows = rows_to_fit(request.store, request.device, request.rows, note, quantity=request.quantity)
+    rows = rows_to_fit(request.store, request.device, request.rows, feedback.note, quantity=request.quantity)
     source = load_predictor(request.source) if request.source else None
-    predictor = LatencyPredictor(quantity=request.quantity, regressor=request.regressor).fit(rows, source=source)
+    settings = LatencyPredictor(quantity=request.quantity, regressor=request.regressor)
+    with feedback.progress("fitting") as update:
+        predictor = settings.fit(rows, source=source, progress=lambda share: update(share, f"{len(rows)} rows"))
     name = request.output or default_name(predictor, lengths=request.rows.lengths, every_site=bool(request.rows.open))
     kept = "" if request.replace else reason_to_keep(predictor, name)
     files = () if kept else save_predictor(predictor, name)

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from adaptare.core import ProgramError
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Quantisation
 from adaptare.profiler.measuring import Attribution, OperatorCost, Operators, ProfiledCalls, Session, attributions
 from adaptare.workflows.profiling.call import CallRequest
@@ -48,12 +50,13 @@ class OperatorsResult:
     operators: Sequence[OperatorRow]
 
 
-def report_operators(request: CallRequest, *, calls: int) -> OperatorsResult:
+def report_operators(request: CallRequest, *, calls: int, feedback: Feedback = SILENT) -> OperatorsResult:
     """Calls a model with and without an adapter, alternately with and without the runtime's profiler.
 
     Args:
         request: Model and adapter.
         calls: Profiled calls per round.
+        feedback: Receives progress.
 
     Raises:
         InputError: The request is wrong, or the device does not report time by operator.
@@ -63,8 +66,11 @@ def report_operators(request: CallRequest, *, calls: int) -> OperatorsResult:
     workload = case.on(template)
     for one in (workload.base, workload):
         programs.check(one)
-    session = Session(target.device, programs=programs)
-    (measured,) = session.measure([workload], reference=workload.base, probes=[Operators(calls)])
+    session, visits = Session(target.device, programs=programs), 2 * Operators.openings
+    with feedback.progress("profiling operators") as update:
+        done = count(1)
+        probe = Operators(calls, visited=lambda: update(next(done) / visits, f"{visits} visits"))
+        (measured,) = session.measure([workload], reference=workload.base, probes=[probe])
     if failure := measured.quantities["operators"].failure:
         raise ProgramError(failure)
     base, adapted = attributions(measured)

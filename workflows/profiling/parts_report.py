@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptare.core import DeviceError
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler import Measurement, Quantisation
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.measuring import Parts, PreciseWithin, Session, measure_parts
 from adaptare.profiler.workloads import Caches
 from adaptare.workflows.profiling.call import CallRequest
+from adaptare.workflows.profiling.campaign import Watched
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,14 @@ class PartsResult:
     parts: Mapping[Caches, PartsAt]
 
 
-def report_parts(request: CallRequest, *, stop: PreciseWithin, seed: int) -> PartsResult:
+def report_parts(request: CallRequest, *, stop: PreciseWithin, seed: int, feedback: Feedback = SILENT) -> PartsResult:
     """Times a whole model, and its parts with cold and with hot caches, interleaved.
 
     Args:
         request: Model and adapter; rank 0 times the base.
         stop: Rule that ends the measurement.
         seed: Seed of the order of visits.
+        feedback: Receives progress.
 
     Raises:
         InputError: The request is wrong, or the parts exceed the memory.
@@ -81,7 +84,9 @@ def report_parts(request: CallRequest, *, stop: PreciseWithin, seed: int) -> Par
     """
     target, programs, case, template = request.opened()
     whole = template.with_configuration(case.config) if case.config.ranks else template.base
-    parts = measure_parts(whole, Session(target.device, stop, seed, programs=programs), caches=("cold", "hot"))
+    with feedback.progress("measuring parts") as update:
+        session = Session(target.device, Watched(stop, lambda: False, update), seed, programs=programs)
+        parts = measure_parts(whole, session, caches=("cold", "hot"))
     if failure := next((measured.together.failure for measured in parts.values() if measured.together.failure), ""):
         raise DeviceError(f"a part does not run on {target.name}: {failure}")
     return PartsResult(

@@ -1,0 +1,85 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptare.arguments import JsonOption
+from adaptare.console import Console, command
+
+dataset = typer.Typer(
+    name="dataset",
+    rich_markup_mode=None,
+    help="Published data sets of measurements: export of stores to Parquet, validation, merging.",
+)
+LicenceOption = Annotated[
+    str, typer.Option("--licence", help="Identifier of Hugging Face for the card, such as cc-by-4.0.")
+]
+TitleOption = Annotated[str, typer.Option("--title", help="Name on the card.", show_default="that of the folder")]
+CostTableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cost-table",
+        help="Also writes seconds by rank and number of linears, for simulators; FILE.csv or FILE.json.",
+        show_default=False,
+    ),
+]
+
+
+@dataset.command("export", epilog="Example: adaptare dataset export adaptare.db -o my-phone --cost-table costs.csv")
+@command
+def export_command(
+    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="Files or database URLs.")],
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the data set; its files are replaced.")],
+    cost_table: CostTableOption = None,
+    licence: LicenceOption = "unknown",
+    title: TitleOption = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Writes the measurements of stores as Parquet, with a card, and without addresses and paths."""
+    from adaptare.views import dataset as view
+    from adaptare.workflows.dataset.cost_table import check_suffix, costs_of, write_costs
+    from adaptare.workflows.dataset.files import export_dataset, read_rows
+
+    console = Console(as_json=as_json)
+    if cost_table:
+        check_suffix(cost_table)
+    with console.progress("exporting"):
+        written = export_dataset(stores, folder, licence=licence, title=title)
+        if cost_table:
+            write_costs(costs_of(read_rows(folder)), cost_table)
+    return console.show(written, view)
+
+
+@dataset.command("validate", epilog="Example: adaptare dataset validate my-phone")
+@command
+def validate_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a data set.")],
+    as_json: JsonOption = False,
+) -> int:
+    """Compares a data set with its schema, units and valid ranges; exit code 1 if it is not valid."""
+    from adaptare.views import dataset_faults as view
+    from adaptare.workflows.dataset.files import faults_of
+
+    console = Console(as_json=as_json)
+    with console.progress("validating"):
+        faults = view.Validation(folder, tuple(faults_of(folder)))
+    return console.show(faults, view)
+
+
+@dataset.command("merge", epilog="Example: adaptare dataset merge my-phone my-board -o both")
+@command
+def merge_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of data sets.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the merged data set.")],
+    licence: LicenceOption = "unknown",
+    title: TitleOption = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Writes the rows of several data sets as one; equal rows are written once."""
+    from adaptare.views import dataset as view
+    from adaptare.workflows.dataset.files import merge_datasets
+
+    console = Console(as_json=as_json)
+    with console.progress("merging"):
+        written = merge_datasets(folders, output, licence=licence, title=title)
+    return console.show(written, view)

@@ -1,0 +1,32 @@
+"""The commands of data sets, from a profile to a table of costs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def test_a_profile_becomes_a_valid_data_set(run: Callable[..., Any], model_cache: Path, tmp_path: Path) -> None:
+    words = ("overhead", "tiny-random", "--device", "simulated", "--rank", "4,8", "-p", 0, "--seconds", 0.3)
+    assert run(*words, "--cache", model_cache).code == 0
+    written = run("dataset", "export", "adaptare.db", "-o", "set", "--cost-table", "costs.csv", "--json")
+    assert written.code == 0, written.err
+    assert written.json["rows"] == 3
+    assert written.json["devices"] == ["simulated"]
+    assert len((tmp_path / "costs.csv").read_text().splitlines()) == 6  # heading, and a base for each of two modes
+    assert run("dataset", "validate", "set").out == "set is valid\n"
+    merged = run("dataset", "merge", "set", "set", "-o", "both")
+    assert merged.code == 0
+    assert "3 rows came more than once" in merged.err
+    (tmp_path / "set" / "README.md").write_text("# no header\n")
+    invalid = run("dataset", "validate", "set")
+    assert invalid.code == 1
+    assert "must begin with a header in" in " ".join(invalid.out.split()) or "README.md" in invalid.out
+    assert run("dataset", "validate", "set", "--json").json["faults"][0]["row"] == 0
+
+
+def test_a_wrong_table_of_costs_is_refused_before_anything_is_written(run: Callable[..., Any], tmp_path: Path) -> None:
+    answer = run("dataset", "export", "adaptare.db", "-o", "set", "--cost-table", "costs.xlsx")
+    assert answer.code == 2
+    assert "written as .csv or .json" in answer.err
+    assert not (tmp_path / "set").exists()
+    assert run("dataset", "export", "adaptare.db", "-o", "set").code == 2
