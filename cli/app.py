@@ -45,6 +45,8 @@ EXAMPLES = {
     profile: "profile smollm2-135m --device ort-cpu:int4 --space kinds --rank 0,4,16 --count 32",
     store: "store adaptare.db",
     compare: "compare before.db after.db --device ort-cpu:int4 --band 2%",
+    report: "report adaptare.db trained/front.json -o report.html --png figures",
+    serve: "serve adaptare.db",
     fit: "fit --device ort-cpu:int4 -d 64",
     predict: "predict predictor-decode ADAPTER_FOLDER --budget decode=20ms",
     tune: "tune smollm2-135m --data tasks.jsonl --device ort-cpu:int4 --budget decode=20ms -o tuned",

@@ -19,10 +19,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="0: any free one.", min=0, max=65535)] = 0,
     as_json: JsonOption = False,
 ) -> int:
-    """The page of `report`, refreshed while a campaign runs, until Ctrl-C.
-
-    Example: adaptare serve adaptare.db
-    """
+    """The page of `report`, refreshed while a campaign runs, until Ctrl-C."""
     from adaptare.live_page import serve_live
 
     console = Console(as_json=as_json)

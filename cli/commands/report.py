@@ -22,10 +22,7 @@ def report(
     svg: Annotated[Path | None, typer.Option("--svg", help="Folder for every figure as SVG.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """One page with figures and tables of results, for a browser without a network; several inputs side by side.
-
-    Example: adaptare report adaptare.db -o report.html
-    """
+    """One page with figures and tables of results, for a browser without a network; several inputs side by side."""
     from adaptare.report_files import check_report, write_report
     from adaptare.views import written as view
     from adaptare.workflows.reporting.inputs import read_source

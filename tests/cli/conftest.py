@@ -21,8 +21,8 @@ from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, open_model
 from adaptare.profiler.analysis import Interval
 from adaptare.search import read_budget
-from adaptare.workflows.search.result import Choice, Measured, Place, SearchResult, save_result
 from adaptare.tables import drawn, print_table
+from adaptare.workflows.search.result import Choice, Measured, Place, SearchResult, save_result
 
 
 @dataclass(frozen=True)
