@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from adaptare.core.codec import to_json
 from adaptare.core.errors import InputError, MissingPackageError
@@ -50,5 +50,5 @@ def _tables(result: object) -> dict[str, Sequence[Any]]:
     return tables
 
 
-def _is_rows(value: object) -> bool:
+def _is_rows(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and bool(value) and all(is_dataclass(row) for row in value)
