@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from adaptare.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from adaptare.core.frames import frames
     from adaptare.devices import connect
     from adaptare.predictor import LatencyPredictor, load_predictor, save_predictor
     from adaptare.profiler import (
@@ -44,7 +43,6 @@ __all__ = [
     "__version__",
     "connect",
     "design",
-    "frames",
     "load_predictor",
     "named_space",
     "open_model",

@@ -3,8 +3,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-import adaptare
 from adaptare.core import InputError
+from adaptare.core.frames import frames
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ ROWS = [Row("r4", Ends(0.1, 0.2)), Row("r8", Ends(0.2, 0.3))]
 
 
 def test_every_list_of_rows_is_a_frame_with_nested_values_in_columns() -> None:
-    found = adaptare.frames(Result("simulated", ROWS, {"second": ROWS[1:]}))
+    found = frames(Result("simulated", ROWS, {"second": ROWS[1:]}))
     assert list(found) == ["rows", "others.second"]
     assert list(found["rows"].columns) == ["name", "overhead.lower", "overhead.upper"]
     assert found["rows"]["overhead.upper"].tolist() == [0.2, 0.3]
@@ -39,10 +39,10 @@ def test_every_list_of_rows_is_a_frame_with_nested_values_in_columns() -> None:
 
 
 def test_rows_alone_are_a_frame() -> None:
-    assert len(adaptare.frames(ROWS)["rows"]) == 2
+    assert len(frames(ROWS)["rows"]) == 2
 
 
 @pytest.mark.parametrize("result", [Result("simulated", []), 3, "text", []])
 def test_what_has_no_rows_is_refused(result: object) -> None:
     with pytest.raises(InputError, match="has no list of rows"):
-        adaptare.frames(result)
+        frames(result)
