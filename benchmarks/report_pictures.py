@@ -1,6 +1,8 @@
 """Pictures of a report for the documentation, in a headless Chromium.
 
-adaptare report RUN -o report.html; python benchmarks/report_pictures.py report.html --out docs [--live RUN] [--json]
+adaptare report RUN -o report.html
+adaptare report ONE.json OTHER.json -o devices.html
+python benchmarks/report_pictures.py report.html --out docs [--devices devices.html] [--live RUN] [--json]
 
 Prints the errors and requests of the page, which should be none, and the size of each picture.
 """
@@ -24,7 +26,7 @@ VIEWS: dict[str, tuple[int, int, bool, str]] = {
     "phone-light": (390, 844, False, "Where the winners have their ranks"),
     "phone-dark": (390, 844, True, "Overhead"),
 }
-SCROLL = "[...document.querySelectorAll('h1, h3')].find((each) => each.textContent === {}).scrollIntoView()"
+SCROLL = "[...document.querySelectorAll('h1, h2, h3')].find((each) => each.textContent === {}).scrollIntoView()"
 
 
 async def take(url: str, folder: Path, views: dict[str, tuple[int, int, bool, str]]) -> dict[str, Any]:
@@ -61,18 +63,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--devices", type=Path, help="a page of several devices, for a picture of them")
     parser.add_argument("--live", help="a store or a run, for a picture of the live page too")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = asyncio.run(take(arguments.page.resolve().as_uri(), arguments.out, VIEWS))
+    found = [asyncio.run(take(arguments.page.resolve().as_uri(), arguments.out, VIEWS))]
+    if arguments.devices:
+        view = {"devices": (1280, 760, False, "Devices side by side")}
+        found.append(asyncio.run(take(arguments.devices.resolve().as_uri(), arguments.out, view)))
     if arguments.live:
         with served(arguments.live) as url:
-            live = asyncio.run(take(url, arguments.out, {"live": (1280, 900, False, "")}))
-        found = {
-            "pictures_bytes": found["pictures_bytes"] | live["pictures_bytes"],
-            **{name: found[name] + live[name] for name in ("errors", "requests")},
-        }
-    print(json.dumps(found) if arguments.json else json.dumps(found, indent=1))
+            found.append(asyncio.run(take(url, arguments.out, {"live": (1280, 900, False, "")})))
+    together = {
+        "pictures_bytes": {name: size for each in found for name, size in each["pictures_bytes"].items()},
+        **{name: [fault for each in found for fault in each[name]] for name in ("errors", "requests")},
+    }
+    print(json.dumps(together) if arguments.json else json.dumps(together, indent=1))
 
 
 if __name__ == "__main__":

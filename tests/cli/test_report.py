@@ -171,6 +171,33 @@ def test_overhead_ends_by_writing_its_page(run: Run, model_cache: Path) -> None:
     assert run(*words, "--report", "page.txt").code == 2
 
 
+PROFILE = ("profile", "tiny-random", "--space", "sites", "--count", 24, "--seconds", 0.1)
+TWO_DEVICES = ("overhead", "tiny-random", "-p", 0, "--openings", 2, "--device", "simulated:seed=1")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("predict", "predictor", "--rank", 4), ["Predictions"]),
+        ((*PROFILE, "--device", "simulated"), ["Profiled configurations"]),
+        (
+            (*TWO_DEVICES, "--device", "simulated"),
+            ["Side by side", "Overhead, simulated"],
+        ),
+        (("operators", "tiny-random", "--calls", 2, "--device", "ort-cpu:threads=1"), ["Where the time goes"]),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_a_command_prints_as_json_is_reported(
+    there: Run, model_cache: Path, words: tuple[object, ...], expected: list[str]
+) -> None:
+    printed = there(*words, "--cache", model_cache, "--json")
+    assert printed.code == 0, printed.err
+    Path("printed.json").write_text(printed.out, encoding="utf-8")
+    assert there("report", "printed.json").code == 0
+    assert set(expected) <= set(headings(read(), 3))
+
+
 def test_a_verified_front_takes_the_place_of_the_front(there: Run) -> None:
     shutil.copy("front.json", "verified.json")
     assert there("report", ".").code == 0
