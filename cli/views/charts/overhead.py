@@ -27,7 +27,8 @@ def over_rank(rows: Sequence[Row], title: str) -> Chart:
     panels = []
     for name, here in _by_phase(rows):
         lines = dict.fromkeys((row.placement, row.mode) for row in here)
-        some = [[row for row in here if (row.placement, row.mode) == line] for line in lines]
+        ranked = sorted(here, key=lambda row: row.rank)
+        some = [[row for row in ranked if (row.placement, row.mode) == line] for line in lines]
         series = [
             _series(", ".join(line), own, [row.rank for row in own], "line")
             for line, own in zip(lines, some, strict=True)
