@@ -5,10 +5,17 @@ Python API from the names that packages export, which mkdocstrings then describe
 """
 
 import importlib
+import tempfile
+import tomllib
+from pathlib import Path
 from typing import Any
 
+from mkdocs.plugins import event_priority
 from typer.main import get_command
 
+ROOT = Path(__file__).parents[2]
+# Removed when the program ends.
+LINKED = tempfile.TemporaryDirectory()
 PACKAGES = [f"adaptare.{name}" for name in ("devices", "profiler", "predictor", "search", "testing")]
 
 OVERHEAD = """## adaptare
@@ -16,6 +23,20 @@ OVERHEAD = """## adaptare
 `adaptare.overhead(model, adapters, ...)` takes the fields of `OverheadRequest` and returns an `OverheadReport`. The
 other names of `adaptare` are those of the packages below.
 """
+
+
+@event_priority(100)
+def on_config(config: Any) -> None:
+    """Lets mkdocstrings read the sources of this folder, however the package is installed."""
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
+    package = Path(LINKED.name) / "adaptare"
+    package.mkdir(exist_ok=True)
+    links = {package / file.name: file for file in (ROOT / folders.pop("adaptare")).iterdir()}
+    links |= {package / name.removeprefix("adaptare."): ROOT / folder for name, folder in folders.items()}
+    for link, target in links.items():
+        if not link.is_symlink():
+            link.symlink_to(target)
+    config.plugins["mkdocstrings"].config["handlers"]["python"]["paths"] = [LINKED.name]
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
