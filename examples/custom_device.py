@@ -68,7 +68,7 @@ class EmulatorWorker:
 
 
 if __name__ == "__main__":
-    report = adaptare.overhead("tiny-random", device=Emulator(), ranks=[4, 64], prompts=[], seconds=3)
+    report = adaptare.overhead("tiny-random", device=Emulator(), ranks=[4, 16], prompts=[], seconds=3)
     for row in report.rows:
         print(
             f"{row.mode}, rank {row.rank}: {row.overhead:+.1%} [{row.overhead_lower:+.1%}, {row.overhead_upper:+.1%}]"

@@ -9,7 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PRINTED = {
-    "custom_device.py": "swappable, rank 64: +",
+    "custom_device.py": "swappable, rank 16: +",
     "sklearn_pipeline.py": "Gaussian process: mean absolute error",
     "finetune_within_budget.py": "next: adaptare overhead tiny-random adapter-within-budget",
 }
