@@ -232,7 +232,7 @@ def test_adapters_that_cost_the_same_by_construction_are_refused(
     ("options", "message"),
     [
         (("--rank", "1,x"), "--rank must be whole numbers with commas between them, such as 16 or 4,8,64, not '1,x'"),
-        (("--rank", ""), "--rank must be whole numbers with commas between them, such as 16 or 4,8,64, not ''"),
+        (("--rank", ""), "--rank is empty ('')"),
         (("--rank", "0,4", "--device", "torch-cpu:threads=1"), "torch has no adapters of rank 0"),
         (
             ("--sites", "w_proj"),
