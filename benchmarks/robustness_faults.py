@@ -76,9 +76,11 @@ class Found:
 
     def judge(self, name: str, outcome: Outcome) -> None:
         """Notes an answer that is not clear."""
+        if outcome.code == -signal.SIGKILL:
+            return
         if outcome.traceback:
             self.tracebacks.append(f"{name}: {outcome.message}")
-        elif outcome.code not in (*CLEAR, -signal.SIGKILL) or (outcome.code and not outcome.message):
+        elif outcome.code not in CLEAR or (outcome.code and not outcome.message):
             self.unclear.append(f"{name}: exit {outcome.code}, {outcome.message}")
 
 
