@@ -12,6 +12,7 @@ import argparse
 import base64
 import json
 import re
+import sys
 import tempfile
 import time
 import zlib
@@ -30,7 +31,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 KEPT: Final = ROOT / "tests" / "fuzzed"
 # Inputs that are kept of one parser, and bytes of each.
 MOST_KEPT, LARGEST = 80, 4096
-CHUNK: Final = 500
+CHUNK: Final = 100
 ODD: Final = (
     None,
     True,
@@ -75,15 +76,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    results = [fuzzed(PARSERS[name], chosen.minutes, chosen.seed) for name in chosen.parser or PARSERS]
+    results = []
+    for name in chosen.parser or PARSERS:
+        found = fuzzed(PARSERS[name], chosen.minutes, chosen.seed)
+        print(
+            "{parser}: {inputs:,} inputs in {minutes} min, {answers} answers, {crashes} crashes".format(**found),
+            *found["found"],
+            sep="\n  ",
+            file=sys.stderr,
+            flush=True,
+        )
+        results.append(found)
     if chosen.json:
         print(json.dumps(results, indent=1))
-    else:
-        for each in results:
-            print("{parser}: {inputs:,} inputs in {minutes} min, {answers} answers, {crashes} crashes".format(**each))
 
 
-def fuzzed(parser: Parser, minutes: float, first_seed: int) -> dict[str, object]:
+def fuzzed(parser: Parser, minutes: float, first_seed: int) -> dict[str, Any]:
     """Fuzzes one parser, and keeps an input of each new answer."""
     answers, inputs, crashes, began, number = known(parser.name), 0, list[str](), time.monotonic(), first_seed
     with made(parser) as (folder, seeds):
