@@ -158,7 +158,7 @@ def test_listens_on_loopback_alone(served: Served) -> None:
     assert len(listening) == 2
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_every_address_is_none(host: str) -> None:
     with SERVED("everywhere", "--host", host) as (said, process):
         assert f"the host {host!r} is every address" in said
