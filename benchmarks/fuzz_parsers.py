@@ -36,7 +36,7 @@ from adaptare.workflows.search.result import load_result
 from adaptare.workflows.train.task import load_task
 
 # An agent that sends a file, and ends when it is told to.
-AGENT: Final = """cat "$0"; grep -m 1 '"op": "close"' > /dev/null"""
+AGENT: Final = """cat "$0"; exec > /dev/null; grep -m 1 '"op": "close"'"""
 CONFIG: Final = {
     "model_type": "llama",
     "hidden_size": 16,

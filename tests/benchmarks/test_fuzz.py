@@ -7,7 +7,7 @@ from fuzz import answer_to, explore, known, made
 from fuzz_parsers import PARSERS
 
 # Of each parser; `benchmarks/fuzz.py` draws for as long as it is told.
-EXAMPLES = 40
+EXAMPLES, OF_PROCESSES = 40, 12
 OF_PACKAGES = {"gguf": "gguf"}
 
 
@@ -19,7 +19,8 @@ def test_damaged_content_is_read_or_refused(name: str) -> None:
     with made(parser) as (folder, seeds):
         for content in known(name).values():
             answer_to(parser, folder, content)
-        explore(parser, folder, seeds, examples=EXAMPLES, number=0)
+        examples = OF_PROCESSES if name in ("agent-replies", "gguf") else EXAMPLES
+        explore(parser, folder, seeds, examples=examples, number=0)
 
 
 @pytest.mark.parametrize("name", sorted(set(PARSERS) - {"gguf", "agent-requests"}))

@@ -18,7 +18,7 @@ PROGRAM = Program("p", "m:f", "{}", (Feed("only", "{}", Work(1, 1, 1)),))
 LOADED = '"load_s": 0.1, "providers": {}, "bind_s": {}, "first_call_s": {}, "peak_bytes": 0'
 WITH_OUTPUTS = f'{LOADED}, "outputs": {{"only": [0.5]}}, "resident_bytes": 1'
 # Sends a file, and ends when it is told to.
-AGENT = """cat "$0"; grep -m 1 '"op": "close"' > /dev/null"""
+AGENT = """cat "$0"; exec > /dev/null; grep -m 1 '"op": "close"'"""
 Replies = Callable[..., AgentWorker]
 
 
