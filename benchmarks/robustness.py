@@ -24,7 +24,7 @@ from robustness_cases import Case, cases, copied
 from robustness_faults import Bench, Chooser, Found, inject_all
 from robustness_runs import Outcome, import_everything, prepare, run
 
-LISTS: Final = ("inputs", "faults", "lost", "half", "unclear", "tracebacks", "skipped")
+LISTS: Final = ("inputs", "faults", "lost", "half", "unclear", "crashed", "skipped")
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def counts(found: Mapping[str, Any]) -> dict[str, int]:
         "half_written": len(found["half"]),
         "bad_inputs": len(found["inputs"]),
         "unclear_errors": len(found["unclear"]),
-        "tracebacks": len(found["tracebacks"]),
+        "tracebacks": len(found["crashed"]),
     }
 
 
@@ -101,7 +101,7 @@ def ask(place: Path, chosen: list[Case], chooser: Chooser, found: dict[str, list
         found["inputs"].append(case.name)
         said = f"{case.name}: exit {outcome.code}, {outcome.message[-500:]}"
         if outcome.traceback:
-            found["tracebacks"].append(said)
+            found["crashed"].append(said)
         elif not clear(case, outcome):
             found["unclear"].append(said)
 

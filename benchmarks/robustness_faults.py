@@ -71,7 +71,7 @@ class Found:
     lost: list[str] = field(default_factory=list)
     half: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
-    tracebacks: list[str] = field(default_factory=list)
+    crashed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
     def judge(self, name: str, outcome: Outcome) -> None:
@@ -79,7 +79,7 @@ class Found:
         if outcome.code == -signal.SIGKILL:
             return
         if outcome.traceback:
-            self.tracebacks.append(f"{name}: {outcome.message}")
+            self.crashed.append(f"{name}: {outcome.message}")
         elif outcome.code not in CLEAR or (outcome.code and not outcome.message):
             self.unclear.append(f"{name}: exit {outcome.code}, {outcome.message}")
 
