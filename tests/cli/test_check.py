@@ -145,6 +145,8 @@ def permuted(folder: Path) -> None:
 
 def site_missing(folder: Path) -> None:
     change_weights(folder, lambda tensors: [tensors.pop(half(Q, name)) for name in "AB"])
+    targets = ["layers.1.self_attn.q_proj", "k_proj", "down_proj"]  # so that the folder does not contradict itself
+    change_config(folder, lambda content: content.update(target_modules=targets))
 
 
 def zero_b(folder: Path) -> None:
@@ -165,6 +167,7 @@ def four_times(folder: Path) -> None:
 
 def kind_missing(folder: Path) -> None:
     change_weights(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if "k_proj" in name])
+    change_config(folder, lambda content: content.update(target_modules=["q_proj", "down_proj"]))
 
 
 def two_sites(folder: Path) -> None:
@@ -339,10 +342,10 @@ def test_a_rule_is_judged_by_the_config_alone(check: Run, runtime: str) -> None:
         (("mine", "onx"), "did you mean 'onnx'?"),
         (("mine", "onnx"), "name the files that onnx loads, a folder with model.onnx"),
         (("mine", "onnx", "--file", "gone"), "there is no 'gone'; name what the runtime loads"),
-        (("mine", "onnx", "--file", "rooted"), "'rooted' is no folder for onnx: it has no model.onnx"),
-        (("mine", "merged", "--file", "rooted"), "'rooted' is no folder for merged: it has no config.json"),
+        (("mine", "onnx", "--file", "rooted"), "no folder for onnx, and lies in none: no rooted/model.onnx"),
+        (("mine", "merged", "--file", "rooted"), "no folder for merged, and lies in none: no rooted/config.json"),
         (("gone", "peft"), "gone is no PEFT folder: adapter_config.json cannot be read"),
-        (("mine", "peft", "--adapter-file", "mine"), "peft takes no adapter file beside its folder; leave it out"),
+        (("mine", "peft", "--adapter-file", "mine"), "peft takes no adapter file beside its folder; leave 'mine' out"),
     ],
 )
 def test_bad_input_is_refused(check: Run, words: tuple[str, ...], message: str) -> None:
