@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from robustness_cases import Case, cases, copied
-from robustness_faults import Bench, Chooser, Found, inject_all
-from robustness_runs import Outcome, import_everything, prepare, run
+from robustness_bench import Bench, Chooser, Found
+from robustness_cases import Case, cases
+from robustness_faults import inject_all
+from robustness_runs import Outcome, copied, import_everything, prepare, run
 
 LISTS: Final = ("inputs", "faults", "lost", "half", "unclear", "crashed", "skipped")
 

@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import json
 import re
-import shutil
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -399,13 +398,3 @@ def _tensors() -> Iterator[Case]:
 
 def _removing(folder: str, name: str) -> Change:
     return lambda place: (place / folder / name).unlink()
-
-
-def copied(prepared: Path, folder: Path) -> None:
-    """A copy of the prepared folder; files are linked, so a change replaces its file."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(prepared, folder, copy_function=_copy)
-
-
-def _copy(source: str, target: str) -> None:
-    shutil.copy(source, target)

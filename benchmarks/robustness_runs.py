@@ -172,3 +172,13 @@ groups:
   - sites: "*.q_proj"
     ranks: [0, 4, 8]
 """
+
+
+def copied(prepared: Path, folder: Path) -> None:
+    """A copy of the prepared folder; files are linked, so a change replaces its file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(prepared, folder, copy_function=_copy)
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copy(source, target)
