@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Protocol
 
 from adaptare.core import InputError, ProgramError
-from adaptare.core.extensions import extension, extensions
+from adaptare.core.extensions import extensions
 from adaptare.devices import Loaded, Program, Worker
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.workloads.workload import Workload
@@ -83,15 +83,9 @@ class Probe(Protocol):
         ...
 
 
-def probe_named(quantity: str) -> Probe:
-    """The registered probe of a quantity. Raises `InputError` if there is none."""
-    made: Probe = extension(PROBES, quantity, kind="quantity")()
-    return made
-
-
 def probe_of(quantity: str) -> Probe:
     """The registered probe that measures a quantity, also as a further one. Raises `InputError` if there is none."""
-    probes = {name: probe for probe in map(probe_named, extensions(PROBES)) for name in probe.units}
+    probes = _registered()
     if quantity not in probes:
         raise InputError(f"unknown quantity {quantity!r}; installed packages measure {', '.join(sorted(probes))}")
     return probes[quantity]
@@ -104,9 +98,15 @@ def probes_of(quantities: Iterable[str]) -> list[Probe]:
 
 def units() -> Mapping[str, str]:
     """Every quantity that a registered probe measures -> its SI unit."""
-    return {name: unit for probe in extensions(PROBES) for name, unit in probe_named(probe).units.items()}
+    return {name: probe.units[name] for name, probe in _registered().items()}
 
 
 def unit_of(quantity: str) -> str:
     """SI unit of a quantity. Raises `InputError` if no registered probe measures it."""
     return probe_of(quantity).units[quantity]
+
+
+def _registered() -> Mapping[str, Probe]:
+    """Every quantity -> the probe that measures it."""
+    probes: list[Probe] = [entry.load()() for entry in extensions(PROBES).values()]
+    return {name: probe for probe in probes for name in probe.units}

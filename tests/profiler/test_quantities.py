@@ -11,7 +11,7 @@ from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.analysis.intervals import ratio_interval
-from adaptare.profiler.measuring.probe import probe_named, unit_of
+from adaptare.profiler.measuring.probe import probe_of, unit_of
 from adaptare.profiler.measuring.probes import Energy, Latency, Memory, Operators, Swap
 from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stopping import Progress
@@ -129,7 +129,7 @@ def test_an_interruption_between_visits_leaves_what_was_measured(llama: ModelSha
 
 
 def test_probes_are_found_by_the_name_of_their_quantity() -> None:
-    found = {name: type(probe_named(name)) for name in ("latency", "energy", "operators", "memory", "swap")}
+    found = {name: type(probe_of(name)) for name in ("latency", "energy", "operators", "memory", "swap")}
     assert list(found.values()) == [Latency, Energy, Operators, Memory, Swap]
     assert [unit_of(name) for name in ("latency", "energy", "power", "peak_memory")] == ["s", "J", "W", "B"]
     with pytest.raises(InputError, match="unknown quantity 'mass'; installed packages measure cold_swap, energy"):
