@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,7 +197,15 @@ def test_the_step_of_the_action_runs_the_tests_and_writes_the_job_summary(guards
         step["env"].values()
     )
     guards.makepyfile(TEST.format(arguments='below="100%", seconds=0.5'))
-    variables = {"TESTS": "-q .", "UNDECIDED": "warn", "KEEP_BASELINE": "false", "GITHUB_STEP_SUMMARY": "job.md"}
+    # The action takes the Python that the workflow has set up.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    variables = {
+        "PATH": path,
+        "TESTS": "-q .",
+        "UNDECIDED": "warn",
+        "KEEP_BASELINE": "false",
+        "GITHUB_STEP_SUMMARY": "job.md",
+    }
     command = ["bash", "-e", "-c", step["run"]]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
