@@ -348,7 +348,7 @@ def _warn_of_few_examples(
     n, middle = len(validation.tokens), abs(difference.middle)
     if n < 2 or not difference.lower <= 0 <= difference.upper or not middle:
         return
-    needed = math.ceil(n * (difference.half_width / middle) ** 2)
+    needed = math.ceil(n * ((difference.upper - difference.lower) / 2 / middle) ** 2)
     problem.feedback.note(
         f"{n} validation examples do not decide between the first winner and the next candidate, whose losses differ "
         f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, or take either"
