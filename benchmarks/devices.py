@@ -30,7 +30,7 @@ from typing import Any
 
 from device_rows import ADAPTERS, PHASES
 from loopback import AbsentError, by_adb, by_ssh, here, in_page
-from stock_process import conditions
+from stock_process import conditions, say
 
 from adaptare.profiler.analysis import Interval
 
@@ -256,10 +256,6 @@ def draw(devices: Sequence[dict[str, Any]], file: Path) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
 
 
 def main() -> None:

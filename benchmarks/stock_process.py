@@ -67,7 +67,7 @@ ONLY_PHASE = {"decode": ("-p", "0", "-d", str(LENGTH)), "prefill": ("-p", str(LE
 SHAPES = {"decode": ("--tokens", "1", "--past", str(LENGTH)), "prefill": ("--tokens", str(LENGTH), "--past", "0")}
 CALLS = {"decode": 60, "prefill": 8}
 QUICK_CALLS, QUICK_BLOCKS, QUICK_SECONDS = 4, 2, 3
-PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "onnxruntime-genai", "numpy")
+PACKAGES = ("torch", "transformers", "peft", "onnxruntime", "onnxruntime-genai", "openvino", "xllamacpp", "numpy")
 
 
 @dataclass(frozen=True)
@@ -316,9 +316,17 @@ def conditions(threads: int) -> dict[str, Any]:
         "processor": processor(),
         "threads": threads,
         "processors": sorted(os.sched_getaffinity(0)),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: each for name in PACKAGES if (each := installed(name))},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def installed(package: str) -> str | None:
+    """Version of a package; `None` if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

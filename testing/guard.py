@@ -7,8 +7,9 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -28,8 +29,11 @@ class UndecidedOverheadWarning(UserWarning):
     """A guard could not decide in the given time, because the limit lies inside the interval of the overhead."""
 
 
-class AssertOverhead(Protocol):
-    """The fixture `assert_overhead`."""
+@dataclass(frozen=True)
+class AssertOverhead:
+    """Value of the fixture `assert_overhead` in one test."""
+
+    request: pytest.FixtureRequest
 
     def __call__(
         self,
@@ -72,7 +76,35 @@ class AssertOverhead(Protocol):
             DeviceError: The device or the base fails.
             ProgramError: The adapter does not run.
         """
-        ...
+        from adaptare.profiler import Store
+        from adaptare.workflows.guarding import GuardRequest, guard
+
+        keep, (phase, length) = bool(self.request.config.getoption(KEEP)), _workload(at)
+        guarded = GuardRequest(
+            adapter,
+            device,
+            _share(below),
+            model=model,
+            phase=phase,
+            length=length,
+            mode=mode,
+            seconds=seconds,
+            baseline=None if keep else baseline,
+            band=_share(band),
+        )
+        result = guard(guarded)
+        if keep and baseline is not None:
+            Store(baseline).append([result.measurement])
+        self.request.node.user_properties.append((PROPERTY, json.dumps(_row(result))))
+        failure = "\n".join(_failures(result))
+        if failure:
+            pytest.fail(failure, pytrace=False)
+        if result.judgement == "undecided":
+            advice = f"{result.words}: the limit of {result.limit:.1%} is not decided; {_advice(result)}"
+            if self.request.config.getoption(UNDECIDED) == "fail":
+                pytest.fail(advice, pytrace=False)
+            warnings.warn(advice, UndecidedOverheadWarning, stacklevel=2)
+        return result
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,50 +125,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def assert_overhead(request: pytest.FixtureRequest) -> AssertOverhead:
     """Fails if an adapter costs more than a limit, or more than before, for certain; see `AssertOverhead`."""
-
-    def check(
-        adapter: str | Path | int,
-        device: "str | Device",
-        below: str | float = "5%",
-        *,
-        model: str | None = None,
-        at: str = "decode@64",
-        mode: "Mode" = "swappable",
-        seconds: float = 60.0,
-        baseline: str | Path | None = None,
-        band: str | float = "1%",
-    ) -> "GuardResult":
-        from adaptare.profiler import Store
-        from adaptare.workflows.guarding import GuardRequest, guard
-
-        keep, (phase, length) = bool(request.config.getoption(KEEP)), _workload(at)
-        guarded = GuardRequest(
-            adapter,
-            device,
-            _share(below),
-            model=model,
-            phase=phase,
-            length=length,
-            mode=mode,
-            seconds=seconds,
-            baseline=None if keep else baseline,
-            band=_share(band),
-        )
-        result = guard(guarded)
-        if keep and baseline is not None:
-            Store(baseline).append([result.measurement])
-        request.node.user_properties.append((PROPERTY, json.dumps(_row(result))))
-        failure = "\n".join(_failures(result))
-        if failure:
-            pytest.fail(failure, pytrace=False)
-        if result.judgement == "undecided":
-            advice = f"{result.words}: {_limit(result)} is not decided; {_advice(result)}"
-            if request.config.getoption(UNDECIDED) == "fail":
-                pytest.fail(advice, pytrace=False)
-            warnings.warn(advice, UndecidedOverheadWarning, stacklevel=2)
-        return result
-
-    return check
+    return AssertOverhead(request)
 
 
 def _share(given: str | float) -> float:
@@ -173,10 +162,6 @@ def _failures(result: "GuardResult") -> Iterator[str]:
         yield f"{result.words}: {percent(change.middle)} {change.ends(percent)} slower than the baseline"
         yield "environments differ in:" if result.environment else "no recorded fact of the environments differs"
         yield from (f"  {words}" for words in result.environment)
-
-
-def _limit(result: "GuardResult") -> str:
-    return f"the limit of {result.limit:.1%}"
 
 
 def _advice(result: "GuardResult") -> str:
