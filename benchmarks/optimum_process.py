@@ -1,10 +1,10 @@
-"""Seconds of one decode step by optimum-benchmark, of a base or with an adapter; for first_answer.py.
+"""Seconds of one decode step by optimum-benchmark, of a base or with an adapter; for seconds_per_digit.py.
 
 PYTHON benchmarks/optimum_process.py FOLDER [--rank 16] [--duration 10] [--tokens 64] [--new-tokens 32]
 
-PYTHON is of an environment with optimum-benchmark, see first_answer.py. Its own protocol is left as it is: ten warm-up
-runs, then generations for a while, in a process that it starts; decode is the mean of a generation less its prefill. At
-least one generation, so that short durations are kept.
+PYTHON is of an environment with optimum-benchmark, see seconds_per_digit.py. Its own protocol is left as it is: ten
+warm-up runs, then generations for a while, in a process that it starts; decode is the mean of a generation less its
+prefill. At least one generation, so that short durations are kept.
 """
 
 import argparse

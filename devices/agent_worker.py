@@ -59,7 +59,7 @@ class AgentWorker:
         self._sequence = 0
         self._loaded = 0
         self._last_program = ""
-        self._has_accelerator = False
+        self._has_accelerator = self._in_fork = False
         self.info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
@@ -225,6 +225,14 @@ class AgentWorker:
         self._bring(program)
         return self._request("forget", digests=[file.digest for file in program.files]).get("forgotten") is True
 
+    def fork(self, program: Program) -> bool:
+        if "fork" in self.info.capabilities:
+            if self._in_fork:
+                self._request("close")
+            self._request("fork", source=program.source)
+            self._in_fork = True
+        return self._in_fork
+
     def energy_j(self) -> float | None:
         # The counters of processors do not include accelerators.
         return None if self._has_accelerator else self._machine(ENERGY).energy_j
@@ -276,7 +284,8 @@ class AgentWorker:
         """Ends the agent by an explicit message, or by force if it does not answer."""
         if self._process.poll() is None:
             with contextlib.suppress(AdaptareError):
-                self._request("close")
+                for _ in range(1 + self._in_fork):
+                    self._request("close")
         self._kill()
 
     def _request(self, operation: str, *, times: int = 1, **content: Any) -> dict[str, Any]:
@@ -338,10 +347,8 @@ class AgentWorker:
     def _death(self, operation: str) -> WorkerDiedError:
         self._kill()
         cause = self._link.cause(self._process.returncode)
-        last_lines = " | ".join(list(self._stderr)[-3:])
-        return WorkerDiedError(
-            f"the worker ended during {operation!r} with {cause}; its last output: {last_lines or 'none'}"
-        )
+        last = " | ".join(list(self._stderr)[-3:]) or "none"
+        return WorkerDiedError(f"the worker ended during {operation!r} with {cause}; its last output: {last}")
 
     def _refusal(self, reply: Mapping[str, Any]) -> Exception:
         """Error that corresponds to a reply."""

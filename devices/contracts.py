@@ -69,8 +69,8 @@ class WorkerInfo:
         processors: Numbers of the processors it runs on; empty if unknown.
         timer_step_s: Smallest step of its clock, seconds.
         providers: Execution providers of the runtime.
-        capabilities: Optional features: `energy`, `attribution`, `environment`, `forget`; `adapter_file`: a feed may
-            name a program file, `adapter`, with the values of the inputs that it does not specify.
+        capabilities: Optional features: `energy`, `attribution`, `environment`, `forget`, `fork`; `adapter_file`: a
+            feed may name a program file, `adapter`, with the values of the inputs that it does not specify.
         environment: Snapshot of everything outside the identity that may change latency: frequencies, temperature,
             load, variables, page policy, battery, as far as available.
         gap_s: Pause before a program runs after another one, seconds.
@@ -170,6 +170,18 @@ class ForgettingWorker(Worker, Protocol):
 
     def forget(self, program: Program) -> bool:
         """Makes the next load read the program's files from storage. Returns True on success."""
+        ...
+
+
+@runtime_checkable
+class ForkingWorker(Worker, Protocol):
+    """A worker that can also continue in a fork of its process, if `fork` is among its capabilities."""
+
+    def fork(self, program: Program) -> bool:
+        """Ends all programs, and continues in new memory, with only the packages of this program imported.
+
+        Returns False if the worker cannot fork.
+        """
         ...
 
 

@@ -18,6 +18,7 @@ from adaptare.devices import (
     Work,
     Worker,
 )
+from adaptare.devices.contracts import ForkingWorker
 
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 
@@ -139,6 +140,7 @@ class DeviceSuite:
                 "forget",
                 lambda worker, program: isinstance(worker, ForgettingWorker) and worker.forget(program) in (0, 1),
             ),
+            ("fork", lambda worker, program: isinstance(worker, ForkingWorker) and _starts_afresh(worker, program)),
         ],
     )
     def test_it_can_do_what_it_says_it_can(
@@ -188,3 +190,13 @@ class DeviceSuite:
 
 def _counts(energy_j: float | None) -> bool:
     return energy_j is not None and energy_j >= 0
+
+
+def _starts_afresh(worker: ForkingWorker, program: Program) -> bool:
+    """True if a fork answers as its first process does, without the programs of that."""
+    before = worker.load(program)
+    if not worker.fork(program):
+        return False
+    with pytest.raises(ProgramError):
+        worker.unload(before.program_id)
+    return bool(worker.fork(program)) and worker.load(program).outputs == before.outputs

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import json
-import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +35,8 @@ def stock() -> Any:
 
 
 @pytest.fixture
-def first() -> Any:
-    return importlib.import_module("first_answer")
+def digits() -> Any:
+    return importlib.import_module("seconds_per_digit")
 
 
 def inside(stock: Any, **changed: Any) -> dict[str, Any]:
@@ -141,32 +140,30 @@ def test_options_of_the_comparison_are_parsed(stock: Any, capsys: pytest.Capture
     assert "must be at least 2" in capsys.readouterr().err
 
 
-def test_options_of_the_first_answer_are_parsed(first: Any) -> None:
-    found = first.parser().parse_args(["--limits", "5", "7.5", "--runs", "2", "--optimum-python", "bin/python"])
-    assert (found.limits, found.runs, found.optimum_python) == ([5, 7.5], 2, Path("bin/python"))
-    assert first.parser().parse_args([]).limits == [15, 30, 60, 120]
+def test_options_of_seconds_per_digit_are_parsed(digits: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = digits.parser().parse_args(["--device", "torch=5", "int4", "--runs", "2", "--optimum-python", "bin/python"])
+    assert (found.device, found.runs) == ([("torch", 5), ("int4", digits.SECONDS["int4"])], 2)
+    assert found.optimum_python == Path("bin/python")
+    with pytest.raises(SystemExit):
+        digits.parser().parse_args(["--device", "fp64=5"])
+    assert "'fp64' is none of torch, fp32, int4" in capsys.readouterr().err
 
 
-def test_answers_are_held_against_the_mean_of_all_limits(first: Any) -> None:
-    def answer(overhead: float, half: float) -> dict[str, float]:
-        ends = {"overhead_lower": overhead - half, "overhead_upper": overhead + half}
-        return {"wall_s": 10.0, "overhead": overhead, **ends}
+def test_spreads_between_openings_are_compared_by_an_f_distribution(digits: Any) -> None:
+    def answer(spread: float) -> dict[str, Any]:
+        openings = [[each - 0.01, each, each + 0.01] for each in spread * np.array([-1.0, 0.0, 0.0, 1.0])]
+        return {"widths": [[2.0, 9.0], [3.0, 8.0], [4.0, 7.0]], "logs": {"swappable": openings, "base": openings}}
 
-    short, long = first.summaries({5.0: [answer(0.1, 0.02), answer(0.3, 0.2)], 9.0: [answer(0.2, 0.02)] * 2})
-    assert (short["holding_mean_of_all"], long["holding_mean_of_all"]) == (1, 2)
-    assert (short["overhead_sd"], short["overhead_range"]) == pytest.approx((0.2 / math.sqrt(2), 0.2))
-    assert (short["half_width_mean"], short["overhead_mean"]) == pytest.approx((0.11, 0.2))
-
-
-def test_answers_without_intervals_have_a_spread(first: Any) -> None:
-    (row,) = first.summaries({5.0: [{"wall_s": 10.0, "overhead": 0.1}]})
-    assert row["overhead_sd"] is None
-    assert "half_width_mean" not in row
-
-
-def test_an_interval_is_recognised_in_a_table(first: Any) -> None:
-    assert first.INTERVAL.search("│ +24.3% │ [+21.8%, +26.9%] │".encode())
-    assert not first.INTERVAL.search(b"widest interval 2.0%")
+    found = digits.summary([answer(0.03), answer(0.03)], [[answer(0.03), answer(0.03)]])
+    assert found["modes"]["swappable"]["sd_opening"] == pytest.approx(0.03 * (2 / 3) ** 0.5)
+    assert found["modes"]["swappable"]["sd_round"] == pytest.approx(0.01)
+    assert found["sd_expected"] == pytest.approx(found["modes"]["swappable"]["sd_opening"])
+    assert (found["openings"], found["opening_s"]) == ([4, 4], 1.0)
+    assert found["needed_s"]["3"] == digits.openings_for(0.03, 0.03 * (2 / 3) ** 0.5) == 6
+    lower, ratio, upper = digits.spread_ratio([answer(0.03)], [answer(0.01)])["swappable"]["sd"]
+    assert ratio == pytest.approx(3)
+    assert lower * upper == pytest.approx(9)
+    assert upper / ratio == pytest.approx(15.44**0.5, rel=1e-3)  # the 97.5th percentile of F with 3 and 3 degrees
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -257,16 +254,8 @@ def test_a_plain_process_loads_what_was_exported(stock: Any, tmp_path: Path, mon
     assert [words[1] for words in exported] == [str(tmp_path / name) for name in ("adapter", "nothing", "adapter")]
 
 
-@pytest.mark.parametrize(("shows", "seen"), [("[+21.8%, +26.9%]", True), ("+24.3%", False)])
-def test_the_first_interval_is_seen_in_a_terminal(
-    first: Any, monkeypatch: pytest.MonkeyPatch, shows: str, seen: bool
-) -> None:
-    monkeypatch.setattr(first, "command", lambda *_: [sys.executable, "-c", f"print({shows!r})"])
-    assert (first.first_interval_s("torch-cpu", 0) is not None) == seen
-
-
 def test_optimum_benchmark_gets_the_time_that_the_command_took(
-    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock on which starting takes 10 s for each process."""
     clock, durations = [0.0], []
@@ -276,11 +265,11 @@ def test_optimum_benchmark_gets_the_time_that_the_command_took(
         durations.append(duration)
         return {"decode_s": 1.2 if rank else 1.0, "versions": {}}
 
-    monkeypatch.setattr(first.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(first, "open_model", lambda _: SimpleNamespace(weights_folder=lambda: tmp_path))
-    monkeypatch.setattr(first.Optimum, "_run", its_run)
-    optimum = first.Optimum(Path("python"))
+    monkeypatch.setattr(digits.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(digits, "open_model", lambda _: SimpleNamespace(weights_folder=lambda: tmp_path))
+    monkeypatch.setattr(digits.Optimum, "_run", its_run)
+    optimum = digits.Optimum(Path("python"))
     found = [optimum.answer(wall_s) for wall_s in (60.0, 15.0)]
-    assert durations == [1, 1, 20, 20, 1, 1]
+    assert durations == [1, 20, 20, 1, 1]
     assert [each["wall_s"] for each in found] == [60, 22]
     assert found[0]["overhead"] == pytest.approx(0.2)

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import select
 import sys
-import threading
 
 from adaptare.devices.agent.files import Files
+from adaptare.devices.agent.forks import end_unheard
 from adaptare.devices.agent.server import Agent, refuse, serve
-
-
-def end_unheard(replies: int) -> None:
-    """Ends this process as soon as nobody can read its replies any more, even during a call that never returns."""
-    if not hasattr(select, "poll"):
-        return
-    lost = select.poll()
-    lost.register(replies, 0)  # errors and the end are always reported
-
-    def wait() -> None:
-        lost.poll()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def main(runtime: str, folder: str, root: str = "/") -> None:

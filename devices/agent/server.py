@@ -18,6 +18,7 @@ from typing import Any
 
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
+from adaptare.devices.agent.forks import ASKED_TO_END, can_fork, continued_in_fork
 from adaptare.devices.agent.machine import raw_facts, restrict
 from adaptare.devices.agent.place import Host, OnAccelerator, Place
 from adaptare.devices.agent.runtime import AbsentError, AttributingRuntime, Bound, PreparedRuntime, Runtime
@@ -99,6 +100,7 @@ class Agent:
                 *["attribution"] * isinstance(self.runtime, AttributingRuntime),
                 *["adapter_file"] * getattr(self.runtime, "reads_adapter_files", False),
                 "forget",
+                *["fork"] * (can_fork() and not facts.accelerator),
             ],
             **self.place.facts(),
         }
@@ -111,6 +113,14 @@ class Agent:
         """Drops files from the page cache, so that the next load reads them from storage."""
         forgotten = [memory.forget(self.files.content(digest)) for digest in request["digests"]]
         return {"forgotten": bool(forgotten) and all(forgotten)}
+
+    def fork(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Imports the packages of a program; `serve` then continues in a fork, which does not collect their garbage."""
+        if isinstance(self.runtime, PreparedRuntime):
+            self.runtime.prepare(request["source"])
+        gc.collect()
+        gc.freeze()
+        return {}
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Builds a program, in as many copies as are called in turn, binds its feeds, and calls each copy once."""
@@ -220,13 +230,14 @@ def refuse(error: BaseException, requests: Any, replies: Any) -> None:
 
 
 def serve(agent: Agent, requests: Any, replies: Any) -> None:
-    """Answers requests until the explicit end or the end of the stream."""
+    """Answers requests until the explicit end or the end of the stream; after `fork`, in a fork until its end."""
+    in_fork = False
     for line in requests:
         request = json.loads(line)
         if request["op"] == "close":
             replies.write(json.dumps({"seq": request["seq"], "ok": True, "end": True}) + "\n")
             replies.flush()
-            return
+            break
         try:
             if request["op"] not in OPERATIONS:
                 raise LookupError(f"there is no operation {request['op']!r}")
@@ -236,5 +247,11 @@ def serve(agent: Agent, requests: Any, replies: Any) -> None:
             if agent.place.lost(error):  # the process ends, which the host reports
                 raise
             reply = failure(error)
+        if request["op"] == "fork" and reply["ok"]:
+            if not continued_in_fork(replies.fileno()):
+                continue
+            in_fork = True
         replies.write(json.dumps({"seq": request["seq"], **reply}) + "\n")
         replies.flush()
+    if in_fork:
+        os._exit(ASKED_TO_END)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
 from adaptare.devices import Device, DeviceInfo, Program, WatchedWorker, Worker, WorkerInfo
+from adaptare.devices.contracts import ForkingWorker
 from adaptare.profiler.measuring.candidate import Candidate, shared
 from adaptare.profiler.measuring.output_checks import OutputChecks
 from adaptare.profiler.measuring.probe import Probe, Subject, seconds_of
@@ -53,6 +54,8 @@ class GroupRun:
     _told: list[WorkerInfo] = field(default_factory=list)
     _after: Mapping[str, Any] = field(default_factory=dict)
     _deaths: int = 0
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _worker: Worker | None = None
 
     @cached_property
     def _info(self) -> DeviceInfo:
@@ -69,8 +72,8 @@ class GroupRun:
     def run_opening(self, enough: Callable[[int], bool]) -> int:
         """Reloads all programs and runs rounds until `enough(rounds)`. Returns the number of completed rounds.
 
-        A worker that dies is replaced, which adds an opening. Raises `DeviceError` if the reference does not load or
-        run.
+        The worker stays for the next opening; `close` ends it. One that dies is replaced, which adds an opening.
+        Raises `DeviceError` if the reference does not load or run.
         """
         rounds = 0
 
@@ -83,7 +86,7 @@ class GroupRun:
                 if not self.running() or enough(rounds):
                     return
 
-        self._isolated(run)
+        self._isolated(run, self._renewed)
         return rounds
 
     def visit_all(self, interrupted: Callable[[int], bool]) -> bool:
@@ -100,26 +103,48 @@ class GroupRun:
             everybody = [self.reference, *self.running()]
             pending = [everybody[index] for index in self.rng.permutation(len(everybody))]
             for batch in [[one] for one in pending] if self.probe.alone else [pending]:
-                self._isolated(partial(self._visit_pending, batch, opening, interrupted))
+                self._isolated(partial(self._visit_pending, batch, opening, interrupted), self._new)
                 if batch:
                     return not self.running()
         return True
 
-    def _isolated(self, run: Callable[[Worker], None]) -> None:
-        """Runs in a worker to the end, starting again in a new worker each time that one is needed."""
+    def close(self) -> None:
+        """Ends the worker."""
+        self._open.close()
+        self._worker = None
+
+    def _isolated(self, run: Callable[[Worker], None], opened: Callable[[], Worker]) -> None:
+        """Runs in a worker to the end, starting again in another worker each time that one is needed."""
         while self.running():
-            with self._opened() as worker, contextlib.suppress(_NewWorkerNeededError):
+            try:
+                worker = opened()
                 run(worker)
+            except _NewWorkerNeededError:
+                self.close()
+            else:
+                with contextlib.suppress(ProgramError):  # a dead worker has no environment to report
+                    self._after = worker.environment() if isinstance(worker, WatchedWorker) else {}
                 return
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[Worker]:
-        """A worker whose environment is recorded at its start and at its end."""
-        with self.device.open() as worker:
-            self._told.append(worker.info)
-            yield worker
-            with contextlib.suppress(ProgramError):  # a dead worker has no environment to report
-                self._after = worker.environment() if isinstance(worker, WatchedWorker) else {}
+    def _new(self) -> Worker:
+        """A new worker, after the end of the present one."""
+        self.close()
+        worker = self._worker = self._open.enter_context(self.device.open())
+        self._told.append(worker.info)
+        return worker
+
+    def _renewed(self) -> Worker:
+        """A worker in new memory: a fork of the first process, or a new process where workers do not fork."""
+        present = self._worker
+        worker = present or self._new()
+        return worker if self._forked(worker) or not present else self._new()
+
+    def _forked(self, worker: Worker) -> bool:
+        try:
+            return isinstance(worker, ForkingWorker) and worker.fork(self._program(self.reference))
+        except ProgramError as error:
+            self._blame([self.reference], error)
+            return False
 
     def environments(self) -> dict[str, Any]:
         """Facts reported by the workers: first environment (`before`), last one (`after`), and the first `worker`."""

@@ -1,5 +1,6 @@
 """Measuring sessions: workloads in groups that fit into memory, openings (reloads of all programs), rounds, probes."""
 
+import contextlib
 import datetime
 import itertools
 import math
@@ -191,10 +192,11 @@ class _Group:
             candidates = [Candidate(row.workload, checked=bool(row.visits)) for row in running]
             reference, (device, programs) = Candidate(running[0].reference), (self.session.device, self.session.builder)
             run = GroupRun(candidates, reference, probe, device, programs, self.rng, self.opening, self.round)
-            if isinstance(probe, Latency):
-                self._time(run, seen)
-            else:
-                self._visit(run, probe)
+            with contextlib.closing(run):
+                if isinstance(probe, Latency):
+                    self._time(run, seen)
+                else:
+                    self._visit(run, probe)
 
     def _time(self, run: GroupRun, seen: Seen | None) -> None:
         try:

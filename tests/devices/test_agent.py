@@ -18,6 +18,18 @@ MEBIBYTE = 2**20
 LIMIT_BYTES = 256 * MEBIBYTE
 
 
+@pytest.fixture(params=["first process", "fork"])
+def open_worker(request: pytest.FixtureRequest, open_worker: OpenWorker) -> OpenWorker:
+    """Workers as opened, or after a fork: programs and their deaths are the same."""
+
+    def opened(**options: object) -> AgentWorker:
+        worker = open_worker(**options)
+        assert request.param != "fork" or worker.fork(Program("any", "worker_programs:echo", "{}", ()))
+        return worker
+
+    return opened
+
+
 def is_running(process_id: int) -> bool:
     try:
         os.kill(process_id, 0)

@@ -148,8 +148,8 @@ def test_processors_are_set_before_the_runtime(make_agent: MakeAgent, monkeypatc
 
 
 def test_only_a_runtime_that_attributes_says_so(make_agent: MakeAgent) -> None:
-    assert make_agent().hello(HELLO)["capabilities"] == ["forget"]
-    assert make_agent(attribute=print).hello(HELLO)["capabilities"] == ["attribution", "forget"]
+    assert make_agent().hello(HELLO)["capabilities"] == ["forget", "fork"]
+    assert make_agent(attribute=print).hello(HELLO)["capabilities"] == ["attribution", "forget", "fork"]
     with pytest.raises(LookupError, match="does not attribute time to operators"):
         make_agent().attribute({})
 

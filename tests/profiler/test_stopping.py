@@ -19,18 +19,18 @@ def test_fixed_rounds_end_an_opening_at_the_number_and_never_the_group() -> None
     assert rule.reason(at(opening=99, rounds=8, half_width=0.0)) == ""
 
 
-def test_an_opening_ends_after_twelve_rounds_or_after_four_slow_ones() -> None:
+def test_an_opening_ends_after_eight_rounds_or_after_four_slow_ones() -> None:
     rule = PreciseWithin(0.01, 60)
-    assert [rule.opening_reason(at(opening=1, rounds=rounds)) for rounds in (11, 12)] == ["", "rounds"]
+    assert [rule.opening_reason(at(opening=1, rounds=rounds)) for rounds in (7, 8)] == ["", "rounds"]
     assert [rule.opening_reason(at(rounds=rounds, rounds_s=7.5)) for rounds in (3, 4)] == ["", "rounds"]
     assert rule.opening_reason(at(rounds=4, rounds_s=7.4)) == ""
 
 
-def test_the_first_opening_has_half_as_many_rounds_and_counts(llama: ModelShape) -> None:
+def test_the_first_opening_has_fewer_rounds_and_counts(llama: ModelShape) -> None:
     rule = PreciseWithin(0.01, 60)
     assert [rule.opening_reason(at(rounds=rounds)) for rounds in (5, 6)] == ["", "rounds"]
     found = measured(llama, Jitter(0.001), precise_within(0.001, 1000, 2))
-    assert (len(found.visits), found.too_few_openings) == (18, 2)
+    assert (len(found.visits), found.too_few_openings) == (14, 2)
 
 
 def test_a_narrow_interval_counts_from_the_sixth_opening_on() -> None:
@@ -72,7 +72,7 @@ def openings_of(found: Measurement) -> int:
 
 def test_no_more_openings_than_the_interval_needs(llama: ModelShape) -> None:
     found = measured(llama, Jitter(0.001), precise_within(0.01, 1000))
-    assert (found.stopped_by, openings_of(found), len(found.visits)) == ("precise", 6, 66)
+    assert (found.stopped_by, openings_of(found), len(found.visits)) == ("precise", 6, 46)
     assert found.ratio.half_width <= 0.01
 
 

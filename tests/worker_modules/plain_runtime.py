@@ -22,6 +22,14 @@ class PlainRuntime:
         return PlainModel(getattr(importlib.import_module(module), factory)(**arguments))
 
 
+class ImportingRuntime(PlainRuntime):
+    """Imports the modules of its programs before they are loaded."""
+
+    def prepare(self, source: str) -> None:
+        """Imports the module of a factory."""
+        importlib.import_module(source.partition(":")[0])
+
+
 class PlainModel:
     """What a factory built; everything is Python."""
 

@@ -1,0 +1,53 @@
+"""Forks of the agent."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from adaptare.core import ProgramError, WorkerDiedError
+from adaptare.devices import Program
+from adaptare.devices.agent_worker import AgentWorker
+
+OpenWorker = Callable[..., AgentWorker]
+MakeProgram = Callable[..., Program]
+
+
+def test_programs_of_a_fork_end_with_it(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker, program = open_worker(), make_program("constant", values=[1.0])
+    ids = list[str]()
+    for _ in range(3):
+        assert worker.fork(program)
+        for earlier in ids:
+            with pytest.raises(ProgramError, match=f"no program '{earlier}' is loaded"):
+                worker.run(earlier, "only", 1)
+        ids.append(worker.load(program).program_id)
+    assert len(set(ids)) == 3
+
+
+def test_the_first_process_stays(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker, program = open_worker(), make_program("constant", values=[1.0])
+    first = worker.process_id
+    assert worker.fork(program)
+    assert worker.fork(program)
+    assert worker.process_id == first
+    os.kill(first, 0)
+
+
+def test_a_package_that_is_missing_is_told_and_the_first_process_goes_on(
+    open_worker: OpenWorker, make_program: MakeProgram
+) -> None:
+    worker = open_worker(runtime="plain_runtime:ImportingRuntime")
+    with pytest.raises(ProgramError, match="absent_package is not installed"):
+        worker.fork(Program("absent", "absent_package:build", "{}", ()))
+    assert worker.load(make_program("constant", values=[2.0])).outputs
+
+
+def test_a_fork_that_dies_is_the_death_of_the_worker(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker = open_worker()
+    assert worker.fork(make_program("echo"))
+    loaded = worker.load(make_program("exiting", code=41))
+    with pytest.raises(WorkerDiedError, match="ended during 'run' with exit code 41"):
+        worker.run(loaded.program_id, "only", 1)
+    with pytest.raises(WorkerDiedError):
+        worker.fork(make_program("echo"))
