@@ -12,13 +12,13 @@ from adaptare.devices import (
     Device,
     Feed,
     ForgettingWorker,
+    ForkingWorker,
     MeteredWorker,
     Program,
     WatchedWorker,
     Work,
     Worker,
 )
-from adaptare.devices.contracts import ForkingWorker
 
 FEEDS = tuple(Feed(name, "{}", Work(3, 1000, 2000)) for name in ("short", "long"))
 

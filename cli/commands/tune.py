@@ -13,7 +13,7 @@ DEVICE: Final = "ort-cpu:int4,threads=1"
 # Fields of the request of the demo, and of both commands with --quick.
 DEMO: Final[Mapping[str, Any]] = {
     "configurations": 32,
-    "seconds": 110.0,
+    "seconds": 60.0,
     "steps": 45,
     "train_s": 120.0,
     "gradient_examples": 24,

@@ -24,7 +24,7 @@ from adaptare.devices.agent.place import Host, OnAccelerator, Place
 from adaptare.devices.agent.runtime import AbsentError, AttributingRuntime, Bound, PreparedRuntime, Runtime
 
 # Methods of `Agent` that a request can name.
-OPERATIONS = ("machine", "hello", "missing", "forget", "load", "run", "attribute", "unload")
+OPERATIONS = ("machine", "hello", "missing", "forget", "fork", "load", "run", "attribute", "unload")
 OUTPUT_VALUES = 512
 # The first events of a profiler are the most expensive.
 WARM_CALLS = 3

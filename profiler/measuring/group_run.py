@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
-from adaptare.devices import Device, DeviceInfo, Program, WatchedWorker, Worker, WorkerInfo
-from adaptare.devices.contracts import ForkingWorker
+from adaptare.devices import Device, DeviceInfo, ForkingWorker, Program, WatchedWorker, Worker, WorkerInfo
 from adaptare.profiler.measuring.candidate import Candidate, shared
 from adaptare.profiler.measuring.output_checks import OutputChecks
 from adaptare.profiler.measuring.probe import Probe, Subject, seconds_of

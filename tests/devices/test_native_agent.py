@@ -141,7 +141,7 @@ def test_facts_about_the_machine_are_the_same(agents: list[Worker]) -> None:
     ours, theirs = (agent.info for agent in agents)
     for name in ("processors", "hardware", "runtime", "threads", "cache_bytes", "providers", "gap_s"):
         assert getattr(ours, name) == getattr(theirs, name), name
-    assert set(theirs.capabilities) - set(ours.capabilities) == {"attribution", "adapter_file"}
+    assert set(theirs.capabilities) - set(ours.capabilities) == {"attribution", "adapter_file", "fork"}
     constant = ["system", "physical_cores", "logical_processors", "allowed_processors", "virtualisation", "governor"]
     for name in [*constant, "boot", "clock_source", "large_pages", "battery"]:
         assert ours.environment[name] == theirs.environment[name], name
