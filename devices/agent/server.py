@@ -118,6 +118,7 @@ class Agent:
         """Imports the packages of a program; `serve` then continues in a fork, which does not collect their garbage."""
         if isinstance(self.runtime, PreparedRuntime):
             self.runtime.prepare(request["source"])
+        self.feeds.clear()
         gc.collect()
         gc.freeze()
         return {}
