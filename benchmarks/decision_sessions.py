@@ -72,6 +72,27 @@ class Look:
         return float(squares.mean()) - self.error**2 * (self.openings + 1)
 
 
+@dataclass(frozen=True)
+class SessionFile:
+    """A session as it was kept.
+
+    Args:
+        rows: By adapter.
+        boot: Tells one boot of a machine from others.
+        loaded: True if more processes than processors wanted to run when it began or ended.
+    """
+
+    rows: Session
+    look: Look | None
+    boot: str
+    loaded: bool
+
+    @property
+    def device(self) -> DeviceInfo:
+        """What was measured on."""
+        return next(iter(self.rows.values())).device
+
+
 def collect(folder: Path, name: str) -> Path:
     """Measures a look at the base and a session of adapters on a device of `DEVICES`, into a file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +146,8 @@ def written(rows: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-def read(file: Path) -> tuple[Session, Look | None]:
-    """Measurements of a file by adapter, and the look before them."""
+def read(file: Path) -> SessionFile:
+    """A file of `collect`."""
     content = json.loads(file.read_text())
     shape, device = open_model(MODEL).shape, from_json(DeviceInfo, content["device"])
     base = Workload.from_json(content["base"], shape)
@@ -147,7 +168,13 @@ def read(file: Path) -> tuple[Session, Look | None]:
         first += len(seconds)
     rows, look = calibrated(rows), content["look"]
     session = {row.workload.configuration: row for row in rows}
-    return session, look and Look(from_json(Interval, look["base_s"]), look["openings"], rows)
+    machine, busiest = content["machine"], max(minute for minute, *_ in content["load_average"])
+    return SessionFile(
+        session,
+        look and Look(from_json(Interval, look["base_s"]), look["openings"], rows),
+        machine["boot"],
+        busiest > machine["logical_processors"] + 1,  # the measured process is one of them
+    )
 
 
 def first_groups(rows: Sequence[Measurement]) -> Look | None:

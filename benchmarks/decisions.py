@@ -6,21 +6,23 @@ python benchmarks/decisions.py --collect DIR [--device NAME ...]
 A predictor is fitted to the rows of one session, and judged by adapters of another session that it has never seen.
 `--kept` names folders of the sessions of `prediction_on_device.py`. `--sessions` names a folder of files
 `NAME-TIME.json`, one for each session (`decision_sessions.py`); the adapters of two sessions of one name are divided
-into two halves, of which each is predicted from the other. `--collect` adds one such session of each device, in about
+into two halves, of which each is predicted from the other. Two sessions since one boot of the machine, neither of them
+under load, are `sessions`; all other pairs are `others`. `--collect` adds one such session of each device, in about
 six minutes. Call it once an hour, after restarts and on other days too.
 
 An interval is of the value itself, and a measured value has an error beside it. A row is held if it is within the
 hypotenuse of the predicted interval and that of the measured value (level 0.9, from its openings). `..._measured`
 counts measured values within the interval alone. Rows of one session are not independent, so shares are means over the
 judged sessions, with 95 % t intervals over them (`clustered_interval`). `by_size` has the thirds of the rows by what
-the adapter changes. Sessions of `--kept`, from which the priors that ship come (spread of a session's ratios, and of
-the base's seconds), are judged with the priors of the other devices. `ratio_prior` and `base_prior` are those of all.
+the adapter changes. The priors that ship (spread of a session's ratios, and of the base's seconds) are the last entry,
+`priors`: those of `kept` and `sessions`, one vote for each device. Each row is judged with the priors of the other
+devices.
 
 `recalibrated` has the rows that were measured after a look at the base in the judged session: with the spread of the
 base between sessions (`ms_before`), and with the base of that look (`ms`), as after `--recalibrate`.
 `budgets_of_today` are shares of the base in that look. In sessions of `--kept` the look is the base in the first groups
-of programs, with four openings or more. `drift_prior` is the change of the base after a look, beyond that of one more
-opening.
+of programs, with four openings or more. The prior `drift` is the change of the base after a look, beyond that of one
+more opening.
 
 `budgets` are 10 relative and 6 absolute ones. Each predictor chooses the adapter with the largest predicted latency of
 those it predicts to meet the budget. `budget_met_rate` is the share that another session measured within the budget,
@@ -29,21 +31,23 @@ overhead, or of the milliseconds, that the choice leaves.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from decision_sessions import DEVICES, Look, collect, first_groups, read
 from numpy.typing import NDArray
-from prediction_cells import LEVEL, Session, planned_of
+from prediction_cells import LEVEL, planned_of
 from prediction_on_device import sessions_in
 from scipy import stats
 
 from adaptare.predictor import FittedPredictor, LatencyPredictor
-from adaptare.predictor.intervals import SessionVariance, base_spread, spread_since
+from adaptare.predictor.intervals import SessionSpread, SessionVariance, base_spread, spread_since
 from adaptare.profiler import Measurement
 
 Array = NDArray[np.float64]
@@ -68,18 +72,33 @@ class Task:
 
     Args:
         look: The base at the beginning of the judged session, and rows after it; `None` if unknown.
+        group: Of the result, which has rows of `kept`, `sessions`, and `others`.
     """
 
     device: str
     fitted: Rows
     judged: Rows
     session: str
-    look: Look | None = None
+    look: Look | None
+    group: str
 
     @property
     def moved(self) -> float:
         """Relative change of the base from its calibration in the fitted session to the judged one."""
         return base_of(self.judged) / self.fitted[-1].reference_s - 1
+
+    @cached_property
+    def predictor(self) -> FittedPredictor:
+        """Fitted as it ships."""
+        return LatencyPredictor().fit(self.fitted)
+
+    @cached_property
+    def shift(self) -> tuple[float, float]:
+        """Mean shift of the judged ratios over `Anchored.change`, and its standard error."""
+        found = self.predictor.predict_configs([row.workload.configuration for row in self.judged])
+        ratios = np.array([row.ratio.middle for row in self.judged])
+        errors, change = np.log(ratios * self.predictor.base_value / found.mean), change_of(self.predictor, self.judged)
+        return errors.mean() / change.mean(), errors.std(ddof=1) / np.sqrt(len(errors)) / change.mean()
 
 
 def base_of(rows: Rows) -> float:
@@ -96,93 +115,82 @@ def kept_tasks(folder: Path) -> list[Task]:
             [session[each.configuration] for each in some]
             for session, some in ((cell.first, planned.training), (cell.second, planned.tested))
         )
-        found.append(Task(cell.name, fitted, judged, cell.name, first_groups(list(cell.second.values()))))
+        found.append(Task(cell.name, fitted, judged, cell.name, first_groups(list(cell.second.values())), "kept"))
     return found
 
 
-def session_tasks(folder: Path) -> list[Task]:
+def session_tasks(folder: Path) -> Iterator[Task]:
     """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and both halves of their adapters."""
-    devices: dict[str, dict[str, tuple[Session, Look | None]]] = {}
-    for file in sorted(folder.glob("*.json")):
-        name, _, label = file.stem.rpartition("-")
-        devices.setdefault(name, {})[label] = read(file)
-    return [task for name, sessions in devices.items() for task in _pairs(name, sessions)]
+    read_files = [(*file.stem.rsplit("-", 1), read(file)) for file in sorted(folder.glob("*.json"))]
+    for (name, _, one), (other, second, two) in itertools.permutations(read_files, 2):
+        shared = sorted(set(one.rows) & set(two.rows), key=str)
+        if name != other or one.device != two.device or len(shared) < LEAST_SHARED:
+            continue
+        group = "sessions" if one.boot == two.boot and not one.loaded and not two.loaded else "others"
+        order = np.random.default_rng(0).permutation(len(shared))
+        for half in (0, 1):
+            ours, theirs = (
+                [rows[shared[index]] for index in order[part::2]]
+                for rows, part in ((one.rows, half), (two.rows, 1 - half))
+            )
+            yield Task(name, ours, theirs, f"{name} {second}", two.look, group)
 
 
-def _pairs(name: str, sessions: Mapping[str, tuple[Session, Look | None]]) -> Iterator[Task]:
-    for first, (fitted, _) in sessions.items():
-        for second, (judged, look) in sessions.items():
-            shared = sorted(set(fitted) & set(judged), key=str)
-            same = next(iter(fitted.values())).device == next(iter(judged.values())).device
-            order = np.random.default_rng(0).permutation(len(shared))
-            for half in (0, 1) if same and first != second and len(shared) >= LEAST_SHARED else ():
-                ours, theirs = (
-                    [rows[shared[index]] for index in order[part::2]]
-                    for rows, part in ((fitted, half), (judged, 1 - half))
-                )
-                yield Task(name, ours, theirs, f"{name} {second}", look)
-
-
-def looks_of(tasks: Sequence[Task], folder: Path | None) -> Looks:
-    """Looks at the beginning of the sessions of tasks, and of the files of a folder, by device."""
-    found: dict[str, list[Look]] = {}
+def looks_of(tasks: Sequence[Task]) -> Looks:
+    """Looks at the beginning of sessions, by device."""
+    found: dict[str, dict[int, Look]] = {}
     for task in tasks:
-        found.setdefault(task.device, []).extend(filter(None, (task.look, first_groups(task.fitted))))
-    for file in sorted(folder.glob("*.json")) if folder else ():
-        found.setdefault(file.stem.rpartition("-")[0], []).extend(filter(None, [read(file)[1]]))
-    return found
+        looks = (task.look, first_groups(task.fitted) if task.group == "kept" else None)
+        found.setdefault(task.device, {}).update({id(look): look for look in looks if look})
+    return {device: list(looks.values()) for device, looks in found.items()}
 
 
-def fitted_of(task: Task, others: Sequence[Task], looks: Looks) -> tuple[FittedPredictor, FittedPredictor | None]:
-    """Predictor of a task, and the same after the look at the base, with the priors of other devices, if there are."""
-    predictor = LatencyPredictor().fit(task.fitted)
-    others = [each for each in others if each.device != task.device]
-    now = predictor.recalibrated(task.look.base_s, task.look.openings) if task.look else None
-    if not others:
-        return predictor, now
-    ratio_variance, base_variance = priors(others)
-    ratio, base = ratio_variance.spread(ONE_SESSION), base_spread(np.zeros(1), prior=base_variance)
-    if now and task.look:
-        drift = drift_prior({device: some for device, some in looks.items() if device != task.device})
-        after = spread_since(task.look.base_s, task.look.openings, drift=drift)
-        now = replace(now, spread=ratio, base_spread=after)
-    return replace(predictor, spread=ratio, base_spread=base), now
+@dataclass(frozen=True)
+class Priors:
+    """Variances of a session's shift.
 
-
-def priors(tasks: Sequence[Task]) -> tuple[SessionVariance, SessionVariance]:
-    """Variances of a session's shift: of ratios over `Anchored.change`, and of the base; one vote for each device.
-
-    A device tells nothing of ratios if its noise exceeds half a per cent.
+    Args:
+        ratio: Of its ratios, over `Anchored.change`.
+        base: Of the base's seconds.
+        drift: Of the base after a look.
     """
-    ratios: dict[str, list[float]] = {}
-    bases: dict[str, list[float]] = {}
-    for task in tasks:
-        errors, change = residuals_of(task)
-        shift = errors.mean() / change.mean()
-        noise = errors.std(ddof=1) / np.sqrt(len(errors)) / change.mean()
-        if noise <= KNOWN_WITHIN:
-            ratios.setdefault(task.device, []).append((shift**2 - noise**2) / 2)
-        bases.setdefault(task.device, []).append(np.log1p(task.moved) ** 2 / 2)
-    return variance(ratios), variance(bases)
+
+    ratio: SessionVariance
+    base: SessionVariance
+    drift: SessionVariance
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task]) -> "Priors":
+        """One vote for each device. A device tells nothing of ratios if its noise exceeds half a per cent."""
+        ratios: dict[str, list[float]] = {}
+        bases: dict[str, list[float]] = {}
+        for task in tasks:
+            shift, noise = task.shift
+            if noise <= KNOWN_WITHIN:
+                ratios.setdefault(task.device, []).append((shift**2 - noise**2) / 2)
+            bases.setdefault(task.device, []).append(np.log1p(task.moved) ** 2 / 2)
+        drifts = {device: [look.drift for look in looks] for device, looks in looks_of(tasks).items()}
+        return cls(variance(ratios), variance(bases), variance(drifts))
+
+    def spread(self) -> tuple[SessionSpread, SessionSpread]:
+        """Spread of a new session's ratios, and of its base, after one session."""
+        return self.ratio.spread(ONE_SESSION), base_spread(np.zeros(1), prior=self.base)
+
+
+def fitted_of(task: Task, priors: Priors) -> tuple[FittedPredictor, FittedPredictor | None]:
+    """Predictor of a task, and the same after the look at the base."""
+    ratio, base = priors.spread()
+    predictor = replace(task.predictor, spread=ratio, base_spread=base)
+    if task.look is None:
+        return predictor, None
+    now = predictor.recalibrated(task.look.base_s, task.look.openings)
+    return predictor, replace(now, base_spread=spread_since(task.look.base_s, task.look.openings, drift=priors.drift))
 
 
 def variance(values: Mapping[str, Sequence[float]]) -> SessionVariance:
     """Mean variance; one vote for each device."""
     found = float(np.mean([np.mean(each) for each in values.values()])) if values else 0.0
     return SessionVariance(max(0.0, found), len(values))
-
-
-def drift_prior(looks: Looks) -> SessionVariance:
-    """Variance of the base after a look; one vote for each device."""
-    return variance({device: [look.drift for look in some] for device, some in looks.items() if some})
-
-
-def residuals_of(task: Task) -> tuple[Array, Array]:
-    """Log of the judged ratios over the predicted ones, and `Anchored.change`. Shape (n,)."""
-    predictor = LatencyPredictor().fit(task.fitted)
-    found = predictor.predict_configs([row.workload.configuration for row in task.judged])
-    ratios = np.array([row.ratio.middle for row in task.judged])
-    return np.log(ratios * predictor.base_value / found.mean), change_of(predictor, task.judged)
 
 
 def change_of(predictor: FittedPredictor, rows: Rows) -> Array:
@@ -269,15 +277,14 @@ def clustered(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
     }
 
 
-def result_of(tasks: Sequence[Task], others: Sequence[Task], looks: Looks) -> dict[str, Any]:
-    """Coverage and budgets over all tasks, with the priors that those of other devices among `others` give."""
-    fitted = [fitted_of(task, others, looks) for task in tasks]
+def result_of(tasks: Sequence[Task], priors: Mapping[str, Priors]) -> dict[str, Any]:
+    """Coverage and budgets over all tasks, with the priors for each device."""
+    fitted = [fitted_of(task, priors[task.device]) for task in tasks]
     pairs = [(task, predictor, task.judged) for task, (predictor, _) in zip(tasks, fitted, strict=True)]
     rows = [row for pair in pairs for row in judge(*pair)]
     ends = np.quantile([row["change"] for row in rows], [1 / 3, 2 / 3])
     sizes = np.digitize([row["change"] for row in rows], ends)
     moved = {f"{task.device} to {task.session}": task.moved for task in tasks}
-    ratio, base = priors(tasks)
     return {
         "sessions": sorted({task.session for task in tasks}),
         **shares(rows, MEASURES),
@@ -288,10 +295,6 @@ def result_of(tasks: Sequence[Task], others: Sequence[Task], looks: Looks) -> di
         },
         "budgets": {kind: budgets(pairs, kind) for kind in ("relative", "absolute")},
         "recalibrated": recalibrated(tasks, fitted),
-        **{
-            f"{name}_prior": [prior.variance**0.5, prior.degrees]
-            for name, prior in (("ratio", ratio), ("base", base), ("drift", drift_prior(looks)))
-        },
     }
 
 
@@ -369,13 +372,23 @@ def main() -> None:
         for name in options.device:
             print(collect(options.collect, name))
         return
-    groups = {"kept": [task for folder in options.kept for task in kept_tasks(folder)]}
-    groups["sessions"] = session_tasks(options.sessions) if options.sessions else []
-    looks = looks_of(groups["kept"], options.sessions)
-    result = {
-        name: result_of(tasks, groups["kept"] * (name == "kept"), looks) for name, tasks in groups.items() if tasks
+    tasks = [task for folder in options.kept for task in kept_tasks(folder)]
+    tasks += session_tasks(options.sessions) if options.sessions else []
+    telling = [task for task in tasks if task.group != "others"]
+    devices = {task.device for task in tasks}
+    priors = {device: Priors.of([task for task in telling if task.device != device]) for device in devices}
+    result: dict[str, Any] = {
+        group: result_of(some, priors)
+        for group in ("kept", "sessions", "others")
+        if (some := [task for task in tasks if task.group == group])
     }
-    if not result:
+    all_priors = Priors.of(telling)
+    result["priors"] = {
+        field.name: {"sd": prior.variance**0.5, "degrees": prior.degrees}
+        for field in fields(all_priors)
+        if (prior := getattr(all_priors, field.name))
+    }
+    if not tasks:
         raise SystemExit("there are no two sessions of one device; name folders with --sessions or --kept")
     print(json.dumps(result) if options.json else "\n".join(lines(result)))
 

@@ -15,8 +15,8 @@ KEPT = Path(__file__).parents[2] / "benchmarks" / "measured" / "sessions"
 @pytest.mark.parametrize("file", sorted(KEPT.glob("*.json")), ids=lambda file: file.stem)
 def test_a_session_is_written_as_it_was_read(file: Path) -> None:
     content = json.loads(file.read_text())
-    session, look = read(file)
-    again = written(list(session.values()))
+    session = read(file)
+    again = written(list(session.rows.values()))
     assert again["base"] == content["base"]
     assert again["mode"] == content["mode"]
     for new, old in zip(again["groups"], content["groups"], strict=True):
@@ -24,13 +24,18 @@ def test_a_session_is_written_as_it_was_read(file: Path) -> None:
         assert [row["ranks"] for row in new["rows"]] == [row["ranks"] for row in old["rows"]]
         for ours, theirs in zip(new["rows"], old["rows"], strict=True):
             assert np.array(ours["ratios"]) == pytest.approx(np.array(theirs["ratios"]), rel=1e-5)
-    assert (look is None) == (content["look"] is None)
+    assert (session.look is None) == (content["look"] is None)
     assert "host" not in content["machine"]
 
 
 def test_first_groups_are_a_look_at_later_ones() -> None:
-    session, _ = read(KEPT / "ort-int4-20261129T0152.json")
-    rows = list(session.values())
+    rows = list(read(KEPT / "ort-int4-20261129T0152.json").rows.values())
     assert first_groups(rows) is None, "three openings are too few"
     last = [row for row in rows if row.openings.min()]
     assert first_groups(last) is None, "nothing follows"
+
+
+def test_sessions_of_one_boot_without_load_are_told_from_others() -> None:
+    first, loaded, later = (read(KEPT / f"torch-fp32-20261129T{time}.json") for time in ("0152", "0303", "0557"))
+    assert [first.loaded, loaded.loaded, later.loaded] == [False, True, False]
+    assert first.boot == loaded.boot != later.boot
