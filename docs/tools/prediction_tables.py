@@ -52,17 +52,22 @@ def _held(found: Any) -> str:
     return value([found["mean"], *found["clustered_interval"]], 2)
 
 
+# Group of pairs of sessions -> heading.
+PAIRS = {"kept": "six pairs", "sessions": "one guest in one day", "others": "loaded or another machine"}
+
+
 @table
 def decisions() -> Table:
-    """What predictors of another session are worth: on six pairs of sessions, and on a loaded or another machine."""
-    columns = [kept("decisions")["after"][name] for name in ("kept", "sessions")]
+    """What predictors of another session are worth, by how much the sessions have in common."""
+    columns = [kept("decisions")["after"][name] for name in PAIRS]
     sizes = ("small", "middle", "large")
     shares: dict[str, Callable[[Any], Any]] = {
         "overheads held, with measurement error (nominal 0.90)": lambda found: found["ratio_interval_held"],
         **{f"the same, {size} changes": _of_size(size) for size in sizes},
         "overheads held, as measured": lambda found: found["ratio_interval_held_measured"],
-        "milliseconds held, as measured": lambda found: found["ms_interval_held_measured"],
-        "upper ends in milliseconds passed (nominal 0.05)": lambda found: found["ms_upper_passed_measured"],
+        "upper ends of overheads passed (nominal 0.05)": lambda found: found["ratio_upper_passed"],
+        "milliseconds held (nominal 0.90)": lambda found: found["ms_interval_held"],
+        "upper ends in milliseconds passed (nominal 0.05)": lambda found: found["ms_upper_passed"],
         "relative budgets met": lambda found: found["budgets"]["relative"]["budget_met_rate"],
         "budgets in milliseconds met": lambda found: found["budgets"]["absolute"]["budget_met_rate"],
     }
@@ -79,7 +84,8 @@ def decisions() -> Table:
         return ", ".join(f"{100 * found['by_size'][size]['ratio_half_width']:.1f}" for size in sizes)
 
     return [
-        ["", "six pairs", "loaded or another machine"],
+        ["", *PAIRS.values()],
+        ["judged sessions", *(str(len(found["ratio_interval_held"]["by_session"])) for found in columns)],
         ["time of the base over that of the other session", *map(moved, columns)],
         *([words, *(_held(share(found)) for found in columns)] for words, share in shares.items()),
         ["half-width of overheads, points: small, middle, large changes", *map(widths, columns)],
@@ -96,15 +102,16 @@ def _of_size(size: str) -> Callable[[Any], Any]:
 @table
 def recalibrated() -> Table:
     """Milliseconds of any session, and of the present one."""
-    both = [kept("decisions")["after"][name]["recalibrated"] for name in ("kept", "sessions")]
+    both = [kept("decisions")["after"][name]["recalibrated"] for name in PAIRS]
     columns = [found[key] for found in both for key in ("ms_before", "ms")]
+    headings = [f"{words}: {base}" for words in PAIRS.values() for base in ("any session", "`--recalibrate`")]
 
     def counted(name: str) -> list[str]:
         budgets = [found["budgets_of_today"] for found in columns]
         return [f"{each[name]} of {each['asked']}" for each in budgets]
 
     return [
-        ["", "any session", "`--recalibrate`", "faster guest, any session", "faster guest, `--recalibrate`"],
+        ["", *headings],
         ["rows", *(str(found["rows"]) for found in columns)],
         [
             "intervals in milliseconds that hold the value",
