@@ -83,6 +83,10 @@ def train(
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="Less memory, about a third more time, the same result.")
     ] = False,
+    report_to: Annotated[
+        str,
+        typer.Option("--report-to", metavar="NAME,...", help="Trackers of the loss: tensorboard, mlflow, wandb."),
+    ] = "",
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
     as_json: arguments.JsonOption = False,
@@ -99,7 +103,7 @@ def train(
     request = requested(
         TrainRequest,
         data=requested(TrainingData, file=data),
-        settings=requested(TrainingSettings),
+        settings=requested(TrainingSettings, report_to=tuple(filter(None, report_to.split(",")))),
         ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
         budget=read_budget(budget) if budget else None,
     )

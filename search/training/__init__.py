@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from adaptare.search.training.remembered import Remembered, Values
     from adaptare.search.training.successive_halving import decide, race
     from adaptare.search.training.token_examples import TokenSplit
+    from adaptare.search.training.trackers import check_trackers
 
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
 __all__ += ["activation_grams", "check_examples", "check_free", "decide", "fisher_changes", "paired_difference"]
 __all__ += ["ALPACA", "Asked", "Remembered", "Values", "polished", "race", "set_chat_template"]
-__all__ += ["slope_changes", "split_examples"]
+__all__ += ["check_trackers", "slope_changes", "split_examples"]
 
 __getattr__ = lazy_names(__name__)

@@ -14,7 +14,11 @@ from adaptare.search.training.token_examples import TokenExample
 
 SCHEMA: Final = 2
 _FILE: Final = "training.json"
-_WITHOUT_EFFECT: Final = ("activation_checkpointing", "save_every")  # on the weights that training ends with
+_WITHOUT_EFFECT: Final = (
+    "activation_checkpointing",
+    "save_every",
+    "report_to",
+)  # on the weights that training ends with
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class TrainingSettings:
         activation_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory,
             about a third more time, the same result.
         save_every: Steps between checkpoints.
+        report_to: Experiment trackers that get loss and learning rate of each step, by their names in transformers,
+            such as `tensorboard`.
 
     Raises:
         InputError: A number is out of range.
@@ -45,6 +51,7 @@ class TrainingSettings:
     bf16: bool = False
     activation_checkpointing: bool = False
     save_every: int = 50
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "micro_batches", "save_every"):

@@ -142,5 +142,5 @@ def _arguments(folder: Path, settings: TrainingSettings) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
         disable_tqdm=True,
-        report_to=[],
+        report_to=list(settings.report_to),
     )

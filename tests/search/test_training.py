@@ -20,6 +20,7 @@ from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.step import SANDWICH, TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
+from adaptare.search.training.trackers import check_trackers
 from adaptare.search.training.train import train_super_adapter
 
 Examples = Callable[[int], list[TokenExample]]
@@ -346,3 +347,24 @@ def test_code_in_a_checkpoint_is_not_run(tiny: SimpleNamespace, train: Train, tm
             train(fresh(tiny))
         (checkpoint / name).write_bytes(before)
     assert len(train(fresh(tiny))) == STEPS
+
+
+def test_trackers_get_the_loss_of_each_step_and_change_nothing(
+    tiny: SimpleNamespace, train: Train, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboardX")
+    plain, reported = fresh(tiny), fresh(tiny)
+    losses = train(plain)
+    assert train(reported, folder=tmp_path / "reported", report_to=("tensorboard",)) == losses
+    assert_same(plain.state(), reported.state())
+    (events,) = (tmp_path / "reported").rglob("events.out.tfevents.*")
+    assert events.read_bytes().count(b"train/loss") == STEPS
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("tensorbord", "none called 'tensorbord'; it knows .*tensorboard"), ("dvclive", "dvclive is not installed")],
+)
+def test_a_tracker_that_is_not_there_is_refused(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_trackers([name])

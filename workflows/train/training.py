@@ -20,7 +20,7 @@ from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, trai
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
-from adaptare.search.training import Accuracy, Answers, paired_difference
+from adaptare.search.training import Accuracy, Answers, check_trackers, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation
 from adaptare.workflows.train.prepared_base import prepare_base, with_layer_order
@@ -121,6 +121,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         InputError: An input cannot be read or does not fit the others, or the folder is of another training.
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
     """
+    check_trackers(request.settings.report_to)
     folder, recipe = request.folder, recipe_named(request.recipe).at_sparsity(request.sparsity)
     source = open_model(request.model, cache=request.cache)
     space = _space(request, recipe, source.shape)
