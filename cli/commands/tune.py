@@ -12,9 +12,9 @@ from adaptare.console import Console, command, requested
 DEVICE: Final = "ort-cpu:int4,threads=1"
 # Fields of the request of the demo, and of both commands with --quick.
 DEMO: Final[Mapping[str, Any]] = {
-    "configurations": 32,
+    "configurations": 28,
     "seconds": 60.0,
-    "steps": 45,
+    "steps": 36,
     "train_s": 120.0,
     "gradient_examples": 24,
     "held_out": 24,

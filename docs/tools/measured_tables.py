@@ -94,6 +94,21 @@ def overhead_added() -> Table:
 
 
 @table
+def seconds_per_digit() -> Table:
+    """Seconds that half-widths take, before openings were forks and since; and the spread of optimum-benchmark."""
+    kept_rows, optimum = kept("seconds_per_digit")["devices"], kept("seconds_per_digit")["optimum"]
+    bases = {"torch": "PyTorch fp32", "fp32": "ONNX Runtime fp32", "int4": "ONNX Runtime 4-bit"}
+    rows = [["device", "release", "seconds per opening", "first interval, s", "±3 points, s", "±2", "±1"]]
+    for name, words in bases.items():
+        for release, said in (("other", "before"), ("this", "now")):
+            [row] = [row for row in kept_rows if (row["device"], row["release"]) == (name, release)]
+            needed = [f"{row['needed_s'][points]:.0f}" for points in ("3", "2", "1")]
+            rows.append([words, said, f"{row['opening_s']:.1f}", f"{4 * row['opening_s']:.0f}", *needed])
+    spread = f"spread {optimum['sd_points']:.1f} points"
+    return [*rows, ["PyTorch fp32", "optimum-benchmark", spread, "none", "", "", ""]]
+
+
+@table
 def overhead_devices() -> Table:
     """Overhead of the same swappable adapters on several devices, and the base in milliseconds."""
     columns = {
