@@ -109,6 +109,25 @@ def seconds_per_digit() -> Table:
 
 
 @table
+def adapter_ways() -> Table:
+    """Overhead of an adapter by the way that its operators are written."""
+    found = kept("graph_adapters")
+    ways = list(dict.fromkeys(way for cell in found.values() for way in cell["ways"] if way != "base"))
+
+    def overhead(cell: Any, way: str) -> str:
+        lower, middle, upper = (each - 1 for each in cell["ways"][way]["ratio"])
+        return percent((middle, lower, upper))
+
+    return [
+        ["adapter", "written as", *ways],
+        *(
+            [name, cell["written"], *(overhead(cell, way) if way in cell["ways"] else "" for way in ways)]
+            for name, cell in found.items()
+        ),
+    ]
+
+
+@table
 def overhead_devices() -> Table:
     """Overhead of the same swappable adapters on several devices, and the base in milliseconds."""
     columns = {
