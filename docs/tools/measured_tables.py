@@ -128,6 +128,23 @@ def adapter_ways() -> Table:
 
 
 @table
+def openvino_overhead() -> Table:
+    """Overhead in OpenVINO with 4-bit weights, beside plain processes in turn with the base."""
+    found = kept("openvino_overhead")
+    plain = {
+        tuple(row[name] for name in ("phase", "mode", "sites", "rank")): f"{100 * row['overhead']:+.1f} %"
+        for row in found["plain"]
+    }
+    rows = [["phase", "mode", "adapter", "base, ms", "overhead", "plain processes"]]
+    for row in found["rows"]:
+        key = tuple(row[name] for name in ("phase", "mode", "sites", "rank"))
+        adapter = f"{PLACEMENTS[row['sites']]}, rank {row['rank']}"
+        own = percent([row[name] for name in ("overhead", "lower", "upper")])
+        rows.append([row["phase"], row["mode"], adapter, f"{1e3 * row['base_s']:.1f}", own, plain.get(key, "")])
+    return rows
+
+
+@table
 def overhead_devices() -> Table:
     """Overhead of the same swappable adapters on several devices, and the base in milliseconds."""
     columns = {
