@@ -79,7 +79,7 @@ class SessionFile:
     Args:
         rows: By adapter.
         boot: Tells one boot of a machine from others.
-        loaded: True if more processes than processors wanted to run when it began or ended.
+        loaded: True if more processes than processors wanted to run in its last minute.
     """
 
     rows: Session
@@ -168,12 +168,12 @@ def read(file: Path) -> SessionFile:
         first += len(seconds)
     rows, look = calibrated(rows), content["look"]
     session = {row.workload.configuration: row for row in rows}
-    machine, busiest = content["machine"], max(minute for minute, *_ in content["load_average"])
+    machine, (_, (last_minute, *_)) = content["machine"], content["load_average"]
     return SessionFile(
         session,
         look and Look(from_json(Interval, look["base_s"]), look["openings"], rows),
         machine["boot"],
-        busiest > machine["logical_processors"] + 1,  # the measured process is one of them
+        last_minute > machine["logical_processors"] + 1,  # the measured process is one of them
     )
 
 
