@@ -9,6 +9,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -40,7 +41,11 @@ SCHEMA = 5
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 NAME_IN_FOLDER = "predictor"
 SPREADS = ("spread", "base_spread")
-DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile)
+DAMAGE = (
+    *(KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile),
+    # Of archives that claim a later version, another compression or encryption, or damaged compressed data.
+    *(RuntimeError, ArithmeticError, MemoryError, zlib.error),
+)
 # Fields of a predictor that the JSON file has as they are.
 SAME = (
     *("device", "chosen", "source", "level", "scale", "spread", "base_spread", "error_card", "workloads", "quantity"),

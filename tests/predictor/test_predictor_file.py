@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,17 @@ def test_arrays_that_are_not_ours_are_refused(saved: Path, content: bytes) -> No
     saved.with_suffix(".npz").write_bytes(content)
     change(saved, arrays_sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(InputError, match="is damaged"):
+        load_predictor(saved)
+
+
+@pytest.mark.parametrize(("place", "said"), [(6, "zip file version"), (8, "flag bit 5"), (10, "compression method")])
+def test_an_archive_that_cannot_be_read_is_refused(saved: Path, place: int, said: str) -> None:
+    content = bytearray(saved.with_suffix(".npz").read_bytes())
+    for found in re.finditer(b"PK\x01\x02", bytes(content)):  # each entry of the directory
+        content[found.start() + place] = 99
+    saved.with_suffix(".npz").write_bytes(content)
+    change(saved, arrays_sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(InputError, match=f"is damaged .*{said}"):
         load_predictor(saved)
 
 
