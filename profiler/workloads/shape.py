@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import canonical_json
@@ -90,6 +90,10 @@ ONE_LAYER_VOCABULARY = 61
 LinearSizes = tuple[tuple[str, int, int], ...]
 
 
+# Every layer has objects of its own, so a damaged number would take all memory.
+MOST_LAYERS: Final = 10_000
+
+
 @dataclass(frozen=True)
 class ModelShape:
     """The sizes of a base model; weights are not needed to measure its latency.
@@ -112,6 +116,10 @@ class ModelShape:
     intermediate: int
     vocabulary: int
     config: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.layers > MOST_LAYERS:
+            raise InputError(f"a model has at most {MOST_LAYERS} layers, not {self.layers}; its file is damaged")
 
     @classmethod
     def from_config(cls, config: Any) -> "ModelShape":

@@ -1,6 +1,7 @@
 """Shapes against the modules that transformers builds from the same config."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,12 @@ def test_sizes_are_read_from_the_config() -> None:
     found = (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim)
     assert found == (3, 48, 6, 2, 10)
     assert (shape.intermediate, shape.vocabulary) == (80, 160)
+
+
+def test_a_damaged_number_of_layers_takes_no_memory() -> None:
+    shape = ModelShape.from_config(small_config("llama"))
+    with pytest.raises(InputError, match="a model has at most 10000 layers, not 8388608"):
+        replace(shape, layers=2**23)
 
 
 def test_sites_go_layer_by_layer_in_the_order_of_their_calls() -> None:
