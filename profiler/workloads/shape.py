@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import canonical_json
@@ -88,10 +88,6 @@ class Site:
 # Equal to the width of no linear: the model builder tells the head of a model by its size.
 ONE_LAYER_VOCABULARY = 61
 LinearSizes = tuple[tuple[str, int, int], ...]
-
-
-# Every layer has objects of its own, so a damaged number would take all memory.
-MOST_LAYERS: Final = 10_000
 
 
 @dataclass(frozen=True)
