@@ -1,6 +1,6 @@
 """Devices that time programs: contracts, the worker process, and the implementations."""
 
-from adaptare.devices.agent.runtime import Runtime, RuntimeFacts
+from adaptare.devices.agent.runtime import Runtime
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.contracts import (
     AttributingWorker,
@@ -36,7 +36,6 @@ __all__ = [
     "Program",
     "ProgramFile",
     "Runtime",
-    "RuntimeFacts",
     "SimulatedDevice",
     "TorchCpu",
     "Transport",

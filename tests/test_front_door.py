@@ -11,7 +11,7 @@ import adaptare
 from adaptare.core import InputError
 from adaptare.core.table import Column, Table
 
-MOST_NAMES = 26
+MOST_NAMES = 25
 ONE_CALL = {"device": "simulated", "prompts": [], "depths": [4], "seconds": 600.0, "openings": 2}
 
 

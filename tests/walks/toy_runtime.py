@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import AgentDevice, DeviceInfo, Feed, Program, RuntimeFacts, Transport, program_file
+from adaptare.devices import AgentDevice, DeviceInfo, Feed, Program, Transport, program_file
+from adaptare.devices.agent.runtime import RuntimeFacts
 
 Operation = Callable[[np.ndarray], np.ndarray]
 
