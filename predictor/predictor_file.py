@@ -41,11 +41,9 @@ SCHEMA = 5
 PACKAGES = ("adaptare", "numpy", "scikit-learn")
 NAME_IN_FOLDER = "predictor"
 SPREADS = ("spread", "base_spread")
-DAMAGE = (
-    *(KeyError, TypeError, ValueError, AttributeError, EOFError, OSError, zipfile.BadZipFile),
-    # Of archives that claim a later version, another compression or encryption, or damaged compressed data.
-    *(RuntimeError, ArithmeticError, MemoryError, zlib.error),
-)
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, EOFError, OSError)
+# Of archives that claim a later version, another compression, encryption or more values than they have.
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError)
 # Fields of a predictor that the JSON file has as they are.
 SAME = (
     *("device", "chosen", "source", "level", "scale", "spread", "base_spread", "error_card", "workloads", "quantity"),
@@ -151,11 +149,14 @@ def _predictor(
 
 def _arrays_in(content: bytes) -> Arrays:
     """Arrays of an NPZ file. Raises `InputError` or one of `DAMAGE`."""
-    with zipfile.ZipFile(io.BytesIO(content)) as packed:
-        if sum(each.file_size for each in packed.infolist()) > MOST_BYTES:
-            raise InputError(f"its arrays have more than {MOST_BYTES // 2**20} MiB")
-    with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-        return dict(loaded)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            if sum(each.file_size for each in packed.infolist()) > MOST_BYTES:
+                raise InputError(f"its arrays have more than {MOST_BYTES // 2**20} MiB")
+        with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+            return dict(loaded)
+    except BROKEN_ARCHIVE as error:
+        raise ValueError(f"its arrays cannot be read: {error}") from error
 
 
 def _registered(content: Mapping[str, Any]) -> type[Regressor]:
