@@ -9,7 +9,7 @@ SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,core devices profiler
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-demo: $(STAMP)  ## the whole path on a real 135M model, about 9 minutes on 2 cores (QUICK=1: less)
+demo: $(STAMP)  ## the whole path on a real 135M model, about 10 minutes on 2 cores (QUICK=1: less)
 	.venv/bin/adaptare demo $(if $(QUICK),--quick)
 
 test: $(STAMP)  ## tests that need nothing but Python packages, and a few seconds each at most

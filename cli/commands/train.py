@@ -103,7 +103,7 @@ def train(
     request = requested(
         TrainRequest,
         data=requested(TrainingData, file=data),
-        settings=requested(TrainingSettings, report_to=tuple(filter(None, report_to.split(",")))),
+        settings=requested(TrainingSettings, report_to=tuple(filter(None, map(str.strip, report_to.split(","))))),
         ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
         budget=read_budget(budget) if budget else None,
     )
