@@ -1,6 +1,6 @@
 """Devices that time programs: contracts, the worker process, and the implementations."""
 
-from adaptare.devices.agent.runtime import Runtime
+from adaptare.devices.agent.runtime import Runtime, RuntimeFacts
 from adaptare.devices.agent_device import AgentDevice
 from adaptare.devices.contracts import (
     AttributingWorker,
@@ -17,7 +17,7 @@ from adaptare.devices.contracts import (
 from adaptare.devices.machine_facts import this_machine
 from adaptare.devices.onnx_runtime import ort_cpu
 from adaptare.devices.program import Feed, Program, ProgramFile, Work, program_file
-from adaptare.devices.registry import connect, split_options
+from adaptare.devices.registry import connect
 from adaptare.devices.simulated import SimulatedDevice
 from adaptare.devices.torch_device import TorchCpu
 from adaptare.devices.transport import Link, Transport
@@ -36,6 +36,7 @@ __all__ = [
     "Program",
     "ProgramFile",
     "Runtime",
+    "RuntimeFacts",
     "SimulatedDevice",
     "TorchCpu",
     "Transport",
@@ -46,6 +47,5 @@ __all__ = [
     "connect",
     "ort_cpu",
     "program_file",
-    "split_options",
     "this_machine",
 ]

@@ -59,7 +59,7 @@ class AgentWorker:
         self._sequence = 0
         self._loaded = 0
         self._last_program = ""
-        self._has_accelerator = self._in_fork = False
+        self._has_accelerator = self._has_run = self._in_fork = False
         self.info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
@@ -163,7 +163,7 @@ class AgentWorker:
             return MachineFacts(reply["machine"])
 
     def load(self, program: Program) -> Loaded:
-        self._loaded += 1
+        self._loaded, self._has_run = self._loaded + 1, True
         program_id = f"{program.hash}-{self._loaded}"
         self._bring(program)
         copies, between_bytes = self._traffic(program)
@@ -226,12 +226,13 @@ class AgentWorker:
         return self._request("forget", digests=[file.digest for file in program.files]).get("forgotten") is True
 
     def fork(self, program: Program) -> bool:
-        if "fork" in self.info.capabilities:
-            if self._in_fork:
-                self._request("close")
-            self._request("fork", source=program.source)
-            self._in_fork = True
-        return self._in_fork
+        if self._in_fork:
+            self._request("close")
+        elif self._has_run or "fork" not in self.info.capabilities:
+            return False
+        self._request("fork", source=program.source)
+        self._in_fork = True
+        return True
 
     def energy_j(self) -> float | None:
         # The counters of processors do not include accelerators.
@@ -242,6 +243,7 @@ class AgentWorker:
         if feed_id not in feeds:
             raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(feeds)}")
         self._bring(program)
+        self._has_run = True
         reply = self._request(
             "attribute",
             source=program.source,

@@ -140,7 +140,7 @@ class DeviceSuite:
                 "forget",
                 lambda worker, program: isinstance(worker, ForgettingWorker) and worker.forget(program) in (0, 1),
             ),
-            ("fork", lambda worker, program: isinstance(worker, ForkingWorker) and _starts_afresh(worker, program)),
+            ("fork", lambda worker, program: isinstance(worker, ForkingWorker)),
         ],
     )
     def test_it_can_do_what_it_says_it_can(
@@ -181,6 +181,24 @@ class DeviceSuite:
         worker.run(loaded.program_id, "short", 3)
         assert len(worker.run(loaded.program_id, "short", 2)) == 2
 
+    def test_a_fork_answers_as_the_first_process_does_without_its_programs(
+        self, device: Device, worker: Worker, programs: DevicePrograms
+    ) -> None:
+        if "fork" not in worker.info.capabilities:
+            return
+        loaded = worker.load(programs.good)
+        with device.open() as forking:
+            assert isinstance(forking, ForkingWorker)
+            assert forking.fork(programs.good)
+            in_fork = forking.load(programs.good)
+            assert in_fork.outputs == loaded.outputs
+            assert forking.fork(programs.good)
+            with pytest.raises(ProgramError):
+                forking.unload(in_fork.program_id)
+            with pytest.raises(ProgramError):
+                forking.run(forking.load(programs.failing).program_id, "short", 1)
+            assert forking.load(programs.good).outputs == loaded.outputs
+
     def test_a_worker_serves_no_longer_than_its_context(self, device: Device, programs: DevicePrograms) -> None:
         with device.open() as brief:
             loaded = brief.load(programs.good)
@@ -190,13 +208,3 @@ class DeviceSuite:
 
 def _counts(energy_j: float | None) -> bool:
     return energy_j is not None and energy_j >= 0
-
-
-def _starts_afresh(worker: ForkingWorker, program: Program) -> bool:
-    """True if a fork answers as its first process does, without the programs of that."""
-    before = worker.load(program)
-    if not worker.fork(program):
-        return False
-    with pytest.raises(ProgramError):
-        worker.unload(before.program_id)
-    return bool(worker.fork(program)) and worker.load(program).outputs == before.outputs

@@ -34,6 +34,13 @@ def test_the_first_process_stays(open_worker: OpenWorker, make_program: MakeProg
     os.kill(first, 0)
 
 
+def test_a_process_that_has_loaded_does_not_fork(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+    worker, program = open_worker(), make_program("constant", values=[1.0])
+    loaded = worker.load(program)
+    assert not worker.fork(program)
+    assert worker.run(loaded.program_id, "only", 1)
+
+
 def test_a_package_that_is_missing_is_told_and_the_first_process_goes_on(
     open_worker: OpenWorker, make_program: MakeProgram
 ) -> None:

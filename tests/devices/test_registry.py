@@ -6,7 +6,8 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extensions
-from adaptare.devices import SimulatedDevice, connect, registry, split_options
+from adaptare.devices import SimulatedDevice, connect, registry
+from adaptare.devices.registry import split_options
 from adaptare.devices.transport import LocalTransport
 
 

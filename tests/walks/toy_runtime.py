@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptare.devices import AgentDevice, DeviceInfo, Feed, Program, Transport, program_file
-from adaptare.devices.agent.runtime import RuntimeFacts
+from adaptare.devices import AgentDevice, DeviceInfo, Feed, Program, RuntimeFacts, Transport, program_file
 
 Operation = Callable[[np.ndarray], np.ndarray]
 
