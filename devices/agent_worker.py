@@ -59,7 +59,7 @@ class AgentWorker:
         self._sequence = 0
         self._loaded = 0
         self._last_program = ""
-        self._has_accelerator = self._has_run = self._in_fork = False
+        self._has_accelerator = self._in_fork = False
         self.info = WorkerInfo(free_bytes=0)
         try:
             self._process = subprocess.Popen(
@@ -163,7 +163,7 @@ class AgentWorker:
             return MachineFacts(reply["machine"])
 
     def load(self, program: Program) -> Loaded:
-        self._loaded, self._has_run = self._loaded + 1, True
+        self._loaded += 1
         program_id = f"{program.hash}-{self._loaded}"
         self._bring(program)
         copies, between_bytes = self._traffic(program)
@@ -228,7 +228,8 @@ class AgentWorker:
     def fork(self, program: Program) -> bool:
         if self._in_fork:
             self._request("close")
-        elif self._has_run or "fork" not in self.info.capabilities:
+            self._in_fork = False
+        elif self._loaded or "fork" not in self.info.capabilities:
             return False
         self._request("fork", source=program.source)
         self._in_fork = True
@@ -242,8 +243,8 @@ class AgentWorker:
         feeds = {feed.name: feed.arguments for feed in program.feeds}
         if feed_id not in feeds:
             raise ProgramError(f"the program has no feed {feed_id!r}; it has {sorted(feeds)}")
+        self._loaded += 1
         self._bring(program)
-        self._has_run = True
         reply = self._request(
             "attribute",
             source=program.source,
@@ -260,9 +261,7 @@ class AgentWorker:
             ]
         if not len(seconds) == len(operators) == count == calls:
             self._kill()
-            raise WorkerDiedError(
-                f"asked for {calls} calls, the worker timed {len(seconds)} and attributed {len(operators)}"
-            )
+            raise WorkerDiedError(f"asked for {calls} calls, {len(seconds)} were timed and {len(operators)} attributed")
         return list(map(AttributedCall, seconds, operators))
 
     def _bring(self, program: Program) -> None:
