@@ -8,11 +8,10 @@ from typing import Any, get_args, get_type_hints
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extensions, nearest
+from adaptare.core.spelling import DEVICES, TRANSPORTS, parts_of_spelling
 from adaptare.devices.contracts import Device
 from adaptare.devices.transports.local_python import LocalPython
 
-ENTRY_POINTS = "adaptare.devices"
-TRANSPORTS = "adaptare.transports"
 # Option of a device of this machine whose worker runs in another Python.
 PYTHON = "python"
 
@@ -27,10 +26,10 @@ def connect(spelling: str) -> Device:
     Raises:
         InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
-    scheme, target, runtime, options = _parts(spelling)
-    entry = extensions(ENTRY_POINTS).get(runtime)
+    scheme, target, runtime, options = parts_of_spelling(spelling)
+    entry = extensions(DEVICES).get(runtime)
     if entry is None:
-        names = sorted(extensions(ENTRY_POINTS))
+        names = sorted(extensions(DEVICES))
         raise InputError(f"unknown device {spelling!r}; known are {', '.join(names)}{nearest(runtime, names)}")
     build: Callable[..., Device] = entry.load()
     parameters = _signature(build).parameters
@@ -49,26 +48,9 @@ def connect(spelling: str) -> Device:
     return build(**given, transport=transport)
 
 
-def split_options(spelling: str) -> tuple[str, str]:
-    """The spelling of a device without its options, and the options."""
-    options = _parts(spelling)[3]
-    return spelling.removesuffix(options).removesuffix(":"), options
-
-
-def _parts(spelling: str) -> tuple[str, str, str, str]:
-    """Transport and target, both empty for this machine, the runtime, and its options."""
-    scheme, colon, rest = spelling.partition(":")
-    target, slash, local = rest.removeprefix("//").partition("/")
-    entries = extensions(TRANSPORTS)
-    if not colon or scheme in extensions(ENTRY_POINTS) or not (slash or scheme in entries):
-        return "", "", scheme, rest
-    runtime, _, options = local.partition(":")
-    return scheme, target, runtime or (entries[scheme].load().usual if scheme in entries else ""), options
-
-
 def _transport(spelling: str) -> Callable[..., object]:
     """The transport that a spelling names."""
-    scheme, entries = _parts(spelling)[0], extensions(TRANSPORTS)
+    scheme, entries = parts_of_spelling(spelling)[0], extensions(TRANSPORTS)
     if scheme not in entries:
         known = ", ".join(sorted(entries)) or "none"
         raise InputError(

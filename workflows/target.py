@@ -8,8 +8,8 @@ from typing import Final, TypedDict
 from adaptare.core import InputError
 from adaptare.core.extensions import nearest
 from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.core.spelling import split_options
 from adaptare.devices import Device, DeviceInfo, connect
-from adaptare.devices.registry import split_options
 from adaptare.profiler import ModelShape, Programs, Quantisation, Workload, open_model, programs_for
 from adaptare.profiler.workloads import BYTES
 

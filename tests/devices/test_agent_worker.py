@@ -122,7 +122,7 @@ def test_calls_that_are_missing_or_were_not_taken_apart_break_the_link(
 ) -> None:
     reply = f'{{"seq": request["seq"], "ok": True, "count": 3, "seconds": {seconds}, "operators": {operators}}}'
     program = Program("p", "m:f", "{}", (Feed("only", "{}", Work(1, 1, 1)),))
-    message = f"asked for 3 calls, the worker timed {len(seconds)} and attributed {len(operators)}"
+    message = f"asked for 3 calls, {len(seconds)} were timed and {len(operators)} attributed"
     with pytest.raises(WorkerDiedError, match=message):
         answering(f"print(json.dumps({reply}))").attribute(program, "only", 3)
 

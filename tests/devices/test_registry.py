@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaptare.core import InputError
+from adaptare.core import InputError, spelling
 from adaptare.core.extensions import extensions
+from adaptare.core.spelling import TRANSPORTS, split_options
 from adaptare.devices import SimulatedDevice, connect, registry
-from adaptare.devices.registry import split_options
 from adaptare.devices.transport import LocalTransport
 
 
@@ -101,11 +101,10 @@ def test_options_reach_the_transport_that_names_them(monkeypatch: pytest.MonkeyP
             self.name, self.options = f"pigeon:{target}", {"wings": f"{wings}"}
 
     pigeon = SimpleNamespace(load=lambda: Pigeon)
-    monkeypatch.setattr(
-        registry,
-        "extensions",
-        lambda group: {"pigeon": pigeon} if group == registry.TRANSPORTS else extensions(group),
-    )
+    for module in (registry, spelling):
+        monkeypatch.setattr(
+            module, "extensions", lambda group: {"pigeon": pigeon} if group == TRANSPORTS else extensions(group)
+        )
     info = connect("pigeon:coop/torch-cpu:threads=1,wings=3").info()
     assert given == ["coop", 3]
     assert info.device == "pigeon:coop/torch-cpu:threads=1,wings=3"
