@@ -1,4 +1,4 @@
-"""How devices are spelled: `[TRANSPORT:TARGET/]RUNTIME[:options]`."""
+"""Spelling of devices: `[TRANSPORT:TARGET/]RUNTIME[:options]`."""
 
 from adaptare.core.extensions import extensions
 
