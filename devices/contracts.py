@@ -180,7 +180,7 @@ class ForkingWorker(Worker, Protocol):
     def fork(self, program: Program) -> bool:
         """Ends all programs, and continues in new memory, with only the packages of this program imported.
 
-        Returns False if it cannot: threads of libraries, which a program before may have started, do not survive a fork.
+        Returns False if it cannot: threads of libraries, which an earlier program started, do not survive a fork.
         """
         ...
 
