@@ -24,7 +24,7 @@ PACKAGES = ["cli", "core", "devices", "profiler", "predictor", "search", "workfl
 NAMES = ["adaptare", *(f"adaptare.{package}" for package in PACKAGES[1:] if package != "workflows")]
 SOURCES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-TEXTS = {".py", ".md", ".toml", ".in", ".yaml", ".yml", ".cfg", ".txt", ".html", ".sh", ""}
+TEXTS = {".py", ".ipynb", ".md", ".toml", ".in", ".yaml", ".yml", ".cfg", ".txt", ".html", ".sh", ""}
 LINES_PER_FILE = 400
 TESTS_PER_SOURCE = 0.6
 # Put together so that this file does not hold what it looks for.
