@@ -9,7 +9,6 @@ from adaptare.commands.dataset import dataset
 from adaptare.commands.devices import devices
 from adaptare.commands.export import ExportCommand, export
 from adaptare.commands.fit import fit
-from adaptare.commands.live import serve
 from adaptare.commands.operators import operators
 from adaptare.commands.overhead import overhead
 from adaptare.commands.parts import parts
@@ -18,6 +17,7 @@ from adaptare.commands.profile_adapters import profile
 from adaptare.commands.recipes import recipes
 from adaptare.commands.report import report
 from adaptare.commands.search import search
+from adaptare.commands.serve import serve
 from adaptare.commands.shrink import shrink
 from adaptare.commands.store import store
 from adaptare.commands.train import train
@@ -46,7 +46,7 @@ EXAMPLES = {
     store: "store adaptare.db",
     compare: "compare before.db after.db --device ort-cpu:int4 --band 2%",
     report: "report adaptare.db trained/front.json -o report.html --png figures",
-    serve: "serve adaptare.db",
+    serve: "serve adaptare.db --name phone --host 192.168.1.20",
     fit: "fit --device ort-cpu:int4 -d 64",
     predict: "predict predictor-decode ADAPTER_FOLDER --budget decode=20ms",
     tune: "tune smollm2-135m --data tasks.jsonl --device ort-cpu:int4 --budget decode=20ms -o tuned",

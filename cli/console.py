@@ -287,6 +287,8 @@ class Console:
             yield update
 
     def _lines(self, title: str) -> Iterator[Callable[[float, str], None]]:
+        from adaptare.core.progress import time_left
+
         last_s, started_s = -math.inf, time.monotonic()
 
         def update(share: float, text: str) -> None:
@@ -294,7 +296,8 @@ class Console:
             now_s = time.monotonic()
             if share >= 1 or now_s - last_s >= PLAIN_INTERVAL_S:
                 last_s = now_s
-                self.note(f"{title}: {share:4.0%} {text}{_left(now_s - started_s, share)}")
+                left = time_left(now_s - started_s, share)
+                self.note(f"{title}: {share:4.0%} {text}{f', {left}' * bool(left)}")
 
         yield update
 
@@ -302,14 +305,6 @@ class Console:
 def feedback_of(name: str) -> "Feedback":
     """Callbacks through which one of several devices reports."""
     return Console(as_json=True, name=name).feedback
-
-
-def _left(elapsed_s: float, share: float) -> str:
-    """Estimated remaining time at the current rate; empty during the first hundredth."""
-    if not 0.01 <= share < 1:
-        return ""
-    left_s = elapsed_s * (1 / share - 1)
-    return f", about {left_s:.0f} s left" if left_s < 100 else f", about {left_s / 60:.0f} min left"
 
 
 def _finite(value: Any) -> Any:

@@ -34,3 +34,11 @@ class Feedback:
 
 
 SILENT: Final = Feedback()
+
+
+def time_left(elapsed_s: float, share: float) -> str:
+    """Estimated remaining time at the current rate; empty during the first hundredth."""
+    if not 0.01 <= share < 1:
+        return ""
+    left_s = elapsed_s * (1 / share - 1)
+    return f"about {left_s:.0f} s left" if left_s < 100 else f"about {left_s / 60:.0f} min left"

@@ -5,7 +5,6 @@ from typer.core import TyperGroup
 
 from adaptare.arguments import JsonOption
 from adaptare.commands.agent import agent
-from adaptare.commands.serve import serve
 from adaptare.completion import registered
 from adaptare.console import Console, command
 
@@ -26,7 +25,6 @@ devices = typer.Typer(
     help="Devices that can be reached from here: `adaptare devices [DEVICE]...` lists them; see `list --help`.",
 )
 devices.command(epilog="Example: adaptare devices agent --build --target aarch64-linux")(agent)
-devices.command(epilog="Example: adaptare devices serve --name phone --host 192.168.1.20")(serve)
 
 
 @devices.command("list", epilog="Example: adaptare devices list ssh://user@board/ort-cpu torch-cpu")

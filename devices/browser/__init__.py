@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from adaptare.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from adaptare.devices.browser.server import serve_page
+    from adaptare.devices.browser.server import PageServer, page_server
 
-__all__ = ["serve_page"]
+__all__ = ["PageServer", "page_server"]
 
 __getattr__ = lazy_names(__name__)

@@ -1,4 +1,4 @@
-"""Server of a page: serves it to a browser, and relays requests of this user's processes to it."""
+"""Server of a page: gives it to a browser, and relays requests of this user's processes to it."""
 
 import asyncio
 import contextlib
@@ -6,8 +6,7 @@ import hmac
 import itertools
 import json
 import secrets
-import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ from aiohttp import web
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.browser.page_link import PageLink, PageLostError
 from adaptare.devices.browser.transport import ServerState, published, read_state
-from adaptare.devices.browser.web_pages import PUBLIC_FILES, RuntimeFiles, WebPages, local_files
+from adaptare.devices.browser.web_pages import PUBLIC_FILES, OpenPage, RuntimeFiles, WebPages, local_files
 
 # Requests carry the specification of every input of a program.
 LARGEST_REQUEST_BYTES = 64 * 2**20
 # Close code by which a page knows that another one is the device now.
 TAKEN = 4001
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (refused)
 
 
 class PageServer:
@@ -40,58 +38,64 @@ class PageServer:
     def __init__(self, *, name: str, runtime: RuntimeFiles, report: Callable[[str], None]) -> None:
         with contextlib.suppress(DeviceError):
             read_state(name).ask("status")
-            raise InputError(f"a page named {name!r} is served already; end that server, or choose another name")
-        self._name, self._report = name, report
-        self._token, self._secret = secrets.token_urlsafe(24), secrets.token_urlsafe(32)
-        self._pages = WebPages(name=name, token=self._token, runtime=runtime, joined=self._join)
+            raise InputError(
+                f"a page named {name!r} is served already; end that server, or choose another name", parameter="name"
+            )
+        self.name = name
+        self._report, self._secret = report, secrets.token_urlsafe(32)
+        self._pages = WebPages(name=name, runtime=runtime, joined=self._join)
         self._page: PageLink | None = None
+        self._told: OpenPage | None = None
         self._agents: set[int] = set()
         self._numbers = itertools.count(1)
-        self._url = ""
+        self.url = ""
 
-    async def serve(self, *, host: str, port: int, started: Callable[[str], None]) -> None:
-        """Serves until it is cancelled. Raises `InputError` if the address or the port cannot be used.
+    @property
+    def application(self) -> web.Application:
+        """The page and its files, for a server that keeps others away from it."""
+        return self._pages.application
+
+    @property
+    def open_page(self) -> OpenPage | None:
+        """The page that is open, if there is one."""
+        return self._told
+
+    @property
+    def measures(self) -> bool:
+        """True if programs run in the page."""
+        return bool(self._agents)
+
+    @contextlib.asynccontextmanager
+    async def reachable(self, url: str) -> AsyncIterator[None]:
+        """Serves other processes of this user, on loopback, within the context; then closes the page.
 
         Args:
-            host: Address of this machine for the page; other processes use loopback in any case.
-            port: Port for the page; 0: any free one.
-            started: Callback that receives the address of the page.
+            url: Address of the page.
         """
-        if host in EVERYWHERE:
-            raise InputError(f"the host {host!r} is every address; name the one that the device reaches")
-        runner = web.AppRunner(self._pages.application, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise InputError(f"cannot serve on {host}, port {port}: {error.strerror or error}") from error
-        own_port = runner.addresses[0][1]
-        self._url = f"http://{f'[{host}]' if ':' in host else host}:{own_port}/{self._token}/"
+        self.url = url
         local = await asyncio.start_server(self._serve_process, LOOPBACK, 0, limit=LARGEST_REQUEST_BYTES)
-        state = ServerState(self._url, local.sockets[0].getsockname()[1], self._secret)
+        state = ServerState(url, local.sockets[0].getsockname()[1], self._secret)
         try:
-            with published(self._name, state):
-                started(self._url)
-                await local.serve_forever()
+            with published(self.name, state):
+                yield
         finally:
+            local.close()
             if self._page:
                 await self._page.close(1001)
-            await runner.cleanup()
 
-    async def _join(self, page: PageLink, isolated: bool) -> None:
+    async def _join(self, page: PageLink, told: OpenPage) -> None:
         if self._page and self._agents:
             await page.close(TAKEN)
             return
         if self._page:
             await self._page.close(TAKEN)
-        self._page = page
-        alone = "" if isolated else "; it is not isolated: one thread, and a coarse clock"
-        self._report(f"browser:{self._name} is open{alone}")
+        self._page, self._told = page, told
+        alone = "" if told.isolated else "; it is not isolated: one thread, and a coarse clock"
+        self._report(f"browser:{self.name} is open{alone}")
         await page.listen()
         if self._page is page:
-            self._page = None
-            self._report(f"browser:{self._name} was closed")
+            self._page = self._told = None
+            self._report(f"browser:{self.name} was closed")
 
     async def _serve_process(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection of a process of this user; others are closed without an answer."""
@@ -110,7 +114,7 @@ class PageServer:
     ) -> None:
         operation = request.get("op")
         if operation == "status":
-            await _send(writer, {"url": self._url, "open": self._page is not None})
+            await _send(writer, {"url": self.url, "open": self._page is not None})
         elif operation == "file":
             self._pages.brought[request["digest"]] = Path(request["path"])
             await _send(writer, {})
@@ -170,30 +174,10 @@ async def _send(writer: asyncio.StreamWriter, content: dict[str, Any]) -> None:
     await writer.drain()
 
 
-def serve_page(
-    *,
-    name: str,
-    host: str,
-    port: int,
-    runtime_files: Path | None,
-    report: Callable[[str], None],
-    started: Callable[[str], None],
-) -> None:
-    """Serves a page until the process is interrupted or terminated; see `PageServer` and `PageServer.serve`.
+def page_server(*, name: str, runtime_files: Path | None, report: Callable[[str], None]) -> PageServer:
+    """Server of a page; see `PageServer`.
 
     Args:
         runtime_files: Folder with the files of ONNX Runtime Web; default: the page loads them from a public host.
     """
-    runtime = local_files(runtime_files) if runtime_files else PUBLIC_FILES
-    server = PageServer(name=name, runtime=runtime, report=report)
-
-    async def serve() -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                with contextlib.suppress(NotImplementedError):  # on Windows, Ctrl-C raises KeyboardInterrupt instead
-                    asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await server.serve(host=host, port=port, started=started)
-
-    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(serve())
+    return PageServer(name=name, runtime=local_files(runtime_files) if runtime_files else PUBLIC_FILES, report=report)

@@ -1,6 +1,5 @@
-"""The page and everything it loads, behind a token, with ONNX Runtime Web from a folder or from a public host."""
+"""The page and everything it loads, with ONNX Runtime Web from a folder or from a public host."""
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +40,24 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-Joined = Callable[[PageLink, bool], Awaitable[None]]
+# Characters of what a page says of its hardware.
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class OpenPage:
+    """Facts that an open page tells.
+
+    Args:
+        hardware: Name of the hardware; empty if unknown.
+        isolated: True if it may have several threads and a clock with small steps.
+    """
+
+    hardware: str
+    isolated: bool
+
+
+Joined = Callable[[PageLink, OpenPage], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -74,40 +90,29 @@ def local_files(folder: Path) -> RuntimeFiles:
 
 
 class WebPages:
-    """Web application of a page.
+    """Web application of a page, for a server that tells its address to nobody else.
 
     Args:
-        token: First part of every path; other paths are forbidden.
-        joined: Serves an open page until it is closed; is given whether the page is isolated.
+        joined: Serves an open page until it is closed; is given what the page tells of its browser.
     """
 
-    def __init__(self, *, name: str, token: str, runtime: RuntimeFiles, joined: Joined) -> None:
+    def __init__(self, *, name: str, runtime: RuntimeFiles, joined: Joined) -> None:
         self.brought: dict[str, Path] = {}
-        self._token = token
         self._about = {"name": name, "folder": runtime.folder, "integrity": dict(runtime.integrity) or None}
         self._joined = joined
         self._policy = content_policy(runtime)
         self._files = {name: FOLDER / (name or PAGE[0]) for name in ("", *PAGE)}
         self._files |= {f"runtime/{name}": file for name, file in runtime.files.items()}
-        self.application = web.Application(middlewares=[self._guard])
+        self.application = web.Application()
         self.application.on_response_prepare.append(self._add_headers)
         self.application.add_routes(
             [
-                web.get(f"/{token}/device.json", self._about_device),
-                web.get(f"/{token}/socket", self._socket),
-                web.get(f"/{token}/files/{{digest}}", self._brought_file),
-                web.get(f"/{token}/{{name:.*}}", self._file),
+                web.get("/device.json", self._about_device),
+                web.get("/socket", self._socket),
+                web.get("/files/{digest}", self._brought_file),
+                web.get("/{name:.*}", self._file),
             ]
         )
-
-    @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        given = request.path.split("/")[1]
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
-            raise web.HTTPForbidden(text="open the address that the server has printed\n")
-        return await handler(request)
 
     async def _add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         for name, value in {**HEADERS, "Content-Security-Policy": self._policy}.items():
@@ -135,7 +140,8 @@ class WebPages:
             raise web.HTTPForbidden(text="only the page itself may connect\n")
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=LARGEST_MESSAGE_BYTES, timeout=CLOSED_S)
         await socket.prepare(request)
-        await self._joined(PageLink(socket), request.query.get("isolated") == "true")
+        hardware = request.query.get("hardware", "")[:LONGEST_NAME]
+        await self._joined(PageLink(socket), OpenPage(hardware, request.query.get("isolated") == "true"))
         return socket
 
 

@@ -1,13 +1,12 @@
-"""`adaptare serve`: the page of a report, for one browser, as its inputs change."""
+"""`adaptare serve`: the page of a report, for one browser, as its inputs change, and of a device under it."""
 
 import asyncio
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,23 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
+from adaptare.devices.browser import page_server
 from adaptare.live_page import LivePage
 from adaptare.profiler import Store
+from adaptare.workflows.profiling.running import RunningCampaign, announced
 
 Ask = Callable[[str], Awaitable[tuple[int, str]]]
+
+
+def live_page(inputs: list[str]) -> LivePage:
+    return LivePage(inputs, page_server(name="unpublished", runtime_files=None, report=lambda text: None))
 
 
 def asked(inputs: list[str], questions: Callable[[LivePage, Ask], Awaitable[Any]]) -> Any:
     """Result of a function that asks a server for paths."""
 
     async def ask_all() -> Any:
-        live = LivePage(inputs)
+        live = live_page(inputs)
         async with TestServer(live.application) as server, ClientSession() as session:
 
             async def ask(path: str) -> tuple[int, str]:
@@ -44,8 +49,39 @@ def test_the_page_asks_its_own_server_for_news_and_nobody_else(results: Path) ->
     status, page = asked([str(results / "adaptare.db")], look)
     assert status == 200
     assert "connect-src &#39;self&#39;" in page
-    assert 'data-live="content"' in page
+    assert 'data-live="' in page
     assert 'role="status"' in page
+
+
+def test_running_campaigns_of_the_inputs_are_shown_without_reading_the_inputs_again(results: Path) -> None:
+    state = RunningCampaign(str(results / "adaptare.db"), "board", "measuring decode", 24, 0.0, half_widths=(0.2, 0.1))
+
+    async def look(live: LivePage, ask: Ask) -> list[dict[str, Any]]:
+        found = [await ask(f"{live.path}now")]
+        with announced(state) as announcement:
+            announcement.change(measured=8, share=0.4, doing="opening 5, round <3>")
+            found.append(await ask(f"{live.path}now"))
+        return [json.loads(text) for _, text in found]
+
+    before, during = asked([str(results)], look)
+    assert before["version"] == during["version"]
+    assert "No campaign of this machine measures into these inputs" in before["states"]["running"]
+    for words in ("Measuring decode on board", "40 %", "8 of 24 configurations", "round &lt;3&gt;", "±20.0 %, ±10.0 %"):
+        assert words in during["states"]["running"]
+
+
+def test_a_store_that_no_campaign_has_made_yet_is_no_error(tmp_path: Path) -> None:
+    place = tmp_path / "adaptare.db"
+
+    async def look(live: LivePage, ask: Ask) -> list[tuple[int, str]]:
+        whole, before = await ask(live.path), await ask(f"{live.path}now")
+        Store(place).close()
+        return [whole, before, await ask(f"{live.path}now"), await ask(f"{live.path}content")]
+
+    whole, before, later, content = asked([str(place)], look)
+    assert [status for status, _ in (whole, before, later, content)] == [200] * 4
+    assert json.loads(before[1])["version"] != json.loads(later[1])["version"]
+    assert "0 measurements in" in content[1]
 
 
 def test_new_measurements_change_the_content(results: Path, tmp_path: Path) -> None:
@@ -55,7 +91,7 @@ def test_new_measurements_change_the_content(results: Path, tmp_path: Path) -> N
     async def look(live: LivePage, ask: Ask) -> list[tuple[int, str]]:
         first = await ask(f"{live.path}content")
         same = await ask(f"{live.path}content")
-        shutil.copy(results / "adaptare.db", place)
+        Store(place).append(Store(results / "adaptare.db").measurements())
         return [first, same, await ask(f"{live.path}content")]
 
     first, same, later = asked([str(place)], look)
@@ -87,6 +123,19 @@ def test_who_does_not_know_the_token_gets_nothing(results: Path) -> None:
     assert asked([str(results / "adaptare.db")], look) == [403, 403, 403, 404]
 
 
+def test_each_page_has_the_rules_of_its_own(results: Path) -> None:
+    async def look() -> list[Mapping[str, str]]:
+        live = live_page([str(results / "adaptare.db")])
+        async with TestServer(live.application) as server, ClientSession() as session:
+            answers = [await session.get(server.make_url(f"{live.path}{name}")) for name in ("now", "device/")]
+            return [answer.headers for answer in answers]
+
+    report, device = asyncio.run(look())
+    assert {each["Cache-Control"] for each in (report, device)} == {"no-store"}
+    assert "Cross-Origin-Opener-Policy" not in report
+    assert device["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -108,8 +157,10 @@ def test_it_serves_until_it_is_interrupted(results: Path) -> None:
     command = [sys.executable, "-m", "adaptare", "serve", str(results / "adaptare.db"), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
+        told = json.loads(process.stdout.readline())
+        url = told["url"]
         assert url.startswith("http://127.0.0.1:")
+        assert (told["device"], told["device_url"]) == ("browser:page", f"{url}device/")
         with urllib.request.urlopen(url) as answer:
             assert b"Plotly" in answer.read()
         process.send_signal(signal.SIGINT)

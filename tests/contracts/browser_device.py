@@ -40,12 +40,12 @@ NO_GPU = ["--disable-gpu"]
 @contextmanager
 def served(name: str, *options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Address of a page, and the process that serves it; instead of the address the reason why there is none."""
-    command = [sys.executable, "-m", "adaptare", "devices", "serve", "--name", name, "--json", *options]
+    command = [sys.executable, "-m", "adaptare", "serve", "--name", name, "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             told = json.loads(process.stdout.readline())
-            yield told.get("url") or told["error"], process
+            yield told.get("device_url") or told["error"], process
         finally:
             process.terminate()
 

@@ -17,8 +17,9 @@ from aiohttp import web
 
 from adaptare.core import DeviceError
 from adaptare.devices import browser, connect
-from adaptare.devices.browser.server import PageServer
+from adaptare.devices.browser import PageServer
 from adaptare.devices.browser.web_pages import HASHES, RuntimeFiles, local_files
+from adaptare.live_page import LivePage
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "browser_device.py"))
 pytestmark = BROWSER["MARKS"]
@@ -79,8 +80,8 @@ def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
         runtime = RuntimeFiles(address, integrity=HASHES)
         server = PageServer(name="elsewhere", runtime=runtime, report=lambda text: None)
         with (
-            beside(lambda tell: server.serve(host="127.0.0.1", port=0, started=tell)) as url,
-            BROWSER["chromium"](url, folder / "profile"),
+            beside(lambda tell: LivePage([], server).serve(host="127.0.0.1", port=0, started=tell)),
+            BROWSER["chromium"](server.url, folder / "profile"),
         ):
             yield "elsewhere"
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from adaptare.core.interrupts import interrupts_noted
@@ -23,6 +24,7 @@ from adaptare.profiler.measuring import (
     stubs_for,
 )
 from adaptare.profiler.store import CALIBRATION_HOLDS, INTERRUPTED, Origin, calibrated
+from adaptare.workflows.profiling.running import Announcement, RunningCampaign, announced, store_name
 
 STUBS_HALF_WIDTH = 1e-6
 # Share of a call that the host takes to issue it, above which the accelerator waits for the host.
@@ -36,6 +38,7 @@ class Watched:
     rule: PreciseWithin
     interrupted: Callable[[], bool]
     update: Update
+    announcement: Announcement | None = None
 
     @property
     def openings(self) -> int | None:
@@ -47,7 +50,10 @@ class Watched:
         widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
         share = (progress.group + min(0.99, progress.elapsed_s / self.rule.seconds)) / progress.groups
         where = f"opening {progress.opening + 1}, round {progress.rounds}"
-        self.update(share, f"{progress.candidates} candidates, {where}{widest}")
+        doing = f"{progress.candidates} candidates, {where}{widest}"
+        self.update(share, doing)
+        if self.announcement:
+            self.announcement.round(progress, share, doing)
         return self.rule.opening_reason(progress)
 
     def reason(self, progress: Progress) -> str:
@@ -129,12 +135,17 @@ class Campaign:
         """
         reference, session = workloads[0].base, Session(self.device, self.stop, self.seed, programs=self.programs)
         plan = stubs_for(workloads, reference=reference, session=session) if self.stubs else []
-        self._prepare([each for stubs in plan for each in (stubs.reference, *stubs.timed)] or [reference, *workloads])
+        timed = [each for stubs in plan for each in (stubs.reference, *stubs.timed)] or [reference, *workloads]
+        self._prepare(timed, planned=len(workloads))
         measured: list[Measurement] = []
         before_s, started = self.calibration_s(reference), time.monotonic()
-        with interrupts_noted() as interrupted, self.feedback.progress(title) as update:
+        with (
+            self._announced(title, planned=len(workloads)) as announcement,
+            interrupts_noted() as interrupted,
+            self.feedback.progress(title) as update,
+        ):
             rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
-            session = replace(session, stop=Watched(rule, interrupted, update))
+            session = replace(session, stop=Watched(rule, interrupted, update, announcement))
             if self.stubs:
                 groups = _composed(plan, stub_session(session, reference))
             else:
@@ -143,6 +154,7 @@ class Campaign:
             for group in groups:
                 self.store.append(self._marked(group))
                 measured.extend(group)
+                announcement.change(measured=len(measured))
                 if interrupted():
                     raise KeyboardInterrupt
                 if limit_s is not None and time.monotonic() - started >= limit_s:
@@ -159,13 +171,21 @@ class Campaign:
     def _marked(self, group: Sequence[Measurement]) -> list[Measurement]:
         return [replace(row, recalibrates=self.recalibrate) for row in group]
 
-    def _prepare(self, timed: Sequence[Workload]) -> None:
+    def _announced(self, title: str, *, planned: int) -> AbstractContextManager[Announcement]:
+        """Tells other processes of the campaign."""
+        store, device = store_name(self.store.location), self.device.info().device
+        return announced(RunningCampaign(store, device, title, planned, started_s=time.time()))
+
+    def _prepare(self, timed: Sequence[Workload], *, planned: int) -> None:
         """Builds the programs beforehand: an export may take minutes, which are shown as progress and not timed."""
         for workload in timed:
             self.programs.check(workload)
-        with self.feedback.progress("preparing") as update:
+        title = "preparing"
+        with self._announced(title, planned=planned) as announcement, self.feedback.progress(title) as update:
             for number, workload in enumerate(timed):
-                update(number / len(timed), f"{workload.mode} {workload.scope}")
+                share, doing = number / len(timed), f"{workload.mode} {workload.scope}"
+                update(share, doing)
+                announcement.change(share=share, doing=doing)
                 self.programs.program(workload)
             update(1.0, f"{len(timed)} programs")
 

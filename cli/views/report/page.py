@@ -45,24 +45,32 @@ def parts_of(sources: Sequence[Source]) -> list[Part]:
     return parts
 
 
-def page(parts: Sequence[Part], *, title: str, live: bool = False) -> str:
-    """HTML of a page.
+@dataclass(frozen=True)
+class Live:
+    """Present state of a page that asks its server for news.
 
     Args:
-        title: Title of the page.
-        live: True if the page asks its server for news.
+        version: That of the parts.
+        states: Identifier of an element -> HTML, of what changes more often than the parts.
     """
+
+    version: str
+    states: Mapping[str, str]
+
+
+def page(parts: Sequence[Part], *, title: str, live: Live | None = None) -> str:
+    """HTML of a page; without `live`, of one that asks for nothing."""
     from plotly.offline import get_plotlyjs
 
     scripts = [get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")]
     return (
-        _templates()
+        templates()
         .get_template("page.html")
         .render(
             title=title,
             parts=_numbered(parts),
             scripts=scripts,
-            policy=_policy(scripts, live=live),
+            policy=_policy(scripts, live=live is not None),
             style=(FOLDER / "page.css").read_text(encoding="utf-8"),
             live=live,
             version=VERSION,
@@ -70,9 +78,9 @@ def page(parts: Sequence[Part], *, title: str, live: bool = False) -> str:
     )
 
 
-def changing_part(parts: Sequence[Part]) -> str:
-    """HTML of what changes while a campaign runs: contents and results."""
-    return _templates().get_template("content.html").render(parts=_numbered(parts))
+def content(parts: Sequence[Part]) -> str:
+    """HTML of contents and results."""
+    return templates().get_template("content.html").render(parts=_numbered(parts))
 
 
 def _policy(scripts: Sequence[str], *, live: bool) -> str:
@@ -117,7 +125,8 @@ def _kind(section: Section) -> str:
 
 
 @cache
-def _templates() -> "Environment":
+def templates() -> "Environment":
+    """Templates of pages; they escape what they are given."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(FOLDER)

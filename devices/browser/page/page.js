@@ -18,9 +18,9 @@ function show(id, text) {
   if (place.textContent !== `${text}`) place.textContent = text;
 }
 
-function connect() {
-  const socket = new WebSocket(Object.assign(new URL(`socket?isolated=${self.crossOriginIsolated}`, location),
-    { protocol: location.protocol.replace("http", "ws") }));
+function connect(hardware) {
+  const told = new URLSearchParams({ isolated: self.crossOriginIsolated, hardware });
+  const socket = new WebSocket(Object.assign(new URL(`socket?${told}`, location), { protocol: location.protocol.replace("http", "ws") }));
   socket.onopen = () => (show("state", "waiting for a program"), show("warning", ""), keepScreenOn());
   socket.onmessage = async ({ data }) => {
     const { id, agent, request } = JSON.parse(data);
@@ -31,7 +31,7 @@ function connect() {
     for (const agent of agents.keys()) end(agent);
     show("state", "not connected");
     show("warning", code === TAKEN ? "Another page is this device; close it, and reload this one." : "The server ended, or is out of reach.");
-    if (code !== TAKEN) setTimeout(connect, RETRY_MS);
+    if (code !== TAKEN) setTimeout(connect, RETRY_MS, hardware);
   };
 }
 
@@ -174,4 +174,4 @@ document.addEventListener("visibilitychange", () => {
 });
 show("name", (await (await fetch("device.json")).json()).name);
 show("isolation", self.crossOriginIsolated ? "as many as asked for" : "1, and a coarse clock: the page is not isolated");
-connect();
+connect(await hardwareName());

@@ -40,7 +40,7 @@ function figures() { return [...document.querySelectorAll("figure")]; }
 
 // Tables of figures, and long tables, are folded where there are figures to look at.
 function prepare(open) {
-  for (const details of document.querySelectorAll("details")) details.open = open.has(details.id);
+  for (const details of document.querySelectorAll("#content details")) details.open = open.has(details.id);
   for (const button of document.querySelectorAll("button.save")) {
     button.hidden = false;
     const figure = button.closest("figure");
@@ -64,18 +64,27 @@ prefersDark.addEventListener("change", () => { nameTheme(button); figures().forE
 nameTheme(button);
 prepare(new Set());
 
-// A live page asks its server for the part that changes.
-let shown = "";
+// A live page asks its server for its states, and for the results if their version is another one.
+let version = document.body.dataset.live;
+const states = {};
+
+async function asked(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer;
+}
+
 async function refresh() {
   const news = document.getElementById("news");
   try {
-    const answer = await fetch(document.body.dataset.live, { cache: "no-store" });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(text);
-    if (text !== shown) {
+    const now = await (await asked("now")).json();
+    for (const [id, html] of Object.entries(now.states))
+      if (html !== states[id]) document.getElementById(id).innerHTML = states[id] = html;
+    if (now.version !== version) {
       const open = new Set([...document.querySelectorAll("details[open]")].map((each) => each.id));
-      document.getElementById("content").innerHTML = shown = text;
+      document.getElementById("content").innerHTML = await (await asked("content")).text();
       prepare(open);
+      version = now.version;
       news.textContent = `Changed at ${new Date().toLocaleTimeString()}.`;
     }
   } catch (error) {
@@ -83,4 +92,4 @@ async function refresh() {
   }
   setTimeout(refresh, REFRESH_MS);
 }
-if (document.body.dataset.live) setTimeout(refresh, REFRESH_MS);
+if (version) setTimeout(refresh, REFRESH_MS);
