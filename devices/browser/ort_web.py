@@ -85,7 +85,7 @@ def ort_web(
             4; a page that is not isolated has one. `memory_bytes` limits the WebAssembly memory.
     """
     if not isinstance(transport, BrowserTransport):
-        raise InputError("ort-web runs in a page: start its server (serve --name NAME); the device is browser:NAME")
+        raise InputError("ort-web runs in a page: start its server (serve); the device is browser:NAME")
     if backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     return AgentDevice(

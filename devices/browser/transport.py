@@ -78,7 +78,7 @@ def read_state(name: str) -> ServerState:
     try:
         return from_json(ServerState, json.loads(state_file(name).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise DeviceError(f"no page named {name!r} is served; start its server (serve --name {name})") from error
+        raise DeviceError(f"no page named {name!r} is served; start its server (serve)") from error
 
 
 @contextlib.contextmanager

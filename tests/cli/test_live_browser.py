@@ -72,9 +72,10 @@ def test_the_page_shows_a_browser_that_joins_and_the_campaign_on_it(
             assert await faults(page) == []
 
             await page.visit(live)
-            await told(page, "No campaign of this machine", "No browser has joined", device_url)
+            await told(page, "No campaign of this machine", "No browser has joined")
             assert await faults(page) == []
             assert await page.evaluate("document.querySelector('#joining a').href") == device_url
+            await page.evaluate("document.querySelector('#joining summary').click()")
             assert await page.evaluate("document.querySelector('#joining svg').checkVisibility()")
 
             with BROWSER["chromium"](device_url, tmp_path / "profile"):

@@ -66,7 +66,13 @@ def test_running_campaigns_of_the_inputs_are_shown_without_reading_the_inputs_ag
     before, during = asked([str(results)], look)
     assert before["version"] == during["version"]
     assert "No campaign of this machine measures into these inputs" in before["states"]["running"]
-    for words in ("Measuring decode on board", "40 %", "8 of 24 configurations", "round &lt;3&gt;", "±20.0 %, ±10.0 %"):
+    for words in (
+        "Measuring decode on board",
+        "40&nbsp;%",
+        "8 of 24 configurations",
+        "round &lt;3&gt;",
+        "±20.0&nbsp;%, ±10.0&nbsp;%",
+    ):
         assert words in during["states"]["running"]
 
 

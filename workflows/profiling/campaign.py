@@ -47,11 +47,10 @@ class Watched:
     def opening_reason(self, progress: Progress) -> str:
         if self.interrupted():
             return INTERRUPTED
-        widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
         share = (progress.group + min(0.99, progress.elapsed_s / self.rule.seconds)) / progress.groups
-        where = f"opening {progress.opening + 1}, round {progress.rounds}"
-        doing = f"{progress.candidates} candidates, {where}{widest}"
-        self.update(share, doing)
+        doing = f"{progress.candidates} candidates, opening {progress.opening + 1}, round {progress.rounds}"
+        widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
+        self.update(share, f"{doing}{widest}")
         if self.announcement:
             self.announcement.round(progress, share, doing)
         return self.rule.opening_reason(progress)
