@@ -15,7 +15,7 @@ def serve(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...", help="Stores, or folders of tune and demo; see report.", show_default=DEFAULT_STORE
+            metavar="INPUT...", help="Stores, or folders of tune and demo; see report.", show_default=DEFAULT_STORE
         ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the device, which is browser:NAME.")] = "page",

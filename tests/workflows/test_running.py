@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
+from adaptare.profiler import precise_within
 from adaptare.profiler.measuring import Progress
+from adaptare.workflows.profiling.campaign import Watched
 from adaptare.workflows.profiling.running import (
     RunningCampaign,
     announced,
@@ -75,6 +77,15 @@ def test_intervals_of_a_group_are_kept_and_those_of_the_one_before_are_not() -> 
             if (group, opening) == (0, 4):
                 assert seen.half_widths == (0.05, 0.03)
         assert (seen.half_widths, seen.doing, seen.share) == ((), "group 1", 0.3)
+
+
+@pytest.mark.parametrize(("limit_s", "share"), [(math.inf, 0.005), (1e-9, 0.99)])
+def test_the_share_that_is_done_is_that_of_the_time_if_the_time_ends_first(limit_s: float, share: float) -> None:
+    told: list[float] = []
+    rule, never = precise_within(0.01, 10.0), bool
+    watched = Watched(rule, never, lambda share, doing: told.append(share), limit_s=limit_s)
+    watched.opening_reason(Progress(0, 100, 8, 0, rounds=1, elapsed_s=5.0))
+    assert told == [pytest.approx(share)]
 
 
 def test_the_time_left_is_estimated_from_the_share() -> None:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from adaptare.core.interrupts import interrupts_noted
 from adaptare.core.progress import SILENT, Feedback, Update
@@ -33,12 +33,18 @@ HOST_BOUND = 0.9
 
 @dataclass(frozen=True)
 class Watched:
-    """A stopping rule that also reports progress and stops after Ctrl-C."""
+    """A stopping rule that also reports progress and stops after Ctrl-C.
+
+    Args:
+        limit_s: No group starts after this many seconds; of many groups, the share that is done is that of the time.
+    """
 
     rule: PreciseWithin
     interrupted: Callable[[], bool]
     update: Update
     announcement: Announcement | None = None
+    limit_s: float = math.inf
+    started_s: float = field(default_factory=time.monotonic)
 
     @property
     def openings(self) -> int | None:
@@ -48,6 +54,7 @@ class Watched:
         if self.interrupted():
             return INTERRUPTED
         share = (progress.group + min(0.99, progress.elapsed_s / self.rule.seconds)) / progress.groups
+        share = max(share, min(0.99, (time.monotonic() - self.started_s) / self.limit_s))
         doing = f"{progress.candidates} candidates, opening {progress.opening + 1}, round {progress.rounds}"
         widest = f", widest interval ±{progress.half_width:.1%}" if math.isfinite(progress.half_width) else ""
         self.update(share, f"{doing}{widest}")
@@ -137,14 +144,15 @@ class Campaign:
         timed = [each for stubs in plan for each in (stubs.reference, *stubs.timed)] or [reference, *workloads]
         self._prepare(timed, planned=len(workloads))
         measured: list[Measurement] = []
-        before_s, started = self.calibration_s(reference), time.monotonic()
+        before_s = self.calibration_s(reference)
         with (
             self._announced(title, planned=len(workloads)) as announcement,
             interrupts_noted() as interrupted,
             self.feedback.progress(title) as update,
         ):
             rule = replace(self.stop, half_width=STUBS_HALF_WIDTH) if self.stubs else self.stop
-            session = replace(session, stop=Watched(rule, interrupted, update, announcement))
+            watched = Watched(rule, interrupted, update, announcement, math.inf if limit_s is None else limit_s)
+            session = replace(session, stop=watched)
             if self.stubs:
                 groups = _composed(plan, stub_session(session, reference))
             else:
@@ -156,7 +164,7 @@ class Campaign:
                 announcement.change(measured=len(measured))
                 if interrupted():
                     raise KeyboardInterrupt
-                if limit_s is not None and time.monotonic() - started >= limit_s:
+                if time.monotonic() - watched.started_s >= watched.limit_s:
                     break
             update(1.0, f"{len(measured)} measured")
         # The store calibrates what it holds.

@@ -97,7 +97,7 @@ def announced(state: RunningCampaign) -> Iterator[Announcement]:
     """The announcement of a campaign, until the end of the context or of the process."""
     with contextlib.ExitStack() as ending:
         file = None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, NotImplementedError):  # the latter: a file system without locks
             _folder().mkdir(parents=True, exist_ok=True)
             place = _folder() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
             lock = _lock_of(place)
@@ -117,7 +117,7 @@ def running_campaigns(stores: Sequence[str]) -> list[RunningCampaign]:
     """
     found = []
     for file in _folder().glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, InputError):
+        with contextlib.suppress(OSError, NotImplementedError, ValueError, InputError):
             lock = _lock_of(file)
             try:
                 lock.acquire(timeout=0)
