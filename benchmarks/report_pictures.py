@@ -4,6 +4,7 @@ adaptare report RUN -o report.html
 adaptare report ONE.json OTHER.json -o devices.html
 python benchmarks/report_pictures.py report.html --out docs [--devices devices.html] [--live RUN] [--json]
 
+The live page shows the progress of a campaign that measures into RUN meanwhile.
 Prints the errors and requests of the page, which should be none, and the size of each picture.
 """
 

@@ -70,11 +70,18 @@ def test_a_killed_campaign_does_not_run_and_leaves_nothing(tmp_path: Path, endin
 
 def test_intervals_of_a_group_are_kept_and_those_of_the_one_before_are_not() -> None:
     with announced(STATE) as announcement:
-        for group, opening, width in ((0, 0, math.inf), (0, 3, 0.05), (0, 3, 0.05), (0, 4, 0.03), (1, 0, math.inf)):
+        for group, opening, width in (
+            (0, 0, math.inf),
+            (0, 3, 9.0),
+            (0, 4, 0.05),
+            (0, 4, 0.05),
+            (0, 5, 0.03),
+            (1, 0, math.inf),
+        ):
             announcement.round(Progress(group, 2, 8, opening, half_width=width), 0.3, f"group {group}")
             announcement.change()
             (seen,) = running_campaigns(["/lab"])
-            if (group, opening) == (0, 4):
+            if (group, opening) == (0, 5):
                 assert seen.half_widths == (0.05, 0.03)
         assert (seen.half_widths, seen.doing, seen.share) == ((), "group 1", 0.3)
 

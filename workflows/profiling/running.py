@@ -18,11 +18,14 @@ from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
 from adaptare.core.progress import time_left
 from adaptare.core.strict_json import parse_json
+from adaptare.profiler.analysis import LEAST_OPENINGS
 from adaptare.profiler.measuring import Progress
 from adaptare.profiler.store import url_of
 
 # Time between two writes, which are made between rounds.
 WRITTEN_EVERY_S: Final = 1.0
+# Openings whose intervals are told.
+LATEST: Final = 8
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class RunningCampaign:
         measured: Number of those whose measurements are in the store.
         share: Share that is done, counted in groups of workloads and in the time limit of the present one.
         doing: Present activity.
-        half_widths: Half-width of the widest interval of the present group after each of its openings, from the least
-            that an interval needs.
+        half_widths: Half-width of the widest interval of the present group after each of its latest openings, once
+            there are as many as an interval needs.
         started_s: Start, seconds since 1970.
     """
 
@@ -67,15 +70,17 @@ class Announcement:
 
     def __init__(self, file: Path | None, state: RunningCampaign) -> None:
         self._file, self._state, self._written_s = file, state, -math.inf
-        self._group = -1
+        self._at = -1, -1
         self.change()
 
     def round(self, progress: Progress, share: float, doing: str) -> None:
         """State after a round."""
-        known = self._state.half_widths if progress.group == self._group else ()
-        if math.isfinite(progress.half_width) and known[-1:] != (progress.half_width,):
-            known = (*known, progress.half_width)
-        self._group = progress.group
+        group, opening = self._at
+        known = self._state.half_widths if progress.group == group else ()
+        is_new = (progress.group, progress.opening) != (group, opening) and progress.opening >= LEAST_OPENINGS
+        if is_new and math.isfinite(progress.half_width):
+            known = (*known, progress.half_width)[-LATEST:]
+        self._at = progress.group, progress.opening
         self._state = replace(self._state, share=share, doing=doing, half_widths=known)
         if time.monotonic() - self._written_s >= WRITTEN_EVERY_S:
             self.change()
