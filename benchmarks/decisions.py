@@ -15,8 +15,7 @@ hypotenuse of the predicted interval and that of the measured value (level 0.9, 
 counts measured values within the interval alone. Rows of one session are not independent, so shares are means over the
 judged sessions, with 95 % t intervals over them (`clustered_interval`). `by_size` has the thirds of the rows by what
 the adapter changes. The priors that ship (spread of a session's ratios, and of the base's seconds) are the last entry,
-`priors`: those of `kept` and `sessions`, one vote for each device. Each row is judged with the priors of the other
-devices.
+`priors`: those of `kept` and `sessions`, pooled over devices. Each row is judged with the priors of the other devices.
 
 `recalibrated` has the rows that were measured after a look at the base in the judged session: with the spread of the
 base between sessions (`ms_before`), and with the base of that look (`ms`), as after `--recalibrate`.
@@ -84,16 +83,23 @@ class Priors:
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> "Priors":
-        """One vote for each device. A device tells nothing of ratios if its noise exceeds half a per cent."""
+        """Pooled over devices: one with n judged sessions has n - 1 degrees of freedom, one with a single pair has one.
+
+        A device tells nothing of ratios if its noise exceeds half a per cent.
+        """
         ratios: dict[str, list[float]] = {}
         bases: dict[str, list[float]] = {}
+        judged: dict[str, set[str]] = {}
         for task in tasks:
             shift, noise = task.shift
             if noise <= KNOWN_WITHIN:
                 ratios.setdefault(task.device, []).append((shift**2 - noise**2) / 2)
             bases.setdefault(task.device, []).append(np.log1p(task.moved) ** 2 / 2)
+            judged.setdefault(task.device, set()).add(task.session)
+        moves = {device: max(1, len(sessions) - 1) for device, sessions in judged.items()}
         drifts = {device: [look.drift for look in looks] for device, looks in looks_of(tasks).items()}
-        return cls(variance(ratios), variance(bases), variance(drifts))
+        looks = {device: len(each) for device, each in drifts.items()}
+        return cls(pooled(ratios, moves), pooled(bases, moves), pooled(drifts, looks))
 
     def spread(self) -> tuple[SessionSpread, SessionSpread]:
         """Spread of a new session's ratios, and of its base, after one session."""
@@ -110,10 +116,11 @@ def fitted_of(task: Task, priors: Priors) -> tuple[FittedPredictor, FittedPredic
     return predictor, replace(now, base_spread=spread_since(task.look.base_s, task.look.openings, drift=priors.drift))
 
 
-def variance(values: Mapping[str, Sequence[float]]) -> SessionVariance:
-    """Mean variance; one vote for each device."""
-    found = float(np.mean([np.mean(each) for each in values.values()])) if values else 0.0
-    return SessionVariance(max(0.0, found), len(values))
+def pooled(values: Mapping[str, Sequence[float]], degrees: Mapping[str, int]) -> SessionVariance:
+    """Pooled variance: the mean of the devices' variances, each weighted by its degrees of freedom."""
+    weights = [degrees[device] for device in values]
+    found = float(np.average([np.mean(each) for each in values.values()], weights=weights)) if values else 0.0
+    return SessionVariance(max(0.0, found), sum(weights))
 
 
 def error_of(rows: Rows) -> float:
