@@ -111,9 +111,13 @@ class LivePage:
             raise web.HTTPServiceUnavailable(text=f"{missing_package(error) or error}\n") from error
 
     async def _whole(self, request: web.Request) -> web.Response:
+        reading = await self._reading()
+        # The reading has imported these, which takes seconds.
         from adaptare.views.report.page import Live, page
+        from adaptare.workflows.profiling.running import store_name
 
-        reading, title = await self._reading(), f"adaptare, live: {', '.join(self._inputs)}"
+        names = [store_name(place) if "://" in place else place for place in self._inputs]
+        title = f"adaptare, live: {', '.join(names)}"
         live = Live(reading.version, await self._states())
         text = await asyncio.to_thread(page, reading.parts, title=title, live=live)
         return web.Response(text=text, content_type="text/html")

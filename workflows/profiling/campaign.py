@@ -25,6 +25,7 @@ from adaptare.profiler.measuring import (
 )
 from adaptare.profiler.store import CALIBRATION_HOLDS, INTERRUPTED, Origin, calibrated
 from adaptare.workflows.profiling.running import Announcement, RunningCampaign, announced, store_name
+from adaptare.workflows.target import spelled
 
 STUBS_HALF_WIDTH = 1e-6
 # Share of a call that the host takes to issue it, above which the accelerator waits for the host.
@@ -142,11 +143,11 @@ class Campaign:
         reference, session = workloads[0].base, Session(self.device, self.stop, self.seed, programs=self.programs)
         plan = stubs_for(workloads, reference=reference, session=session) if self.stubs else []
         timed = [each for stubs in plan for each in (stubs.reference, *stubs.timed)] or [reference, *workloads]
-        self._prepare(timed, planned=len(workloads))
+        self._prepare(timed, workloads)
         measured: list[Measurement] = []
         before_s = self.calibration_s(reference)
         with (
-            self._announced(title, planned=len(workloads)) as announcement,
+            self._announced(title, workloads) as announcement,
             interrupts_noted() as interrupted,
             self.feedback.progress(title) as update,
         ):
@@ -178,17 +179,18 @@ class Campaign:
     def _marked(self, group: Sequence[Measurement]) -> list[Measurement]:
         return [replace(row, recalibrates=self.recalibrate) for row in group]
 
-    def _announced(self, title: str, *, planned: int) -> AbstractContextManager[Announcement]:
+    def _announced(self, title: str, workloads: Sequence[Workload]) -> AbstractContextManager[Announcement]:
         """Tells other processes of the campaign."""
-        store, device = store_name(self.store.location), self.device.info().device
-        return announced(RunningCampaign(store, device, title, planned, started_s=time.time()))
+        store, one = store_name(self.store.location), workloads[0]
+        device = spelled(self.device.info().device, one.quantisation, one.dtype)
+        return announced(RunningCampaign(store, device, title, len(workloads), started_s=time.time()))
 
-    def _prepare(self, timed: Sequence[Workload], *, planned: int) -> None:
+    def _prepare(self, timed: Sequence[Workload], workloads: Sequence[Workload]) -> None:
         """Builds the programs beforehand: an export may take minutes, which are shown as progress and not timed."""
         for workload in timed:
             self.programs.check(workload)
         title = "preparing"
-        with self._announced(title, planned=planned) as announcement, self.feedback.progress(title) as update:
+        with self._announced(title, workloads) as announcement, self.feedback.progress(title) as update:
             for number, workload in enumerate(timed):
                 share, doing = number / len(timed), f"{workload.mode} {workload.scope}"
                 update(share, doing)

@@ -70,7 +70,7 @@ class Source:
     """One input of a report.
 
     Args:
-        name: As given.
+        name: As given, without a password.
         results: Everything in it: what was found first, and all measurements last.
         files: The files that were read; none for a database URL.
         request: Parameters of the run that made it; empty if unknown.
@@ -86,7 +86,8 @@ def read_source(place: str) -> Source:
     """Reads a store, a file or a folder. Raises `InputError` if it is neither."""
     path = Path(place)
     if "://" in place:
-        return Source(place, [report_store(Store(place, create=False))])
+        store = Store(place, create=False)
+        return Source(store.location, [report_store(store)])
     if path.is_dir():
         return _read_folder(place, path)
     if not path.exists():
