@@ -43,8 +43,8 @@ def per_second(rate: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Percentage with sign and one decimal."""
-    return f"{share:+.1%}"
+    """Percentage with sign and one decimal; zero is positive."""
+    return f"{share:+z.1%}"
 
 
 def counted(count: int, noun: str) -> str:

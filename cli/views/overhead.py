@@ -154,4 +154,4 @@ def _share(row: EnergyRow) -> str:
 
 
 def _microseconds(seconds: float) -> str:
-    return f"{1e6 * seconds:.1f}"
+    return f"{1e6 * seconds:z.1f}"
