@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extensions, nearest
+from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.core.spelling import DEVICES, TRANSPORTS, parts_of_spelling
 from adaptare.devices.contracts import Device
 from adaptare.devices.transports.local_python import LocalPython
@@ -94,8 +95,10 @@ def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, 
             continue
         if name not in simple or not equals or simple[name] == Group:
             known = ", ".join(f"{known}{'.…' if simple[known] == Group else ''}=…" for known in simple) or "none"
-            near = nearest(name, simple)
-            raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}{near}")
+            hint = nearest(name, simple)
+            if option in QUANTISATIONS:
+                hint = f"; the format of the weights is a field of a workload: Workload(..., quantisation={option!r})"
+            raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}{hint}")
         try:
             parsed[name] = _CONVERTERS[simple[name]](text)
         except (KeyError, ValueError) as error:

@@ -49,6 +49,11 @@ def test_an_unknown_option_is_answered_with_the_known_ones(option: str) -> None:
         connect(f"simulated:{option}")
 
 
+def test_a_device_has_no_format_of_weights() -> None:
+    with pytest.raises(InputError, match=r"option 'int4' is unknown; .*Workload\(..., quantisation='int4'\)"):
+        connect("ort-cpu:int4")
+
+
 @pytest.mark.parametrize(
     ("spelling", "text", "name"),
     [
