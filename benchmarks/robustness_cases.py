@@ -220,6 +220,7 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes]] = {
 ASKED: Mapping[tuple[str, object], tuple[tuple[str, ...], ...]] = {
     ("lora_alpha", 0): (("export", "adapter", "--base", MODEL, "--to", "merged", "-o", "out"), PLAIN["shrink"]),
     ("place.device", "toaster"): (PLAIN["verify"],),
+    ("place.length", 10**9): (PLAIN["verify"],),
 }
 # One example is none that is wrong.
 HARMLESS = {("data.jsonl", "swapped")}
@@ -271,7 +272,7 @@ VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "winners.0.predicted": (*WEIRD, {"lower": NAN, "middle": NAN, "upper": NAN}),
         "winners.0.configuration": (MISSING, "junk", [], {"ranks": {"model.layers.9.self_attn.q_proj": 4}}),
         "winners.0.mode": (MISSING, "junk", 7),
-        "place.model": (MISSING, "missing", 7),
+        "place.model": (MISSING, 7),
         "place.device": (MISSING, "toaster", 7),
         "place.length": (MISSING, -1, "junk", 10**9),
         "place.phase": (MISSING, "sleep", 7),

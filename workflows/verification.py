@@ -72,6 +72,11 @@ def _verified(result: SearchResult, request: VerifyRequest, feedback: Feedback) 
             f"{unit}, that of the search {text(searched)} {unit}; search again, and write every predictor to a file "
             "of its own"
         )
+    if request.device is None and result.place.device != fitted.device.device:
+        raise InputError(
+            f"{str(request.front)!r} is of device {result.place.device!r}, and its predictor of "
+            f"{fitted.device.device!r}; choose one of them with --device, or search again"
+        )
     quantity = result.budget.quantity
     target = named_target(request.device, fitted.device, fitted.template)
     info = target.device.info()

@@ -222,6 +222,17 @@ def test_another_predictor_in_the_same_place_is_not_taken_for_that_of_the_search
     assert "predictor-decode is not the predictor of this search any more" in answer.err
 
 
+def test_a_front_of_another_device_than_its_predictor_is_verified_nowhere(trained: Callable[..., Any]) -> None:
+    trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
+    front = Path("run/front.json")
+    content = json.loads(front.read_text())
+    content["place"]["device"] = "toaster"
+    front.write_text(json.dumps(content))
+    answer = trained("verify", front)
+    assert answer.code == 2
+    assert "is of device 'toaster', and its predictor of 'simulated" in answer.err
+
+
 def test_a_predictor_of_another_model_with_the_same_linears_is_refused(
     trained: Callable[..., Any], model_cache: Path, tmp_path: Path
 ) -> None:
