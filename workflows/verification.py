@@ -75,7 +75,8 @@ def _verified(result: SearchResult, request: VerifyRequest, feedback: Feedback) 
     if request.device is None and result.place.device != fitted.device.device:
         raise InputError(
             f"{str(request.front)!r} is of device {result.place.device!r}, and its predictor of "
-            f"{fitted.device.device!r}; choose one of them with --device, or search again"
+            f"{fitted.device.device!r}; name the device to measure on, or search again",
+            parameter="device",
         )
     quantity = result.budget.quantity
     target = named_target(request.device, fitted.device, fitted.template)
