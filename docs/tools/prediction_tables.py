@@ -124,6 +124,17 @@ def recalibrated() -> Table:
 
 
 @table
+def priors() -> Table:
+    """What another session is expected to shift, as long as a store has one."""
+    words = {"ratio": "overheads", "base": "milliseconds", "drift": "milliseconds of the present session"}
+    found = kept("decisions")["after"]["priors"]
+    return [
+        ["shift of", "standard deviation", "degrees of freedom"],
+        *([words[name], f"{100 * prior['sd']:.2g} %", str(prior["degrees"])] for name, prior in found.items()),
+    ]
+
+
+@table
 def other_architectures() -> Table:
     """Rank correlations in HELP's test."""
     names = {"help-nb201-20": "NAS-Bench-201, six new devices", "help-fbnet-20": "FBNet, three new devices"}
