@@ -20,7 +20,7 @@ from stock_process import conditions
 
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import DeviceInfo
-from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within
+from adaptare.profiler import Configuration, Measurement, ModelShape, Programs, Workload, precise_within, programs_for
 from adaptare.profiler.analysis.intervals import Interval, ratio_interval
 from adaptare.profiler.measuring import PreciseWithin, Progress
 from adaptare.profiler.store.measurement import Visit
@@ -30,6 +30,7 @@ from adaptare.workflows.verification import verify_choices
 
 SHAPE = ModelShape("llama", 4, 32, 4, 2, 8, 48, 64, "{}")
 DEVICE = DeviceInfo("simulated", "drawn", "simulated", 1)
+PROGRAMS = programs_for(DEVICE)
 PLACE = Place("drawn", "simulated", "none", "float32", "decode", 64)
 BASE_S, BUDGET = 0.01, 0.10
 OPENING_S, SECONDS, HALF_WIDTH, REPEATS = 5.0, 120.0, 0.005, 3
@@ -63,6 +64,7 @@ class Drawn:
     seed: int = 0
     recalibrate: bool = False
     feedback: Feedback = SILENT
+    programs: Programs = PROGRAMS
     looks: list[int] = field(default_factory=list)
 
     def measure(self, workloads: Sequence[Workload], *, title: str) -> list[Measurement]:
