@@ -37,6 +37,7 @@ from adaptare.search import chatterbot_examples, load_base, read_budget, tokeniz
 from adaptare.search.training.passes import pad_batch
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
+from adaptare.workflows.train.task import TrainingData
 
 MODEL, CELL = "smollm2-135m", "torch-fp32-decode"
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -167,8 +168,7 @@ def result_of(place: Path, *, steps: int, evaluations: int, polish: int, test: i
             place / "predictor",
             read_budget(f"overhead={100 * share:.3f}%"),
             place / f"cut-{seed}",
-            data=data,
-            held_out=HELD_OUT,
+            data=TrainingData(0, data, held_out=HELD_OUT),
             polish=polish,
             evaluations=evaluations,
         )
