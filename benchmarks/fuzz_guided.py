@@ -69,14 +69,12 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
         words.write_text("".join(f'"{each}"\n' for each in quoted))
         limits = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=8192", "-max_len=65536"]
         os.chdir(folder)
-        atheris.Setup(
-            [name, str(corpus), f"-dict={words}", *limits], lambda content: void(answer_to(parser, place, content))
-        )
+
+        def read(content: bytes) -> None:
+            answer_to(parser, place, content)
+
+        atheris.Setup([name, str(corpus), f"-dict={words}", *limits], read)
         atheris.Fuzz()
-
-
-def void(answer: object) -> None:
-    """Nothing: libFuzzer asks for it."""
 
 
 if __name__ == "__main__":

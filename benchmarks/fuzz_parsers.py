@@ -142,12 +142,14 @@ class Parser:
         file: File in a folder that it reads.
         make: Fills a folder with what else it reads, and returns content that is not damaged.
         read: Reads the folder.
+        waits: True if it mostly waits for another process, so that time is that of the clock, not of the processor.
     """
 
     name: str
     file: str
     make: Callable[[Path], list[bytes]]
     read: Callable[[Path], object]
+    waits: bool = False
 
 
 def shape() -> ModelShape:
@@ -238,17 +240,47 @@ def _serve(folder: Path) -> None:
 
 
 def _gguf(folder: Path) -> list[bytes]:
+    write_gguf(folder / "seed")
+    return [(folder / "seed").read_bytes()]
+
+
+def write_gguf(file: Path, *, layers: int = 1, without: str = "", **numbers: int) -> None:
+    """Writes a model of one layer and a vocabulary of eight tokens, with all that a reader looks for.
+
+    Args:
+        file: The new file.
+        layers: Number that it names.
+        without: Tensor that it lacks.
+        numbers: Further numbers that it names, without the name of the architecture.
+    """
     import gguf
 
-    writer = gguf.GGUFWriter(folder / "seed", "llama")
-    for name, value in (("block_count", 1), ("context_length", 64), ("embedding_length", 16)):
-        getattr(writer, f"add_{name}")(value)
-    writer.add_feed_forward_length(24)
-    writer.add_head_count(2)
-    writer.add_tensor("token_embd.weight", np.ones((8, 16), dtype=np.float32))
+    hidden, wide, tokens = 16, 24, [*"abcdef", "ab", "cd"]
+    writer = gguf.GGUFWriter(file, "llama")
+    sizes = {"block_count": layers, "context_length": 64, "embedding_length": hidden, "feed_forward_length": wide}
+    sizes |= {"attention.head_count": 2, "attention.head_count_kv": 2}
+    for name, value in (sizes | numbers).items():
+        writer.add_uint32(f"llama.{name}", value)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * len(tokens))
+    writer.add_token_merges(["a b", "c d"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    widths = {"attn_q": (hidden, hidden), "attn_k": (hidden, hidden), "attn_v": (hidden, hidden)}
+    widths |= {"attn_output": (hidden, hidden), "ffn_gate": (wide, hidden), "ffn_up": (wide, hidden)}
+    layer: dict[str, tuple[int, ...]] = widths | {
+        "ffn_down": (hidden, wide),
+        "attn_norm": (hidden,),
+        "ffn_norm": (hidden,),
+    }
+    ends = {"token_embd": (len(tokens), hidden), "output_norm": (hidden,)}
+    for name, shape_of in ({f"blk.0.{name}": size for name, size in layer.items()} | ends).items():
+        if name != without:
+            writer.add_tensor(f"{name}.weight", np.ones(shape_of, dtype=np.float32))
     for write in ("write_header_to_file", "write_kv_data_to_file", "write_tensors_to_file", "close"):
         getattr(writer, write)()
-    return [(folder / "seed").read_bytes()]
 
 
 def _text(*texts: str) -> Callable[[Path], list[bytes]]:
@@ -301,7 +333,7 @@ _FOUND: Final = (
         _text('{"model": {"decoder": {"filename": "model.onnx", "hidden_size": 16}}}'),
         decoder_of,
     ),
-    Parser("agent-replies", "replies", lambda folder: [_lines(REPLIES, ok=True)], _ask),
+    Parser("agent-replies", "replies", lambda folder: [_lines(REPLIES, ok=True)], _ask, waits=True),
     Parser("agent-requests", "requests", lambda folder: [_lines(REQUESTS)], _serve),
     Parser("gguf", "model.gguf", _gguf, lambda folder: open_model(str(folder / "model.gguf"), cache=folder / "cache")),
 )

@@ -160,7 +160,7 @@ class AgentWorker:
     def _machine(self, asked: Mapping[str, Any]) -> MachineFacts:
         reply = self._request("machine", **asked)
         with self._understood("machine"):
-            return MachineFacts(reply["machine"])
+            return MachineFacts(reply["machine"]).checked()
 
     def load(self, program: Program) -> Loaded:
         self._loaded += 1
@@ -323,7 +323,7 @@ class AgentWorker:
         """Ends a worker whose reply is not of the expected form. Raises `WorkerDiedError`."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError) as error:
             self._kill()
             raise WorkerDiedError(
                 f"the reply to {operation!r} is malformed ({type(error).__name__}: {error}); the worker was stopped"

@@ -4,6 +4,7 @@ This is the only reader of system files for agents in any language. It opens not
 `EVERYTHING` or `ENERGY` with the text of the files that match, and the device is described from that alone.
 """
 
+import json
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -71,6 +72,13 @@ class MachineFacts:
     """
 
     raw: Mapping[str, Any]
+
+    def checked(self) -> "MachineFacts":
+        """The same facts, each of which could be read. Raises errors of Python's own types if one cannot be."""
+        if not all(isinstance(number, int) and number >= 0 for number in self.processors):
+            raise ValueError(f"processors {self.processors!r}")
+        json.dumps([self.environment(), self.hardware, self.cache_bytes, self.pinned(1)], allow_nan=False)
+        return self
 
     @property
     def processors(self) -> tuple[int, ...]:

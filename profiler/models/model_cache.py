@@ -5,12 +5,13 @@ import hashlib
 import importlib.util
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.profiler.models.disk_cache import MARK, cached_folder
+from adaptare.profiler.workloads.shape import ModelShape
 
 
 def smollm2_file() -> Path:
@@ -39,12 +40,22 @@ def dequantised_file(folder: Path) -> str | None:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
-    with without_bars(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws its own progress bar
+    # The GGUF reader draws its own progress bar.
+    with without_bars(), _errors_alone(), contextlib.redirect_stderr(io.StringIO()):
         try:
-            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+            described, _ = PretrainedConfig.get_config_dict(file.parent, gguf_file=file.name)
+            _check_size(file, described)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, config=AutoConfig.for_model(**described), output_loading_info=True
+            )
+            if missing := sorted(found["missing_keys"]):
+                lacks = f"lacks {len(missing)} of its model's tensors, such as {missing[0]}"
+                raise InputError(f"{str(file)!r} {lacks}; fetch or convert it again")
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        except InputError:
+            raise
         except Exception as error:  # invalid GGUF files raise many types of errors
             raise InputError(f"{str(file)!r} cannot be read as GGUF: {error}") from error
         # The weights are already plain floats; saving fails while the model is flagged as quantised.
@@ -52,6 +63,19 @@ def _convert(file: Path, folder: Path) -> None:
         model.hf_quantizer, model.is_quantized = None, False
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def _check_size(file: Path, described: Mapping[str, Any]) -> None:
+    """Raises `InputError` if a file describes another kind of model, or more weights than it can hold."""
+    try:
+        weights = ModelShape.from_mapping(described).parameters
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}") from error
+    if weights > 8 * file.stat().st_size:  # no type of GGUF has weights of less than one bit
+        raise InputError(
+            f"{str(file)!r} describes a model of {weights:,} weights, which a file of {file.stat().st_size:,} bytes "
+            "cannot hold; fetch or convert it again"
+        )
 
 
 def tiny_model(folder: Path) -> Path:
@@ -100,3 +124,16 @@ def without_bars() -> Iterator[None]:
     finally:
         if bars:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Hides the warnings of transformers within the context."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

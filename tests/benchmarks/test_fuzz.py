@@ -23,7 +23,7 @@ def test_damaged_content_is_read_or_refused(name: str) -> None:
         explore(parser, folder, seeds, examples=examples, number=0)
 
 
-@pytest.mark.parametrize("name", sorted(set(PARSERS) - {"gguf", "agent-requests"}))
+@pytest.mark.parametrize("name", sorted(set(PARSERS) - {"agent-requests"}))
 def test_content_that_is_not_damaged_is_read(name: str) -> None:
     parser = PARSERS[name]
     with made(parser) as (folder, seeds):

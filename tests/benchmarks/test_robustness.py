@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from robustness_cases import PLAIN, cases
+from robustness_cases import cases
+from robustness_values import PLAIN
 
 KEPT = Path(__file__).parents[2] / "benchmarks" / "measured" / "robustness.json"
 

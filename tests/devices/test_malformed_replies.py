@@ -1,11 +1,13 @@
 """Replies with the right number and a wrong content: the worker is stopped, with what was wrong."""
 
+import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,9 +69,25 @@ def test_operators(replying: Replies) -> None:
         replying('"count": 1, "seconds": [0.1], "operators": [{"MatMul": [1, 2, 3]}]').attribute(PROGRAM, "only", 1)
 
 
-def test_facts_about_a_machine(replying: Replies) -> None:
-    with pytest.raises(WorkerDiedError, match="the reply to 'machine' is malformed"):
-        replying('"ok": true').environment()
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    [
+        ({}, ""),
+        ({"files": {"proc/meminfo": "MemAvailable: junk kB"}}, "ValueError"),
+        ({"files": {"proc/meminfo": "MemAvailable:  "}, "memory_bytes": "much"}, "ValueError"),
+        ({"files": {"proc/stat": "cpu 1 2 3 4 5 6 7 8 9"}, "ticks_s": 0}, "ZeroDivisionError"),
+        ({"files": {"proc/cpuinfo": "cpu MHz"}}, "IndexError"),
+        ({"files": ["proc/stat"]}, "AttributeError"),
+        ({"processors": ["first"]}, "ValueError: processors"),
+        ({"processors": [-1]}, "ValueError: processors"),
+        ({"at_s": 1e300}, "OverflowError"),
+        ({"known": {"free_bytes": math.nan}}, "ValueError"),
+    ],
+)
+def test_facts_about_a_machine(replying: Replies, machine: dict[str, Any], reason: str) -> None:
+    content = json.dumps({"machine": machine} if machine else {})[1:-1] or '"no": 1'
+    with pytest.raises(WorkerDiedError, match=rf"the reply to 'machine' is malformed \({reason}"):
+        replying(content).environment()
 
 
 class Lying:

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fuzz_parsers import write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from adaptare.core import InputError, MissingPackageError, StorageError
@@ -144,6 +146,28 @@ def test_a_broken_gguf_file_is_refused_and_nothing_is_cached(tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot be read as GGUF"):
         open_model(str(file), cache=cache)
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"layers": 2**31}, "num_hidden_layers of a model must be a whole number from 1 to 10,000, not 2147483648"),
+        ({"layers": 500}, r"describes a model of 1,088,128 weights, which a file of .* bytes cannot hold"),
+        ({"feed_forward_length": 9_000_000}, "describes a model of 432,001,152 weights"),
+        (
+            {"without": "blk.0.ffn_up"},
+            r"lacks 1 of its model's tensors, such as model\.layers\.0\.mlp\.up_proj\.weight",
+        ),
+    ],
+)
+def test_a_gguf_file_that_lacks_what_it_describes_is_refused(
+    tmp_path: Path, damage: dict[str, Any], message: str
+) -> None:
+    pytest.importorskip("gguf")
+    file = tmp_path / "model.gguf"
+    write_gguf(file, **damage)
+    with pytest.raises(InputError, match=message):
+        open_model(str(file), cache=tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
