@@ -1,7 +1,7 @@
 """Public names of a package, each imported when it is first used."""
 
 import ast
-import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -34,6 +34,13 @@ def missing_package(error: Exception) -> str:
 def advice_to_install(package: str) -> str:
     """Advice to install the extra with a package; empty if there is none."""
     return f"install it with: pip install 'adaptare[{EXTRAS[package]}]'" if package in EXTRAS else ""
+
+
+def check_installed(*packages: str) -> None:
+    """Raises `MissingPackageError`, with advice to install it, if one of some packages is not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(f"{package} is not installed; {advice_to_install(package)}")
 
 
 def lazy_names(package: str) -> Callable[[str], object]:

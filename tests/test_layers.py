@@ -119,8 +119,10 @@ def rooms() -> dict[str, set[str]]:
             continue
         room = file.parent if file.parent != ROOT / package else file.with_suffix("")
         own = found.setdefault(room.relative_to(ROOT).as_posix(), set())
-        for _, module, _ in imports(file.read_text(encoding="utf-8")):
+        for _, module, names in imports(file.read_text(encoding="utf-8")):
             parts = module.split(".")
+            if parts == ["adaptare", package]:
+                own |= {f"{package}/{name}" for name in names if (ROOT / package / name).is_dir()}
             if parts[:2] != ["adaptare", package] or len(parts) < 3:
                 continue
             target = ROOT.joinpath(*parts[1:])

@@ -261,7 +261,7 @@ def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates
     misfits = {}
     distinct = {QUANTISATIONS[name].bits: name for name in (*reversed(list(QUANTISATIONS)), quantisation)}
     for name in distinct.values() if adapted.base.origin.folder else ():
-        logits = replace(compared.reference, model=original(adapted.base, name).model).logits(halves)
+        logits = replace(compared.reference, model=original(adapted, name).base.model).logits(halves)
         if compared.difference(logits) <= compared.tolerance:
             misfits[name] = compared.misfit(logits)
     best = min(misfits, key=lambda name: misfits[name], default=quantisation)
@@ -278,6 +278,6 @@ def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates
 
 def _requantised(adapted: SubAdapter[Base]) -> PreTrainedModel:
     """Model with the adapter merged in floating point and then rounded."""
-    model = dense(replace(adapted, base=original(adapted.base, "none")))
+    model = dense(original(adapted, "none"))
     round_base(model, adapted.base.origin.quantisation)
     return model

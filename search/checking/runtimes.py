@@ -1,6 +1,5 @@
 """Runtimes that apply an adapter: how their files are read, or the rule that they follow."""
 
-import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,21 +8,22 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from adaptare.core import DeviceError, InputError, MissingPackageError
+from adaptare.core import DeviceError, InputError
 from adaptare.core.extensions import extension
-from adaptare.core.lazy_names import advice_to_install
+from adaptare.core.lazy_names import check_installed
 from adaptare.core.strict_json import read_json
 from adaptare.profiler.programs import GENAI, gguf_site, rounds
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
+from adaptare.search.export.check import Library, computed_elsewhere
 from adaptare.search.export.folder import MARK
+from adaptare.search.export.llama import LLAMA_CPP
 from adaptare.search.export.llama import TOLERANCE as LLAMA_TOLERANCE
-from adaptare.search.export.llama import read as read_by_llama
-from adaptare.search.export.merged import read as read_merged
-from adaptare.search.export.onnx import ADAPTER_FILE, MODEL_FILE, read, read_by_genai
-from adaptare.search.export.openvino import MODEL_FILE as OPENVINO_FILE
-from adaptare.search.export.openvino import read as read_by_openvino
-from adaptare.search.export.peft import Rule, scale_of_one_rank
+from adaptare.search.export.merged import TRANSFORMERS
+from adaptare.search.export.onnx import ADAPTER_FILE, GENAI_RUNTIME, ONNX_RUNTIME
+from adaptare.search.export.openvino import OPENVINO_RUNTIME
+from adaptare.search.export.peft import PEFT_LIBRARY, Rule, read_tensors, scale_of_one_rank
 
 # Entry points are named after their runtime; each is an `AdapterRuntime`.
 RUNTIMES: Final = "adaptare.checks"
@@ -99,9 +99,7 @@ class AdapterRuntime:
 
     def files(self, file: Path, adapter: Path | None, base: Path) -> Files:
         """Files in a folder, or beside a file of it. Raises `InputError`, and `MissingPackageError`."""
-        for package in self.packages:
-            if importlib.util.find_spec(package) is None:
-                raise MissingPackageError(f"{package} is not installed; {advice_to_install(package)}")
+        check_installed(*self.packages)
         for path in (file, *([adapter] if adapter else [])):
             if not path.exists():
                 raise InputError(f"there is no {str(path)!r}; name what the runtime loads")
@@ -153,10 +151,8 @@ def _fault(pair: Mapping[str, Tensor], own: Halves) -> str:
     return f"{zero[0]} is zero in the file" if zero and own.A.any() and own.B.any() else ""
 
 
-def _read_peft(files: Files, tokens: Sequence[int]) -> NDArray[np.float32]:
-    from adaptare.search.export.check import read_by_peft
-
-    return read_by_peft(files.base, files.folder, tokens)
+def _read_by(library: Library) -> Callable[[Files, Sequence[int]], NDArray[np.float32]]:
+    return lambda files, tokens: library(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False)
 
 
 def _by_site(facts: Mapping[str, tuple[int, bool, bool]]) -> Tensors:
@@ -169,15 +165,12 @@ def _by_site(facts: Mapping[str, tuple[int, bool, bool]]) -> Tensors:
 
 
 def _peft_tensors(files: Files) -> Tensors:
-    import safetensors.torch
-
     if not (files.folder / WEIGHTS).is_file():
         return {}
     try:
-        loaded = safetensors.torch.load((files.folder / WEIGHTS).read_bytes())
-    except safetensors.SafetensorError as error:
+        arrays = read_tensors(files.folder)
+    except SafetensorError as error:
         raise DeviceError(f"{WEIGHTS} cannot be read, it may be incomplete: {error}") from error
-    arrays = {name: tensor.float().numpy() for name, tensor in loaded.items()}
     return _by_site({name: (each.shape["lora_A." in name], *_values(each)) for name, each in arrays.items()})
 
 
@@ -199,8 +192,6 @@ print(json.dumps(facts))
 
 
 def _onnx_tensors(files: Files) -> Tensors:
-    from adaptare.search.export.check import computed_elsewhere
-
     if files.adapter is None:
         return {}
     facts: dict[str, Any] = computed_elsewhere(_ADAPTER_READER, {"adapter": str(files.adapter)}, library="ONNX Runtime")
@@ -235,21 +226,26 @@ def _rounded_file(file: Path) -> bool:
 
 
 PEFT: Final = AdapterRuntime(
-    "peft", "PEFT, with an adapter folder", CONFIG, ("torch", "peft"), _read_peft, _peft_tensors
+    "peft",
+    "PEFT, with an adapter folder",
+    CONFIG,
+    ("torch", "peft"),
+    lambda files, tokens: PEFT_LIBRARY(files.base, tokens, adapter=str(files.folder.absolute())),
+    _peft_tensors,
 )
 MERGED: Final = AdapterRuntime(
     "merged",
     "transformers, with the folder of a merged model",
     "config.json",
     ("torch",),
-    lambda files, tokens: read_merged(files.folder, tokens),
+    _read_by(TRANSFORMERS),
 )
 ONNX: Final = AdapterRuntime(
     "onnx",
     "ONNX Runtime, with a folder that adaptare exported",
-    MODEL_FILE,
+    ONNX_RUNTIME.file,
     ("torch", "onnxruntime"),
-    lambda files, tokens: read(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False),
+    _read_by(ONNX_RUNTIME),
     _onnx_tensors,
     tolerance=CLOSE,
     swaps=True,
@@ -260,7 +256,7 @@ GENAI_FOLDER: Final = replace(
     summary="onnxruntime-genai, with its folder",
     holds=GENAI,
     packages=("torch", "onnxruntime", "onnxruntime_genai"),
-    read=lambda files, tokens: read_by_genai(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False),
+    read=_read_by(GENAI_RUNTIME),
     rounds=rounds,
 )
 LLAMA: Final = AdapterRuntime(
@@ -268,7 +264,7 @@ LLAMA: Final = AdapterRuntime(
     "llama.cpp, with a GGUF file and an adapter in another one",
     "*.gguf",
     ("torch", "gguf", "xllamacpp"),
-    lambda files, tokens: read_by_llama(files.folder, tokens, adapter=str(files.adapter or "")),
+    _read_by(LLAMA_CPP),
     _gguf_tensors,
     tolerance=LLAMA_TOLERANCE,
     rounds=_rounded_file,
@@ -277,12 +273,12 @@ LLAMA: Final = AdapterRuntime(
 OPENVINO: Final = AdapterRuntime(
     "openvino",
     "OpenVINO, with the folder of a model and, as in OpenVINO GenAI, the tensors of an adapter",
-    OPENVINO_FILE,
+    OPENVINO_RUNTIME.file,
     ("torch", "openvino"),
-    lambda files, tokens: read_by_openvino(files.folder, tokens, adapter=str(files.adapter or "")),
+    _read_by(OPENVINO_RUNTIME),
     lambda files: _peft_tensors(replace(files, folder=files.adapter.parent)) if files.adapter else {},
     tolerance=CLOSE,
-    rounds=lambda folder: bool(ROUNDED.search((folder / OPENVINO_FILE).read_text(encoding="utf-8"))),
+    rounds=lambda folder: bool(ROUNDED.search((folder / OPENVINO_RUNTIME.file).read_text(encoding="utf-8"))),
     swaps=True,
 )
 VLLM: Final = AdapterRuntime("vllm", "vLLM up to 0.30, by its rule: nothing is run", rule=scale_of_one_rank)

@@ -9,7 +9,7 @@ from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter import Base
 
 CARD = "README.md"
 PLACE = "BASE"

@@ -7,20 +7,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
 
 from adaptare.core import DeviceError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOKENS: Final = 25
 # Of logits, relative to the largest; for exports without rounding.
 TOLERANCE: Final = 1e-4
-
-
 # Loads the export in a folder as its users do, and returns the logits of the last n >= 1 tokens, shape (n, vocabulary).
 Reader = Callable[[Path, Sequence[int]], NDArray[np.float32]]
 
@@ -38,7 +37,7 @@ class Expectation:
 
     name: str
     reader: Reader
-    model: PreTrainedModel
+    model: "PreTrainedModel"
     tolerance: float = TOLERANCE
 
 
@@ -68,32 +67,47 @@ def check(folder: Path, expectations: Sequence[Expectation], *, export: str = "t
     return max(differences)
 
 
-_PEFT_LOADER = """
-import json, sys
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-request = json.load(sys.stdin)
-base = AutoModelForCausalLM.from_pretrained(request["base"], dtype=torch.float32, use_safetensors=True)
-model = PeftModel.from_pretrained(base, request["folder"]).eval()
-with torch.inference_mode():
-    logits = model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0]
-print(json.dumps(logits.tolist()))
-"""
-
-
-def read_by_peft(base: Path, folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Logits of the last token, in a process that has PEFT and the base model of a folder."""
-    request = {"base": str(base), "folder": str(folder), "tokens": list(tokens)}
-    return np.array(computed_elsewhere(_PEFT_LOADER, request, library="PEFT"), dtype=np.float32)
-
-
-def logits_of(model: PreTrainedModel, tokens: Sequence[int]) -> NDArray[np.float32]:
+def logits_of(model: "PreTrainedModel", tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits of every token. Shape (n, vocabulary)."""
+    import torch
+
     with torch.inference_mode():
         logits: NDArray[np.float32] = model(torch.tensor([tokens]).to(model.device)).logits[0].float().cpu().numpy()
     return logits
+
+
+@dataclass(frozen=True)
+class Library:
+    """Library that reads a model, and an adapter in a file of its own, in a separate process.
+
+    Args:
+        name: Name for messages.
+        script: Reads `model`, `adapter` (empty for none), `tokens` and `rounded` from standard input, and prints the
+            logits of the last n >= 1 tokens, both as JSON.
+        file: File of a folder that is the model; empty if the folder is.
+    """
+
+    name: str
+    script: str
+    file: str = ""
+
+    def __call__(
+        self, model: Path, tokens: Sequence[int], *, adapter: str = "", rounded: bool = True
+    ) -> NDArray[np.float32]:
+        """Logits of the last tokens. Shape (n, vocabulary).
+
+        Args:
+            model: Folder of the model, or its file.
+            tokens: All tokens.
+            adapter: File of the adapter, or its name in the folder of the model; none if empty.
+            rounded: False to compute quantised products in floating point, where the library can.
+
+        Raises:
+            DeviceError: A file cannot be loaded, or the library ended the process.
+        """
+        place = str(model / adapter) if adapter else ""
+        request = {"model": str(model / self.file), "adapter": place, "tokens": list(tokens), "rounded": rounded}
+        return np.array(computed_elsewhere(self.script, request, library=self.name), dtype=np.float32)
 
 
 def computed_elsewhere(script: str, request: Mapping[str, Any], *, library: str) -> Any:

@@ -10,11 +10,11 @@ from adaptare.core.content_hash import Json
 from adaptare.core.extensions import extension
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.profiler.workloads import SubAdapter
+from adaptare.search.export.check import Expectation, check
 from adaptare.search.export.folder import export_folder
 
 if TYPE_CHECKING:
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter import Base
 
 # Entry points are named after their kind; each is an `ExportKind`.
 EXPORTS: Final = "adaptare.exports"
@@ -65,7 +65,7 @@ class ExportKind:
     summary: str
     snippet: str
     write: Callable[[SubAdapter["Base"], Path, ExportOptions], None]
-    expectations: Callable[[SubAdapter["Base"], ExportOptions], "Sequence[Expectation]"] | None = None
+    expectations: Callable[[SubAdapter["Base"], ExportOptions], Sequence[Expectation]] | None = None
     options: tuple[Option, ...] = ()
     commands: Mapping[str, str] | None = None
     pads_ranks: bool = False
@@ -135,8 +135,6 @@ def _compared(form: ExportKind, adapted: SubAdapter["Base"], folder: Path, optio
     expectations = form.expectations(adapted, options) if form.expectations else ()
     if not expectations:
         return None
-    from adaptare.search.export.check import check
-
     options.note("comparing the logits of the written files with those of torch")
     words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
     return check(folder, expectations, export=words, advice=form.advice)

@@ -1,21 +1,18 @@
 """Base models with an adapter merged into their weights, for transformers."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from adaptare.profiler import models
 from adaptare.profiler.workloads import SubAdapter
+from adaptare.search import super_adapter
+from adaptare.search.export.check import Expectation, Library
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter import Base
 
 
 def merged_model(adapted: SubAdapter["Base"]) -> "PreTrainedModel":
@@ -23,12 +20,10 @@ def merged_model(adapted: SubAdapter["Base"]) -> "PreTrainedModel":
 
     One width of all layers becomes the `intermediate_size`; layers left out make `num_hidden_layers` smaller.
     """
-    from adaptare.search.super_adapter.merging import check_still_sparse, dense
-
     fields = adapted.configuration.transformers_fields(adapted.base.shape)
-    adapted = _before_rounding(adapted)
-    check_still_sparse(adapted)
-    model = dense(adapted)
+    adapted = before_rounding(adapted)
+    super_adapter.check_still_sparse(adapted)
+    model = super_adapter.dense(adapted)
     model.config.update(fields)
     return model
 
@@ -40,48 +35,33 @@ def save_tokenizer(adapted: SubAdapter["Base"], folder: Path) -> None:
 
 
 def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
-    from adaptare.profiler.models import without_bars
-
-    with without_bars():
+    with models.without_bars():
         merged_model(adapted).save_pretrained(folder)
     save_tokenizer(adapted, folder)
 
 
-def _before_rounding(adapted: SubAdapter["Base"]) -> SubAdapter["Base"]:
-    from adaptare.search.super_adapter.quantised_base import original
-
-    if adapted.base.origin.quantisation == "none":
-        return adapted
-    return replace(adapted, base=original(adapted.base, "none"))
+def before_rounding(adapted: SubAdapter["Base"]) -> SubAdapter["Base"]:
+    """The adapter on the weights that its base had before it was rounded for training."""
+    return adapted if adapted.base.origin.quantisation == "none" else super_adapter.original(adapted, "none")
 
 
-_LOADER = """
+def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+    return [Expectation(TRANSFORMERS.name, TRANSFORMERS, super_adapter.dense(before_rounding(adapted)))]
+
+
+TRANSFORMERS: Final = Library(
+    "transformers",
+    """
 import json, sys
 import torch
 from transformers import AutoModelForCausalLM
 
 request = json.load(sys.stdin)
-model = AutoModelForCausalLM.from_pretrained(request["folder"], dtype=torch.float32, local_files_only=True).eval()
+model = AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32, local_files_only=True).eval()
 with torch.inference_mode():
     print(json.dumps(model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0].tolist()))
-"""
-
-
-def read(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Logits of the last token, in a process that has transformers."""
-    from adaptare.search.export.check import computed_elsewhere
-
-    request = {"folder": str(folder), "tokens": list(tokens)}
-    return np.array(computed_elsewhere(_LOADER, request, library="transformers"), dtype=np.float32)
-
-
-def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.merging import dense
-
-    return [Expectation("transformers", read, dense(_before_rounding(adapted)))]
-
-
+""",
+)
 _SNIPPET: Final = """
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(".")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.profiler import Workload, open_model
+from adaptare.profiler import Workload, open_model, programs
 from adaptare.profiler.programs import (
     GENAI,
     OnnxBase,
@@ -27,14 +27,15 @@ from adaptare.profiler.programs import (
     write_onnx_adapter,
 )
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
+from adaptare.search import super_adapter
+from adaptare.search.export.check import Expectation, Library
 from adaptare.search.export.kinds import ExportKind, ExportOptions
-from adaptare.search.export.merged import save_tokenizer
+from adaptare.search.export.merged import before_rounding, save_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter import Base
 
 # Bits of the codes that adapters are trained on.
 CODES = 4
@@ -45,8 +46,11 @@ TOLERANCE = 1e-3
 # From here on the weights are those of another model, however a folder rounds them.
 OTHER_BASE = 0.5
 
-# Runs without adaptare: only with packages that any user of ONNX Runtime has.
-_LOADER = """
+# Both compute the last tokens of a prefill, and a decode step with its cache. They run without adaptare: only with
+# packages that any user of ONNX Runtime has.
+ONNX_RUNTIME: Final = Library(
+    "ONNX Runtime",
+    """
 import json, sys
 import numpy, onnxruntime
 
@@ -65,95 +69,66 @@ if request["adapter"]:
     run_options.add_active_adapter(adapter)
 cache = {name: numpy.zeros((1, heads, 0, width), numpy.float32) for name, (_, heads, _, width) in past.items()}
 seen = 0
-for tokens in request["steps"]:
+for tokens in (request["tokens"][:-1], request["tokens"][-1:]):
     seen += len(tokens)
     inputs = {"input_ids": numpy.array([tokens]), "attention_mask": numpy.ones((1, seen), numpy.int64), **cache}
     found, *present = session.run(None, inputs, run_options)
     cache = dict(zip(cache, present, strict=True))
     logits.append(found.ravel().tolist())
 print(json.dumps(logits))
-"""
-
-_GENAI_LOADER = """
+""",
+    MODEL_FILE,
+)
+GENAI_RUNTIME: Final = Library(
+    "onnxruntime-genai",
+    """
 import json, sys
 import onnxruntime_genai as og
 
 request = json.load(sys.stdin)
-config = og.Config(request["folder"])
+config = og.Config(request["model"])
 if not request["rounded"]:
     entry = {"session.disable_prepacking": "1"}
     config.overlay(json.dumps({"model": {"decoder": {"session_options": entry}}}))
 model = og.Model(config)
 params = og.GeneratorParams(model)
-params.set_search_options(max_length=sum(len(tokens) for tokens in request["steps"]) + 1)
+params.set_search_options(max_length=len(request["tokens"]) + 1)
 generator = og.Generator(model, params)
 if request["adapter"]:
     adapters = og.Adapters(model)
     adapters.load(request["adapter"], "adapter")
     generator.set_active_adapter(adapters, "adapter")
 logits = []
-for tokens in request["steps"]:
+for tokens in (request["tokens"][:-1], request["tokens"][-1:]):
     generator.append_tokens(tokens)
     logits.append(generator.get_logits().ravel().tolist())
 print(json.dumps(logits))
-"""
-
-
-def read_by_genai(
-    folder: Path, tokens: Sequence[int], *, adapter: str = "", rounded: bool = True
-) -> NDArray[np.float32]:
-    """Logits as `read` gives them, by the generator of onnxruntime-genai."""
-    from adaptare.search.export.check import computed_elsewhere
-
-    file = str(folder / adapter) if adapter else ""
-    steps = [list(tokens[:-1]), list(tokens[-1:])]
-    request = {"folder": str(folder), "adapter": file, "steps": steps, "rounded": rounded}
-    return np.array(computed_elsewhere(_GENAI_LOADER, request, library="onnxruntime-genai"), dtype=np.float32)
-
-
-def read(folder: Path, tokens: Sequence[int], *, adapter: str = "", rounded: bool = True) -> NDArray[np.float32]:
-    """Logits of the last tokens of a prefill, and of a decode step with its cache, in a process with ONNX Runtime.
-
-    Args:
-        folder: Folder of the model.
-        tokens: All but the last are for the prefill.
-        adapter: Name of the adapter file to activate; none if empty.
-        rounded: False to compute quantised products in floating point, as ONNX Runtime does without prepacking.
-    """
-    from adaptare.search.export.check import computed_elsewhere
-
-    steps = [list(tokens[:-1]), list(tokens[-1:])]
-    file = str(folder / adapter) if adapter else ""
-    request = {"model": str(folder / MODEL_FILE), "adapter": file, "steps": steps, "rounded": rounded}
-    return np.array(computed_elsewhere(_LOADER, request, library="ONNX Runtime"), dtype=np.float32)
+""",
+)
 
 
 def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
     """Merges in floating point and then quantises, or writes the codes of an adapter that was trained on the grid."""
-    from adaptare.profiler.programs import code_names, pack_int4, write_model
-    from adaptare.search.super_adapter.merging import check_still_sparse, int4_codes, merged_weights
-    from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-    from adaptare.search.super_adapter.quantised_base import original
-
-    adapted = replace(adapted, base=original(adapted.base, "none"))
-    check_still_sparse(adapted)
-    layer, quantisation = adapted.base.layer, options.quantisation
-    if issubclass(layer, QuantisedElasticLinear) and QUANTISATIONS[quantisation].bits == CODES:
+    adapted = super_adapter.original(adapted, "none")
+    super_adapter.check_still_sparse(adapted)
+    quantisation = options.quantisation
+    if _keeps_codes(adapted, options):
         graph = _base(adapted, options)
-        names, codes = code_names(graph), int4_codes(adapted, layer)
-        weights = {names[path]: pack_int4(each.cpu().numpy()) for path, each in codes.items()}
+        names, codes = programs.code_names(graph), super_adapter.int4_codes(adapted)
+        weights = {names[path]: programs.pack_int4(each.cpu().numpy()) for path, each in codes.items()}
         quantisation = "none"
     else:
         graph = _base(adapted, replace(options, quantisation="none"))
-        merged = merged_weights(adapted)
+        merged = super_adapter.merged_weights(adapted)
         weights = {graph.sites[path].weight: weight.T.float().cpu().numpy() for path, weight in merged.items()}
     plain = SubAdapter(adapted.configuration, {}, graph)
-    write_model(plain, folder, application="merged", weights=weights, quantisation=quantisation)
+    programs.write_model(plain, folder, application="merged", weights=weights, quantisation=quantisation)
     _write_beside(adapted, graph, folder)
 
 
-def _write_static(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
-    _write_apart(adapted, folder, options, application="static")
+def _keeps_codes(adapted: SubAdapter["Base"], options: ExportOptions) -> bool:
+    """True if the adapter was trained on the grid of the codes that are written."""
+    return adapted.base.layer.on_grid and QUANTISATIONS[options.quantisation].bits == CODES
 
 
 def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
@@ -166,22 +141,17 @@ def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportO
 def _write_apart(
     adapted: SubAdapter["Base"], folder: Path, options: ExportOptions, *, application: Literal["static", "optional"]
 ) -> None:
-    from adaptare.profiler.programs import write_model
-    from adaptare.search.super_adapter.merging import check_apart
-
-    check_apart(adapted)
+    super_adapter.check_apart(adapted)
     graph = SubAdapter(adapted.configuration, adapted.halves, _base(adapted, options))
-    write_model(graph, folder, application=application)
+    programs.write_model(graph, folder, application=application)
     _write_beside(adapted, graph.base, folder)
 
 
 def _write_adapter(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
     """Writes the adapter alone, for a swappable model with these widths and at least these sites."""
-    from adaptare.search.super_adapter.merging import check_apart
-
     if not adapted.halves:
         raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
-    check_apart(adapted)
+    super_adapter.check_apart(adapted)
     if options.adapter_of is not None:
         kept = adapted.configuration.kept(adapted.base.shape.layers)
         check_base(options.adapter_of, adapted.base.shape, layers=len(kept))
@@ -227,60 +197,45 @@ def _write_beside(adapted: SubAdapter["Base"], graph: OnnxBase, folder: Path) ->
     save_tokenizer(adapted, folder)
 
 
-def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
-    from adaptare.search.super_adapter.merging import dense
-    from adaptare.search.super_adapter.quantised_base import original, round_base
-
-    if adapted.base.layer.on_grid and QUANTISATIONS[options.quantisation].bits == CODES:
-        return _rounded_first([""], adapted, options)
-    model = dense(replace(adapted, base=original(adapted.base, "none")))
-    round_base(model, options.quantisation)
-    return _expected(model, "", options)
+def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+    if _keeps_codes(adapted, options):
+        return _rounded_first([""], ONNX_RUNTIME, adapted, options)
+    model = super_adapter.dense(super_adapter.original(adapted, "none"))
+    super_adapter.round_base(model, options.quantisation)
+    return _expected(ONNX_RUNTIME, model, "", options)
 
 
 def _rounded_first(
-    adapters: Sequence[str], adapted: SubAdapter["Base"], options: ExportOptions, *, by_genai: bool = False
-) -> "list[Expectation]":
+    adapters: Sequence[str], library: Library, adapted: SubAdapter["Base"], options: ExportOptions
+) -> list[Expectation]:
     """Logits with the first adapter file or the constants, and with the second one, which is none: the base alone."""
-    from adaptare.search.super_adapter.merging import dense
-    from adaptare.search.super_adapter.quantised_base import original
-
-    adapted = replace(adapted, base=original(adapted.base, options.quantisation))
+    adapted = super_adapter.original(adapted, options.quantisation)
     both = zip(adapters, (adapted, adapted.without_adapter), strict=False)
-    every = (_expected(dense(each), adapter, options, by_genai=by_genai) for adapter, each in both)
+    every = (_expected(library, super_adapter.dense(each), adapter, options) for adapter, each in both)
     return [each for of_adapter in every for each in of_adapter]
 
 
-def _of_folder(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
+def _of_folder(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
     """Logits of the adapter in the folder that it is written for; of rounded weights they are only near to torch's."""
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.merging import dense
-    from adaptare.search.super_adapter.quantised_base import original
-
-    model = options.adapter_of
-    if model is None:
+    folder = options.adapter_of
+    if folder is None:
         return []
-    if adapted.base.origin.quantisation != "none":
-        adapted = replace(adapted, base=original(adapted.base, "none"))
 
-    def reader(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-        return read_by_genai(model, tokens, adapter=str((folder / ADAPTER_FILE).absolute()))
+    def reader(written: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+        return GENAI_RUNTIME(folder, tokens, adapter=str((written / ADAPTER_FILE).absolute()))
 
-    return [Expectation("onnxruntime-genai", reader, dense(adapted), OTHER_BASE if rounds(model) else TOLERANCE)]
+    model, tolerance = super_adapter.dense(before_rounding(adapted)), OTHER_BASE if rounds(folder) else TOLERANCE
+    return [Expectation(GENAI_RUNTIME.name, reader, model, tolerance)]
 
 
-def _expected(
-    model: "PreTrainedModel", adapter: str, options: ExportOptions, *, by_genai: bool = False
-) -> "list[Expectation]":
-    """Logits as a program reads them: torch's without rounded activations, and near to them with these."""
-    from adaptare.search.export.check import Expectation
-
-    name, reader = ("onnxruntime-genai", read_by_genai) if by_genai else ("ONNX Runtime", read)
+def _expected(library: Library, model: "PreTrainedModel", adapter: str, options: ExportOptions) -> list[Expectation]:
+    """Logits as a library reads them: torch's without rounded activations, and near to them with these."""
+    reader = partial(library, adapter=adapter)
     if not QUANTISATIONS[options.quantisation].rounds_activations:
-        return [Expectation(name, partial(reader, adapter=adapter), model, TOLERANCE)]
+        return [Expectation(library.name, reader, model, TOLERANCE)]
     return [
-        Expectation(name, partial(reader, adapter=adapter, rounded=False), model, TOLERANCE),
-        Expectation(name, partial(reader, adapter=adapter), model, OTHER_BASE),
+        Expectation(library.name, partial(reader, rounded=False), model, TOLERANCE),
+        Expectation(library.name, reader, model, OTHER_BASE),
     ]
 
 
@@ -331,8 +286,8 @@ STATIC: Final = replace(
     ONNX,
     name="onnx-static",
     summary="model for ONNX Runtime, with the adapter as constants",
-    write=_write_static,
-    expectations=partial(_rounded_first, [""]),
+    write=partial(_write_apart, application="static"),
+    expectations=partial(_rounded_first, [""], ONNX_RUNTIME),
 )
 SWAPPABLE: Final = replace(
     ONNX,
@@ -340,7 +295,7 @@ SWAPPABLE: Final = replace(
     summary="model for ONNX Runtime that takes adapters at run time, and the adapter in a file",
     snippet=_SWAPPED,
     write=_write_swappable,
-    expectations=partial(_rounded_first, [ADAPTER_FILE, ""]),
+    expectations=partial(_rounded_first, [ADAPTER_FILE, ""], ONNX_RUNTIME),
     options=("quantisation", "every_site"),
 )
 GENAI_FOLDER: Final = replace(
@@ -348,7 +303,7 @@ GENAI_FOLDER: Final = replace(
     name="genai",
     summary="model for onnxruntime-genai that takes adapters at run time, and the adapter in a file",
     snippet=_GENERATOR,
-    expectations=partial(_rounded_first, [ADAPTER_FILE, ""], by_genai=True),
+    expectations=partial(_rounded_first, [ADAPTER_FILE, ""], GENAI_RUNTIME),
 )
 ADAPTER: Final = ExportKind(
     "onnx-adapter",

@@ -1,24 +1,24 @@
 """Models with an adapter as graphs of OpenVINO."""
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from adaptare.core import MissingPackageError
-from adaptare.core.lazy_names import advice_to_install
+from adaptare.core.lazy_names import check_installed
+from adaptare.profiler import programs
 from adaptare.profiler.workloads import SubAdapter
+from adaptare.search.export.check import Expectation, Library
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 from adaptare.search.export.merged import merged_model, save_tokenizer
 
 if TYPE_CHECKING:
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter import Base
 
 MODEL_FILE: Final = "openvino_model.xml"
-_LOADER: Final = """
+# Rounds nothing. An adapter has the tensors of PEFT, and is applied as OpenVINO GenAI does, without alpha.
+OPENVINO_RUNTIME: Final = Library(
+    "OpenVINO",
+    """
 import json, sys
 from safetensors.numpy import load_file
 from adaptare.devices.agent.openvino_runtime import last_logits
@@ -30,49 +30,21 @@ halves = {
     for name, A in tensors.items()
     if name.endswith(end)
 }
-print(json.dumps(last_logits(request["model"], request["ids"], halves).tolist()))
-"""
-
-
-def read(folder: Path, tokens: Sequence[int], *, adapter: str = "") -> NDArray[np.float32]:
-    """Logits of the last two tokens, in a process with OpenVINO, where nothing is rounded. Shape (2, vocabulary).
-
-    Args:
-        folder: Folder with `openvino_model.xml`.
-        tokens: All tokens.
-        adapter: Tensors of an adapter in a file of PEFT, which are applied as OpenVINO GenAI does, without alpha. None
-            if empty.
-
-    Raises:
-        DeviceError: A file cannot be loaded, or OpenVINO ended the process.
-    """
-    from adaptare.search.export.check import computed_elsewhere
-
-    request = {"model": str(folder / MODEL_FILE), "adapter": adapter, "ids": list(tokens)}
-    return np.array(computed_elsewhere(_LOADER, request, library="OpenVINO"), dtype=np.float32)
-
-
-def check_installed() -> None:
-    """Raises `MissingPackageError` unless graphs can be written, and run."""
-    import importlib.util
-
-    if importlib.util.find_spec("openvino") is None:
-        raise MissingPackageError(f"openvino is not installed; {advice_to_install('openvino')}")
+print(json.dumps(last_logits(request["model"], request["tokens"], halves).tolist()))
+""",
+    MODEL_FILE,
+)
 
 
 def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
-    from adaptare.profiler.programs import write_openvino_graph
-
     model = merged_model(adapted)
-    write_openvino_graph(model, folder / MODEL_FILE, "float32")
+    programs.write_openvino_graph(model, folder / MODEL_FILE, "float32")
     model.config.save_pretrained(folder)
     save_tokenizer(adapted, folder)
 
 
-def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
-    from adaptare.search.export.check import Expectation
-
-    return [Expectation("OpenVINO", read, merged_model(adapted))]
+def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+    return [Expectation(OPENVINO_RUNTIME.name, OPENVINO_RUNTIME, merged_model(adapted))]
 
 
 _SNIPPET: Final = """
@@ -95,6 +67,6 @@ OPENVINO: Final = ExportKind(
     _SNIPPET,
     _write,
     _expectations,
-    check_installed=check_installed,
+    check_installed=partial(check_installed, "openvino"),
     advice="try another version of openvino",
 )

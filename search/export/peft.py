@@ -16,17 +16,37 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from adaptare.core import DeviceError, InputError
 from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import read_json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, peft_arguments
+from adaptare.search import super_adapter
+from adaptare.search.export.check import Expectation, Library, logits_of
 from adaptare.search.export.kinds import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
-    from adaptare.search.export.check import Expectation
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter import Base
+
+# Its model is a base, and the adapter a folder.
+PEFT_LIBRARY: Final = Library(
+    "PEFT",
+    """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+request = json.load(sys.stdin)
+base = AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32, use_safetensors=True)
+model = PeftModel.from_pretrained(base, request["adapter"]).eval()
+with torch.inference_mode():
+    logits = model(torch.tensor([request["tokens"]]), logits_to_keep=1).logits[0]
+print(json.dumps(logits.tolist()))
+""",
+)
 
 # Settings that are not written have PEFT's defaults, so that every version of PEFT reads the file.
 _FIXED: Final[Mapping[str, Json]] = {
@@ -70,12 +90,7 @@ def scale_of_patterns(settings: Mapping[str, Any], path: str, rank: int) -> floa
 
 def read_halves(folder: Path, rule: Rule) -> dict[str, Halves]:
     """Module path -> update of a PEFT folder, with the scale that a rule gives."""
-    import safetensors.torch
-
-    settings = read_json(folder / CONFIG)
-    loaded = safetensors.torch.load((folder / WEIGHTS).read_bytes())
-    tensors = {name: tensor.float().numpy() for name, tensor in loaded.items()}
-    updates = {}
+    settings, tensors, updates = read_json(folder / CONFIG), read_tensors(folder), {}
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
             path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
@@ -83,16 +98,18 @@ def read_halves(folder: Path, rule: Rule) -> dict[str, Halves]:
     return updates
 
 
-def _read(
-    rule: Rule, adapted: SubAdapter["Base"], folder: Path, tokens: Sequence[int]
-) -> "np.typing.NDArray[np.float32]":
-    """Logits of the base of an adapter with the update that a program reads by its rule."""
-    from adaptare.search.export.check import logits_of
-    from adaptare.search.super_adapter.elastic import ElasticLinear
-    from adaptare.search.super_adapter.merging import dense
+def read_tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Name -> array of the weights of a PEFT folder."""
+    import safetensors.torch
 
-    plain = replace(adapted.base, layer=ElasticLinear)
-    return logits_of(dense(SubAdapter(Configuration(), read_halves(folder, rule), plain)), tokens)
+    loaded = safetensors.torch.load((folder / WEIGHTS).read_bytes())
+    return {name: tensor.float().numpy() for name, tensor in loaded.items()}
+
+
+def _read(rule: Rule, adapted: SubAdapter["Base"], folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Logits of the base of an adapter with the update that a program reads by its rule."""
+    plain = replace(adapted.base, layer=super_adapter.ElasticLinear)
+    return logits_of(super_adapter.dense(SubAdapter(Configuration(), read_halves(folder, rule), plain)), tokens)
 
 
 def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
@@ -135,8 +152,6 @@ def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOpt
 
 def check_adapter_alone(adapted: SubAdapter["Base"]) -> None:
     """Raises `InputError` for adapters that do not go onto the base that others have."""
-    from adaptare.search.super_adapter.merging import check_apart
-
     config = adapted.configuration
     if not config.ranks:
         raise InputError("an adapter without any site cannot be written for PEFT; the base model is the result")
@@ -146,7 +161,7 @@ def check_adapter_alone(adapted: SubAdapter["Base"]) -> None:
             f"an adapter for PEFT goes onto the complete base, and this one belongs to {cut}; export the model, as "
             "merged or onnx"
         )
-    check_apart(adapted)
+    super_adapter.check_apart(adapted)
     for path, own in adapted.halves.items():
         if not (np.isfinite(own.A).all() and np.isfinite(own.B).all()):
             raise InputError(f"the adapter of {path!r} has NaN or infinite values; train it again, or choose another")
@@ -168,12 +183,9 @@ def _write_files(adapted: SubAdapter["Base"], folder: Path, settings: Mapping[st
     (folder / CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _read_by(rules: Mapping[str, Rule]) -> Callable[[SubAdapter["Base"], ExportOptions], "list[Expectation]"]:
-    def expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> "list[Expectation]":
-        from adaptare.search.export.check import Expectation
-        from adaptare.search.super_adapter.merging import dense
-
-        model = dense(adapted)
+def _read_by(rules: Mapping[str, Rule]) -> Callable[[SubAdapter["Base"], ExportOptions], list[Expectation]]:
+    def expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+        model = super_adapter.dense(adapted)
         return [Expectation(name, partial(_read, rule, adapted), model) for name, rule in rules.items()]
 
     return expectations

@@ -1,8 +1,8 @@
 """Merging of a sub-adapter into the weights of its base."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -53,9 +53,9 @@ def _masters(adapted: SubAdapter[Base]) -> Weights:
     return {path: weight[(part := parts.get(path, WHOLE)).outputs, part.inputs].float() for path, weight in whole}
 
 
-def int4_codes(adapted: SubAdapter[Base], layer: type[QuantisedElasticLinear]) -> Weights:
-    """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in)."""
-    before = _masters(adapted)
+def int4_codes(adapted: SubAdapter[Base]) -> Weights:
+    """Module path -> codes 0 to 15 of the merged weight, uint8, shape (out, in), of layers on the grid."""
+    layer, before = cast(type[QuantisedElasticLinear], adapted.base.layer), _masters(adapted)
     return {path: layer.codes(before[path], update) for path, update in updates(adapted).items()}
 
 
@@ -112,8 +112,7 @@ def requantised(
         InputError: The config is not of this super-adapter; the folder holds no model; or merging would fill the zeros
             of a sparse base.
     """
-    adapted = super_adapter.sub_adapter(config, Origin(Path(folder)))
-    adapted = replace(adapted, base=original(adapted.base, "none"))
+    adapted = original(super_adapter.sub_adapter(config, Origin(Path(folder))), "none")
     check_still_sparse(adapted)
     merged, parts = merged_weights(adapted), config.parts(super_adapter.shape)
     model = adapted.base.model

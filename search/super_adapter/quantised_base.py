@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import BLOCK, QUANTISATIONS
+from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.super_adapter.base_model import Base, decoder_linears, load_base
 
 
@@ -57,13 +58,14 @@ def load_rounded(
     return model, tokenizer
 
 
-def original(base: Base, quantisation: str) -> Base:
-    """The base with the original weights of its folder, rounded as in `round_base`.
+def original(adapted: SubAdapter[Base], quantisation: str) -> SubAdapter[Base]:
+    """The adapter on a base with the original weights of its folder, rounded as in `round_base`.
 
     Raises:
         InputError: The folder holds no model, or the base has none.
     """
+    base = adapted.base
     if base.origin.folder is None:
         raise InputError("this export needs the original weights of the base; give the folder of the base model")
     model, _ = load_rounded(base.origin.folder, quantisation, masters=base.layer.on_grid)
-    return replace(base, model=model, origin=replace(base.origin, quantisation=quantisation))
+    return replace(adapted, base=replace(base, model=model, origin=replace(base.origin, quantisation=quantisation)))

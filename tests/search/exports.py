@@ -1,17 +1,19 @@
 """Exports of configurations of a super-adapter, by keyword arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.profiler import Configuration
 from adaptare.search import Origin, export_adapter
-from adaptare.search.export.check import Expectation, check, read_by_peft
+from adaptare.search.export.check import Expectation, check
 from adaptare.search.export.kinds import ExportOptions
+from adaptare.search.export.peft import PEFT_LIBRARY
 from adaptare.search.super_adapter.merging import dense
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
@@ -40,9 +42,13 @@ def exported(
 
 def difference_in_peft(super_adapter: SuperAdapter, config: Configuration, folder: Path, base: Path) -> float:
     """Of the logits in a process with PEFT alone."""
-    reader = partial(read_by_peft, base)
+    reader = partial(_read_by_peft, base)
     expected = Expectation("PEFT", reader, dense(super_adapter.sub_adapter(config)), tolerance=np.inf)
     return check(folder, [expected], advice="none")
+
+
+def _read_by_peft(base: Path, folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    return PEFT_LIBRARY(base, tokens, adapter=str(folder))
 
 
 def on_grid_of(super_adapter: SuperAdapter, model: PreTrainedModel) -> SuperAdapter:
