@@ -65,7 +65,7 @@ class FeatureSet:
     @classmethod
     def named(cls, template: Workload, names: Collection[str]) -> "FeatureSet":
         """Features of the kinds of dimensions whose features are among some names."""
-        cuts = [kind for kind in all_kinds() if kind.cuts and feature_names(kind)[0] in names]
+        cuts = [kind for kind in all_kinds() if kind.cuts and not _features_of(kind).keys().isdisjoint(names)]
         return cls(template, dimensions_of(template, cuts), SPLIT in names)
 
     @cached_property
@@ -86,17 +86,12 @@ class FeatureSet:
     @property
     def names(self) -> tuple[str, ...]:
         """One per column of the matrix."""
-        return tuple(name for name, _ in self._named)
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """One per column of the matrix."""
-        return tuple(unit for _, unit in self._named)
+        return tuple(self.units)
 
     @property
     def prior(self) -> tuple[int, ...]:
         """Columns that explain most of the latency on any device."""
-        return (SITES, FLOPS, *(self.names.index(feature_names(kind)[-1]) for kind in self.cuts))
+        return (SITES, FLOPS, *(self.names.index(list(_features_of(kind))[-1]) for kind in self.cuts))
 
     @property
     def totals(self) -> tuple[int, ...]:
@@ -104,12 +99,12 @@ class FeatureSet:
         return tuple(number for number, name in enumerate(self.names) if ":" not in name)
 
     @property
-    def _named(self) -> list[tuple[str, str]]:
-        """Name and unit of each column."""
-        total = [("sites", "sites"), ("adapter_bytes", "bytes"), ("flops" if self.cuts else "adapter_flops", "FLOP")]
-        by_kind = [(f"{name}:{kind}", name) for name in ("sites", "bytes") for kind in self.linear_kinds]
-        cuts = [pair for kind in self.cuts for pair in zip(feature_names(kind), _units(kind), strict=True)]
-        return [*total, *by_kind, *([(SPLIT, "layers")] if self.packs else []), *cuts]
+    def units(self) -> dict[str, str]:
+        """Unit of each column of the matrix, by name."""
+        total = {"sites": "sites", "adapter_bytes": "bytes", "flops" if self.cuts else "adapter_flops": "FLOP"}
+        by_kind = {f"{name}:{kind}": name for name in ("sites", "bytes") for kind in self.linear_kinds}
+        cuts = {name: unit for kind in self.cuts for name, unit in _features_of(kind).items()}
+        return {**total, **by_kind, **({SPLIT: "layers"} if self.packs else {}), **cuts}
 
     def matrix(self, values: Values) -> Array:
         """The features of each configuration. Shape (n, n_dimensions) -> (n, n_features).
@@ -236,11 +231,7 @@ class FeatureSet:
         return np.array([each.largest(shape, shape.site_by_path) for each in self.dimensions], dtype=np.int64)
 
 
-def feature_names(kind: Kind) -> tuple[str, ...]:
-    """Names of the features of a kind of dimension that cuts the base."""
+def _features_of(kind: Kind) -> dict[str, str]:
+    """Name -> unit of the features of a kind of dimension that cuts the base."""
     label = (kind.label or kind.name).lower()
-    return (label,) if kind.presence else (f"{label}_bytes", f"{label}_flops")
-
-
-def _units(kind: Kind) -> tuple[str, ...]:
-    return ("layers",) if kind.presence else ("bytes", "FLOP")
+    return {label: "layers"} if kind.presence else {f"{label}_bytes": "bytes", f"{label}_flops": "FLOP"}

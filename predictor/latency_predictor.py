@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from adaptare.core import InputError
-from adaptare.predictor.base_curve import at_length, relative_features
+from adaptare.predictor.base_curve import at_length
 from adaptare.predictor.estimators.anchored import Anchored
 from adaptare.predictor.estimators.transferred import Transferred
 from adaptare.predictor.features import FeatureSet
@@ -76,9 +76,10 @@ class LatencyPredictor:
             InputError: Device, reference or anything but the adapter differs, too few adapters were measured, the
                 source was fitted to some of them on this device, or no package registers the regressor's name.
         """
-        rows = training_rows(measurements, self._quantity)
+        training = training_rows(measurements, self._quantity)
+        rows, features = training.rows, training.features
         workloads = rows.groups[:, WORKLOAD].tolist()
-        if source and source.device == rows.device and set(source.workloads) & set(workloads):
+        if source and source.device == training.device and set(source.workloads) & set(workloads):
             raise InputError(
                 "the predictor to begin with was fitted to some of these adapters on this device, so they cannot judge "
                 "it; fit all of them without it"
@@ -89,47 +90,43 @@ class LatencyPredictor:
                 f"a predictor with intervals of level {self._level:g} needs at least {self.fewest_adapters} measured "
                 f"adapters, {adapters} came; profile more, 24 to 40 are a good number"
             )
-        features = rows.features
-        X = relative_features(features, rows.values, rows.lengths, rows.base)
         # A graph that is open for adapters costs something even without them.
         length = features.template.length
-        known = features.template.graph != "open" and at_length(rows.base.base, length) == features.template.base
+        known = features.template.graph != "open" and at_length(training.base.base, length) == features.template.base
         fits, compared = (
             {name: Anchored(each, features.totals if known else ()) for name, each in some.items()}
             for some in self._fits(features, source)
         )
-        predicted, procedure = cross_validate(
-            fits, X, rows.ratios, rows.groups, rows.noise, level=self._level, progress=progress
-        )
-        chosen = choose_candidate(predicted, rows.ratios, rows.groups)
-        regressor = unfitted(fits[chosen]).fit(X, rows.ratios)
-        residuals, session_spread = candidate_interval(regressor, X, rows.ratios, rows.groups, rows.noise)
-        others = {**predicted, **left_out_ratios(compared, X, rows.ratios, rows.groups, folds=FOLDS)}
+        predicted, procedure = cross_validate(fits, rows, level=self._level, progress=progress)
+        chosen = choose_candidate(predicted, rows)
+        regressor = unfitted(fits[chosen]).fit(rows.X, rows.ratios)
+        residuals, session_spread = candidate_interval(regressor, rows)
+        others = {**predicted, **left_out_ratios(compared, rows, folds=FOLDS)}
         errors = {name: np.abs(ratios - rows.ratios) for name, ratios in others.items() if name != chosen}
-        profiled = features.matrix(rows.values)
+        profiled = features.matrix(training.values)
         return FittedPredictor(
-            device=rows.device,
+            device=training.device,
             features=features,
-            base=rows.base,
+            base=training.base,
             regressor=regressor,
             residuals=np.sort(residuals),
             level=self._level,
             spread=session_spread,
             feature_range=np.stack([profiled.min(axis=0), profiled.max(axis=0)]),
             chosen=chosen,
-            base_spread=NO_SPREAD if rows.unit == "B" else base_spread(rows.base_shifts),
-            error_card=make_error_card(procedure, rows, errors, level=self._level),
+            base_spread=NO_SPREAD if training.unit == "B" else base_spread(training.base_shifts),
+            error_card=make_error_card(procedure, training, errors, level=self._level),
             workloads=tuple(workloads),
             length=length,
             quantity=self._quantity,
-            unit=rows.unit,
+            unit=training.unit,
             source=source.device if source and chosen == TRANSFERRED else None,
-            reason=reason_for(chosen, predicted, rows.ratios, rows.groups),
+            reason=reason_for(chosen, predicted, rows),
             rows=(
                 rows.ratios,
                 procedure.ratios,
                 procedure.half_widths,
-                np.array([rows.base.at(int(length)) for length in rows.lengths]),
+                np.array([training.base.at(int(length)) for length in training.lengths]),
             ),
         )
 

@@ -75,7 +75,7 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
         "template": template,
         "base": base.base,
         "base_values": base.values,
-        "features": dict(zip(predictor.features.names, predictor.features.units, strict=True)),
+        "features": predictor.features.units,
         "regressor": name_of(made),
         "package": made.__module__.partition(".")[0],
         **{name: getattr(predictor, name) for name in SAME},
@@ -180,7 +180,7 @@ def _read(content: Mapping[str, Any], arrays: Arrays, regressor: type[Regressor]
     written = [part(name, dict[str, Any]) for name in ("template", "base")]
     template, base = (Workload.from_json(each, shapes[each["shape"]]) for each in written)
     features = FeatureSet.named(template, units)
-    if list(units.items()) != list(zip(features.names, features.units, strict=True)):
+    if list(units.items()) != list(features.units.items()):
         raise InputError("the predictor was fitted on other features than this version has; fit it again")
     feature_range, residuals, largest = (arrays[name] for name in ("feature_range", "residuals", "largest"))
     if feature_range.shape != (2, len(features.names)) or residuals.ndim != 1 or largest.size not in (0, len(units)):

@@ -181,9 +181,10 @@ def without_card(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits skip what only the error card needs: baselines, and the choice inside each fold; four fifths of the time."""
     from adaptare.predictor import latency_predictor
     from adaptare.predictor.fitting import cross_validation
+    from adaptare.predictor.fitting.training_rows import Rows
 
-    def exact(candidates: Iterable[str], X: object, ratios: object, *_: object, **__: object) -> dict[str, object]:
-        return dict.fromkeys(candidates, ratios)
+    def exact(candidates: Iterable[str], rows: Rows, **__: object) -> dict[str, object]:
+        return dict.fromkeys(candidates, rows.ratios)
 
     for module in (cross_validation, latency_predictor):
         monkeypatch.setattr(module, "left_out_ratios", exact)

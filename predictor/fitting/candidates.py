@@ -15,7 +15,7 @@ from adaptare.predictor.estimators.curved import Curved
 from adaptare.predictor.estimators.nonnegative import NonNegativeLinear
 from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.features import FLOPS, SITES
-from adaptare.predictor.fitting.training_rows import ADAPTER, RUN, SESSION, WORKLOAD
+from adaptare.predictor.fitting.training_rows import ADAPTER, RUN, SESSION, WORKLOAD, Rows
 from adaptare.predictor.intervals import SessionSpread, session_spread, without_noise
 from adaptare.predictor.regressor import Fit, Regressor, left_out_residuals
 
@@ -46,13 +46,7 @@ BASELINES: Mapping[str, Any] = {
 }
 
 
-def candidate_interval(
-    regressor: Fit,
-    X: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    groups: NDArray[np.str_],
-    noise: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], SessionSpread]:
+def candidate_interval(regressor: Fit, rows: Rows) -> tuple[NDArray[np.float64], SessionSpread]:
     """Held-out log error of each workload over its scale, see `without_noise`, and the spread of a new session over it.
 
     Rows of one adapter are left out together, at all lengths, and of one workload the last counts, so that repeated
@@ -60,26 +54,20 @@ def candidate_interval(
     loads of all programs) and of their reference; a new row has different ones. A run is not left out where it is all
     of its session, whose shift the spread covers, nor where fewer than half of the adapters would remain, too few for
     an estimate. Shape of the errors: (n_workloads,).
-
-    Args:
-        X: Features. Shape (n, n_features).
-        ratios: Shape (n,).
-        groups: See `TrainingRows`. Shape (n, 4).
-        noise: See `TrainingRows`. Shape (n,).
     """
-    change = change_of(regressor, X)
+    ratios, groups, change = rows.ratios, rows.groups, change_of(regressor, rows.X)
     shared = groups[:, None, :] == groups
     same_adapter, same_run = shared[:, :, ADAPTER], shared[:, :, RUN]
 
     def relative(apart: NDArray[np.bool_]) -> NDArray[np.float64]:
-        residuals = left_out_residuals(regressor, X, ratios, apart)
+        residuals = left_out_residuals(regressor, rows.X, ratios, apart)
         logs: NDArray[np.float64] = np.log(ratios / np.maximum(ratios - residuals, SMALLEST_RATIO * ratios))
         return logs
 
     shifts = relative(same_adapter) / (change.mean() or 1.0)
     spread = session_spread(shifts, groups[:, SESSION], groups[:, ADAPTER])
     errors, last = relative(same_adapter | (same_run & _spared(groups)[:, None])), _last_rows(groups)
-    return without_noise(errors[last], change[last], noise[last]), spread
+    return without_noise(errors[last], change[last], rows.noise[last]), spread
 
 
 def change_of(regressor: Fit, X: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,9 +108,7 @@ WORTH_ITS_COLUMNS = 0.5
 TRANSFER_BETTER = 1.0
 
 
-def choose_candidate(
-    left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
-) -> str:
+def choose_candidate(left_out: Mapping[str, NDArray[np.float64]], rows: Rows) -> str:
     """Name of the shrunken fit, unless a line in sites or FLOPs is as good or any other fit is clearly better.
 
     A constant cannot rank, so being as good is not enough for it. A transferred fit that is better than the shrunken
@@ -130,7 +116,7 @@ def choose_candidate(
     """
     if len(left_out) == 1:
         return next(iter(left_out))
-    errors = {name: of_adapters(np.abs(predicted - ratios), groups) for name, predicted in left_out.items()}
+    errors = {name: _errors(predicted, rows) for name, predicted in left_out.items()}
     usual = SHRUNKEN
     if TRANSFERRED in errors and _clearly(errors[SHRUNKEN] - errors[TRANSFERRED], TRANSFER_BETTER):
         usual = TRANSFERRED
@@ -145,9 +131,7 @@ def choose_candidate(
     return min([*better, *as_good] or [usual], key=lambda name: float(errors[name].mean()))
 
 
-def reason_for(
-    chosen: str, left_out: Mapping[str, NDArray[np.float64]], ratios: NDArray[np.float64], groups: NDArray[np.str_]
-) -> str:
+def reason_for(chosen: str, left_out: Mapping[str, NDArray[np.float64]], rows: Rows) -> str:
     """Readable reason for the choice of a candidate."""
     if len(left_out) == 1:
         return "the requested regressor"
@@ -155,13 +139,16 @@ def reason_for(
         return (
             "no line in sites or FLOPs is as good, nor another fit better by two standard errors, on held-out adapters"
         )
-    errors = {name: of_adapters(np.abs(left_out[name] - ratios), groups) for name in (SHRUNKEN, chosen)}
-    gains = errors[SHRUNKEN] - errors[chosen]
+    gains = _errors(left_out[SHRUNKEN], rows) - _errors(left_out[chosen], rows)
     error = gains.std(ddof=1) / np.sqrt(len(gains))
     difference = f"{100 * abs(gains.mean()):.2f} ± {100 * error:.2f} points of overhead"
     as_good = "simpler, and as good: " if chosen in SIMPLER and not _clearly(gains, CLEARLY_BETTER) else ""
     side = "below" if gains.mean() >= 0 else "above"
     return f"{as_good}its error on held-out adapters is {difference} {side} that of the shrunken fit"
+
+
+def _errors(predicted: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+    return of_adapters(np.abs(predicted - rows.ratios), rows.groups)
 
 
 def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from adaptare.predictor.fitting.candidates import candidate_interval, change_of, choose_candidate, of_adapters
-from adaptare.predictor.fitting.training_rows import ADAPTER, TrainingRows
+from adaptare.predictor.fitting.training_rows import ADAPTER, Rows, TrainingRows
 from adaptare.predictor.intervals import conformal_half_width
 from adaptare.predictor.regressor import Fit, unfitted
 
@@ -29,10 +29,7 @@ class LeftOut:
 
 def cross_validate(
     candidates: Mapping[str, Fit],
-    X: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    groups: NDArray[np.str_],
-    noise: NDArray[np.float64],
+    rows: Rows,
     *,
     level: float,
     progress: Callable[[float], None] = lambda share: None,
@@ -47,42 +44,36 @@ def cross_validate(
     References:
         Varma, Simon 2006, "Bias in error estimation when using cross-validation for model selection".
     """
-    folds = _folds(groups, FOLDS)
-    predicted = {name: np.empty(len(ratios)) for name in candidates}
-    procedure = LeftOut(np.empty(len(ratios)), np.empty(len(ratios)))
+    folds = _folds(rows.groups, FOLDS)
+    predicted = {name: np.empty(len(folds)) for name in candidates}
+    procedure = LeftOut(np.empty(len(folds)), np.empty(len(folds)))
     for fold in np.unique(folds):
         progress(fold / (folds.max() + 1))
-        seen, unseen = folds != fold, folds == fold
-        fitted = {name: unfitted(candidate).fit(X[seen], ratios[seen]) for name, candidate in candidates.items()}
+        seen, unseen = rows.only(folds != fold), folds == fold
+        fitted = {name: unfitted(candidate).fit(seen.X, seen.ratios) for name, candidate in candidates.items()}
         for name, regressor in fitted.items():
-            predicted[name][unseen] = regressor.predict(X[unseen])
+            predicted[name][unseen] = regressor.predict(rows.X[unseen])
         chosen = next(iter(candidates))
         if len(candidates) > 1:
-            inner = left_out_ratios(candidates, X[seen], ratios[seen], groups[seen])
-            chosen = choose_candidate(inner, ratios[seen], groups[seen])
-        residuals, spread = candidate_interval(fitted[chosen], X[seen], ratios[seen], groups[seen], noise[seen])
+            chosen = choose_candidate(left_out_ratios(candidates, seen), seen)
+        residuals, spread = candidate_interval(fitted[chosen], seen)
         reached = min(level, len(residuals) / (len(residuals) + 1))
         half_width = float(spread.widened(conformal_half_width(residuals, level=reached), level))
         procedure.ratios[unseen] = predicted[chosen][unseen]
-        change = change_of(fitted[chosen], X[unseen])
+        change = change_of(fitted[chosen], rows.X[unseen])
         procedure.half_widths[unseen] = np.expm1(half_width * change) * predicted[chosen][unseen]
     return predicted, procedure
 
 
 def left_out_ratios(
-    candidates: Mapping[str, Fit],
-    X: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    groups: NDArray[np.str_],
-    *,
-    folds: int = INNER_FOLDS,
+    candidates: Mapping[str, Fit], rows: Rows, *, folds: int = INNER_FOLDS
 ) -> dict[str, NDArray[np.float64]]:
     """Ratios that each regressor predicts for rows held out from its fit. Shape (n,) each."""
-    members, predicted = _folds(groups, folds), {name: np.empty(len(ratios)) for name in candidates}
+    members, predicted = _folds(rows.groups, folds), {name: np.empty(len(rows.X)) for name in candidates}
     for fold in np.unique(members):
-        seen, unseen = members != fold, members == fold
+        seen, unseen = rows.only(members != fold), members == fold
         for name, candidate in candidates.items():
-            predicted[name][unseen] = unfitted(candidate).fit(X[seen], ratios[seen]).predict(X[unseen])
+            predicted[name][unseen] = unfitted(candidate).fit(seen.X, seen.ratios).predict(rows.X[unseen])
     return predicted
 
 
@@ -136,7 +127,7 @@ class ErrorCard:
 
 
 def make_error_card(
-    left_out: LeftOut, rows: TrainingRows, others: Mapping[str, NDArray[np.float64]], *, level: float
+    left_out: LeftOut, training: TrainingRows, others: Mapping[str, NDArray[np.float64]], *, level: float
 ) -> ErrorCard:
     """Error card of predictions of held-out rows, with the errors of other regressors on the same rows.
 
@@ -144,6 +135,7 @@ def make_error_card(
     """
     from scipy.stats import kendalltau  # takes a second to import, and few commands fit anything
 
+    rows = training.rows
     errors = np.abs(left_out.ratios - rows.ratios)
     relative = 100 * of_adapters(errors / rows.ratios, rows.groups)
     allowed = stdtrit(len(relative) - 1, CONFIDENCE) * relative.std(ddof=1) / math.sqrt(len(relative))
@@ -155,14 +147,14 @@ def make_error_card(
 
     return ErrorCard(
         rows=len(rows.ratios),
-        sessions=rows.sessions,
-        openings=rows.openings,
+        sessions=training.sessions,
+        openings=training.openings,
         mae_overhead_points=points(errors),
         mape=float(relative.mean()),
         kendall_tau=None if math.isnan(tau) else tau,
         coverage=points((errors <= np.hypot(left_out.half_widths, measurement)).astype(np.float64)) / 100,
         half_width_points=float(100 * np.median(left_out.half_widths)),
         baselines={name: points(errors) for name, errors in others.items()},
-        composed=rows.composed,
+        composed=training.composed,
         mape_upper=float(relative.mean() + allowed),
     )

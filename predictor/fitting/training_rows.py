@@ -9,14 +9,37 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
-from adaptare.predictor.base_curve import BaseCurve, at_length
+from adaptare.predictor.base_curve import BaseCurve, at_length, relative_features
 from adaptare.predictor.features import FeatureSet
 from adaptare.profiler import Configuration, Measurement, Workload
 from adaptare.profiler.store import LATENCY
 from adaptare.profiler.workloads import Graph
 
-# Columns of `TrainingRows.groups`.
+# Columns of `Rows.groups`.
 ADAPTER, RUN, SESSION, WORKLOAD = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a regression of the ratio to the reference.
+
+    Args:
+        X: Features relative to the base; see `relative_features`. Shape (n, n_features).
+        ratios: Candidate over reference. Shape (n,).
+        groups: Groups of each row: its adapter, at any length; its run, the openings (fresh loads of all programs)
+            that measured it, identified by session and first opening; its session; hash of its workload, which is its
+            adapter at its length. Shape (n, 4).
+        noise: Variance of the measurement error of each row's log ratio; see `row_noise`. Shape (n,).
+    """
+
+    X: NDArray[np.float64]
+    ratios: NDArray[np.float64]
+    groups: NDArray[np.str_]
+    noise: NDArray[np.float64]
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Rows":
+        """Some of the rows. Shape (n,)."""
+        return Rows(self.X[chosen], self.ratios[chosen], self.groups[chosen], self.noise[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +53,7 @@ class TrainingRows:
         unit: SI unit of the quantity.
         values: Values of the dimensions of the features. Shape (n, n_dimensions).
         lengths: Tokens of prefill, or cached positions of decode. Shape (n,).
-        ratios: Candidate over reference. Shape (n,).
-        groups: Groups of each row: its adapter, at any length; its run, the openings (fresh loads of all programs)
-            that measured it, identified by session and first opening; its session; hash of its workload, which is its
-            adapter at its length. Shape (n, 4).
-        noise: Variance of the measurement error of each row's log ratio; see `row_noise`. Shape (n,).
+        rows: Features, ratios and groups.
         base_shifts: Logarithm of the base's value over that of `base`, by session. Shape (n_sessions,).
         openings: Number of openings over all sessions.
         composed: Number of rows composed from stubs (models with few layers).
@@ -47,9 +66,7 @@ class TrainingRows:
     features: FeatureSet
     values: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    ratios: NDArray[np.float64]
-    groups: NDArray[np.str_]
-    noise: NDArray[np.float64]
+    rows: Rows
     base_shifts: NDArray[np.float64]
     openings: int
     composed: int
@@ -57,7 +74,7 @@ class TrainingRows:
     @property
     def sessions(self) -> int:
         """Number of sessions among the rows."""
-        return len(np.unique(self.groups[:, SESSION]))
+        return len(np.unique(self.rows.groups[:, SESSION]))
 
 
 def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) -> TrainingRows:
@@ -84,17 +101,18 @@ def training_rows(measurements: Sequence[Measurement], quantity: str = LATENCY) 
     calibrations = sorted(rows, key=lambda row: (row.origin == "measured", row.taken_at))
     base = BaseCurve(first.reference, {row.workload.length: row.reference_value(quantity) for row in calibrations})
     groups = np.array([_groups(row, longest) for row in rows])
+    ratios = np.array([row.ratio_to_reference(quantity).middle for row in rows])
+    noise = row_noise(rows, groups[:, RUN]) if quantity == LATENCY else np.zeros(len(rows))
+    values, lengths = features.values(configurations), np.array([row.workload.length for row in rows], dtype=np.int64)
     return TrainingRows(
         template=template,
         base=base,
         unit="s" if quantity == LATENCY else first.samples(quantity).unit,
         device=first.device,
         features=features,
-        values=features.values(configurations),
-        lengths=np.array([row.workload.length for row in rows], dtype=np.int64),
-        ratios=np.array([row.ratio_to_reference(quantity).middle for row in rows]),
-        groups=groups,
-        noise=row_noise(rows, groups[:, RUN]) if quantity == LATENCY else np.zeros(len(rows)),
+        values=values,
+        lengths=lengths,
+        rows=Rows(relative_features(features, values, lengths, base), ratios, groups, noise),
         base_shifts=_base_shifts(rows, base, quantity),
         openings=len({(row.session, visit.opening) for row in rows for visit in row.visits}),
         composed=sum(row.origin == "composed" for row in rows),

@@ -11,6 +11,7 @@ import pytest
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import adaptive
 from adaptare.predictor.fitting.cross_validation import ErrorCard, LeftOut, make_error_card
+from adaptare.predictor.fitting.training_rows import Rows
 from adaptare.profiler import Measurement, ModelShape, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
 
@@ -22,8 +23,9 @@ def card_of(relative: np.ndarray) -> ErrorCard:
     n = len(relative)
     groups = np.array([[str(row), "0", "0", str(row)] for row in range(n)])
     left_out = LeftOut(1 + relative, np.ones(n))
-    rows: Any = SimpleNamespace(ratios=np.ones(n), noise=np.zeros(n), groups=groups, sessions=1, openings=1, composed=0)
-    return make_error_card(left_out, rows, {}, level=0.9)
+    rows = Rows(np.ones((n, 1)), np.ones(n), groups, np.zeros(n))
+    training: Any = SimpleNamespace(rows=rows, sessions=1, openings=1, composed=0)
+    return make_error_card(left_out, training, {}, level=0.9)
 
 
 def measured(workloads: Sequence[Workload]) -> list[Measurement]:

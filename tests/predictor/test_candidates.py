@@ -7,6 +7,7 @@ from sklearn.base import clone
 from adaptare.predictor import FeatureSet
 from adaptare.predictor.fitting.candidates import candidate_interval, candidates, choose_candidate, reason_for
 from adaptare.predictor.fitting.cross_validation import cross_validate
+from adaptare.predictor.fitting.training_rows import Rows
 from adaptare.predictor.intervals import conformal_half_width
 from adaptare.profiler import Workload
 
@@ -21,7 +22,7 @@ def left_out(ratios: np.ndarray, errors: dict[str, float]) -> dict[str, np.ndarr
 
 def residuals_of(name: str, X: np.ndarray, ratios: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Log errors of the workloads, each left out."""
-    return candidate_interval(clone(CANDIDATES[name]).fit(X, ratios), X, ratios, groups, np.zeros(len(X)))[0]
+    return candidate_interval(clone(CANDIDATES[name]).fit(X, ratios), Rows(X, ratios, groups, np.zeros(len(X))))[0]
 
 
 def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.ndarray:
@@ -30,7 +31,9 @@ def groups_of(workloads: Sequence[object], rounds: Sequence[object] = ()) -> np.
     return np.array([[str(each), str(round_), "0", str(each)] for each, round_ in zip(workloads, when, strict=True)])
 
 
-EACH = groups_of(range(20))
+def each_alone(ratios: np.ndarray, groups: np.ndarray | None = None) -> Rows:
+    """Rows of which only the ratios count; each of an adapter of its own unless told otherwise."""
+    return Rows(np.empty((20, 0)), ratios, groups_of(range(20)) if groups is None else groups, np.zeros(20))
 
 
 def random_rows(n: int, template: Workload) -> np.ndarray:
@@ -41,15 +44,15 @@ def random_rows(n: int, template: Workload) -> np.ndarray:
 @pytest.mark.parametrize("name", ["sites-affine", "FLOPs-affine", "constant"])
 def test_a_simpler_fit_ships_if_it_is_clearly_better(name: str) -> None:
     ratios = np.linspace(1, 2, 20)
-    assert choose_candidate(left_out(ratios, {"shrunken": 0.02, name: 0.01}), ratios, EACH) == name
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.02, name: 0.01}), each_alone(ratios)) == name
 
 
 @pytest.mark.parametrize("name", ["sites-affine", "FLOPs-affine"])
 def test_a_simpler_fit_ships_if_it_is_as_good(name: str) -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, name: 0.01})
-    assert choose_candidate(found, ratios, EACH) == name
-    assert reason_for(name, found, ratios, EACH).startswith(
+    assert choose_candidate(found, each_alone(ratios)) == name
+    assert reason_for(name, found, each_alone(ratios)).startswith(
         "simpler, and as good: its error on held-out adapters is 0.00 ± 0.00 points"
     )
 
@@ -57,27 +60,27 @@ def test_a_simpler_fit_ships_if_it_is_as_good(name: str) -> None:
 def test_the_shrunken_fit_ships_if_it_is_worth_its_columns() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.011, "FLOPs-affine": 0.02})
-    assert choose_candidate(found, ratios, EACH) == "shrunken"
+    assert choose_candidate(found, each_alone(ratios)) == "shrunken"
 
 
 @pytest.mark.parametrize("errors", [{"constant": 0.01}, {"constant": 0.01, "sites-affine": 0.01}])
 def test_what_is_as_good_and_ranks_nothing_does_not_ship(errors: dict[str, float]) -> None:
     ratios = np.linspace(1, 2, 20)
-    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, **errors}), ratios, EACH) == "shrunken"
+    assert choose_candidate(left_out(ratios, {"shrunken": 0.01, **errors}), each_alone(ratios)) == "shrunken"
 
 
 def test_a_line_that_is_as_good_ships_before_a_better_fit_that_is_worse_than_it() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.02, "curved": 0.019, "FLOPs-affine": 0.01})
     found["FLOPs-affine"][0] = ratios[0] + 0.15
-    assert choose_candidate(found, ratios, EACH) == "FLOPs-affine"
+    assert choose_candidate(found, each_alone(ratios)) == "FLOPs-affine"
 
 
 def test_a_lucky_flexible_fit_does_not_ship() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, "curved": 0.01})
     found["curved"][0] = ratios[0]
-    assert choose_candidate(found, ratios, EACH) == "shrunken"
+    assert choose_candidate(found, each_alone(ratios)) == "shrunken"
 
 
 @pytest.mark.parametrize(("error", "chosen"), [(0.008, "transferred"), (0.01, "shrunken"), (0.02, "shrunken")])
@@ -85,7 +88,7 @@ def test_a_transferred_fit_ships_only_if_it_helps(error: float, chosen: str) -> 
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01})
     found["transferred"] = left_out(ratios, {"constant": error})["constant"]
-    assert choose_candidate(found, ratios, EACH) == chosen
+    assert choose_candidate(found, each_alone(ratios)) == chosen
 
 
 def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: Workload) -> None:
@@ -93,8 +96,8 @@ def test_a_workload_that_was_measured_twice_is_not_judged_by_its_twin(template: 
     ratios = np.ones(12)
     ratios[3] = 9.0
     groups = groups_of(range(12))
-    again = np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1))
-    twice, _ = cross_validate(CANDIDATES, *again, np.zeros(24), level=0.9)
+    again = Rows(np.vstack([X, X]), np.tile(ratios, 2), np.tile(groups, (2, 1)), np.zeros(24))
+    twice, _ = cross_validate(CANDIDATES, again, level=0.9)
     assert twice["constant"][[3, 15]] == pytest.approx([1.0, 1.0])
 
 
@@ -139,15 +142,15 @@ def test_repeats_do_not_decide_what_ships() -> None:
     found = left_out(ratios, {"shrunken": 0.01, "sites-affine": 0.012, "FLOPs-affine": 0.5})
     groups = groups_of([*range(10), *[0] * 10])
     found["sites-affine"][10:] = ratios[10:]
-    assert choose_candidate(found, ratios, EACH) == "sites-affine"
-    assert choose_candidate(found, ratios, groups) == "shrunken"
+    assert choose_candidate(found, each_alone(ratios)) == "sites-affine"
+    assert choose_candidate(found, each_alone(ratios, groups)) == "shrunken"
 
 
 def test_the_same_rows_are_judged_the_same(template: Workload) -> None:
     X = random_rows(15, template)
     ratios = 1 + np.random.default_rng(1).random(15)
-    groups = groups_of(range(15))
-    first, second = (cross_validate(CANDIDATES, X, ratios, groups, np.zeros(15), level=0.9) for _ in range(2))
+    rows = Rows(X, ratios, groups_of(range(15)), np.zeros(15))
+    first, second = (cross_validate(CANDIDATES, rows, level=0.9) for _ in range(2))
     assert all((first[0][name] == second[0][name]).all() for name in CANDIDATES)
     assert (first[1].ratios == second[1].ratios).all()
 

@@ -12,6 +12,7 @@ from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.fitting import cross_validation
 from adaptare.predictor.fitting.candidates import ONLY_PRIOR, candidates, choose_candidate
 from adaptare.predictor.fitting.cross_validation import cross_validate
+from adaptare.predictor.fitting.training_rows import Rows
 
 CANDIDATES = candidates()
 LINEAR = {name: CANDIDATES[name] for name in ("shrunken", "constant", "sites-affine", "FLOPs-affine")}
@@ -44,8 +45,8 @@ def test_rows_are_judged_by_fits_that_have_not_seen_them() -> None:
     n, judged = 24, list[tuple[set[float], set[float]]]()
     X, ratios = np.arange(float(n))[:, None], 1 + np.arange(n) / n
     groups = np.array([[str(row // 2), "0", "0", str(row // 2)] for row in range(n)])
-    spies, noise = {name: Spy(judged) for name in LINEAR}, np.zeros(n)
-    predicted, procedure = cross_validate(spies, X, ratios, groups, noise, level=0.9)
+    spies = {name: Spy(judged) for name in LINEAR}
+    predicted, procedure = cross_validate(spies, Rows(X, ratios, groups, np.zeros(n)), level=0.9)
     assert all(not seen & asked for seen, asked in judged)
     # Neither has it seen the other row of the same workload.
     assert all(not {row + 1 - 2 * (row % 2) for row in asked} & seen for seen, asked in judged)
@@ -56,14 +57,14 @@ def test_rows_are_judged_by_fits_that_have_not_seen_them() -> None:
 def test_the_choice_is_made_without_the_rows_that_it_is_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen_by = []
 
-    def choose(left_out: Mapping[str, Any], ratios: NDArray[np.float64], groups: NDArray[np.str_]) -> str:
-        chosen_by.append(set(ratios.tolist()))
-        return "constant" if ratios.max() == 2 else "shrunken"
+    def choose(left_out: Mapping[str, Any], rows: Rows) -> str:
+        chosen_by.append(set(rows.ratios.tolist()))
+        return "constant" if rows.ratios.max() == 2 else "shrunken"
 
     monkeypatch.setattr(cross_validation, "choose_candidate", choose)
     rng = np.random.default_rng(0)
     X, ratios = rng.random((20, 4)), np.linspace(1, 2, 20)
-    predicted, procedure = cross_validate(LINEAR, X, ratios, alone(20), np.zeros(20), level=0.9)
+    predicted, procedure = cross_validate(LINEAR, Rows(X, ratios, alone(20), np.zeros(20)), level=0.9)
     # Ten folds of two: every row was left out of one choice.
     assert [len(each) for each in chosen_by] == [18] * 10
     assert all(sum(ratio in each for each in chosen_by) == 9 for ratio in ratios)
@@ -80,9 +81,9 @@ def test_the_best_of_many_fits_to_noise_does_not_look_better_than_it_is(monkeypa
         rng = np.random.default_rng(seed)
         X, ratios = rng.random((20, 8)), 1 + 0.1 * rng.standard_normal(20)
         unseen, truth = rng.random((500, 8)), 1 + 0.1 * rng.standard_normal(500)
-        candidates = {**LINEAR, **lines}
-        predicted, procedure = cross_validate(candidates, X, ratios, alone(20), np.zeros(20), level=0.9)
-        chosen = choose_candidate(predicted, ratios, alone(20))
+        candidates, rows = {**LINEAR, **lines}, Rows(X, ratios, alone(20), np.zeros(20))
+        predicted, procedure = cross_validate(candidates, rows, level=0.9)
+        chosen = choose_candidate(predicted, rows)
         error = np.abs(clone(candidates[chosen]).fit(X, ratios).predict(unseen) - truth).mean()
         without_nesting.append(np.abs(predicted[chosen] - ratios).mean() / error)
         nested.append(np.abs(procedure.ratios - ratios).mean() / error)

@@ -56,7 +56,7 @@ def test_a_block_has_the_features_of_its_own_sites(shape: ModelShape) -> None:
 
 def test_each_feature_has_a_name_and_a_unit(template: Workload) -> None:
     features = FeatureSet.of(template, [])
-    said = dict(zip(features.names, features.units, strict=True))
+    said = features.units
     assert len(said) == features.matrix(codes(features)).shape[1]
     assert said["adapter_flops"] == "FLOP"
     assert said["sites:q_proj"] == "sites"

@@ -18,7 +18,7 @@ DrawConfigs = Callable[[int, int], list[Configuration]]
 def test_rows_have_the_ranks_and_the_ratio_to_the_reference(campaign: Campaign, shape: ModelShape) -> None:
     rows = training_rows(campaign([Configuration.uniform(shape, 4, kinds=("q_proj",))], sigma=0))
     assert rows.values.tolist() == [[4 if site.kind == "q_proj" else 0 for site in shape.sites]]
-    assert rows.ratios[0] > 1
+    assert rows.rows.ratios[0] > 1
     assert len(rows.template.configuration.ranks) == 0
 
 
@@ -29,7 +29,7 @@ def test_failed_and_interrupted_measurements_are_left_out(campaign: Campaign, dr
         replace(interrupted, stopped_by="interrupted"),
         replace(empty, visits=(), reference_visits=()),
     ]
-    assert len(training_rows([good, *bad]).ratios) == 1
+    assert len(training_rows([good, *bad]).lengths) == 1
     with pytest.raises(InputError, match="none of the 3 measurements is complete; profile the device first"):
         training_rows(bad)
 
@@ -41,7 +41,7 @@ def test_the_base_may_stand_among_adapters_of_any_mode(
     rows = training_rows([*base, *campaign(draw_configs(3, 0))])
     assert rows.template.mode == "swappable"
     assert not rows.values[0].any()
-    assert rows.ratios[0] == pytest.approx(1.0)
+    assert rows.rows.ratios[0] == pytest.approx(1.0)
 
 
 def test_the_newest_calibration_of_the_reference_counts(campaign: Campaign, draw_configs: DrawConfigs) -> None:
@@ -98,8 +98,8 @@ def test_rows_of_several_lengths_stand_beside_the_base_of_their_own(
     assert rows.template == template
     assert rows.lengths.tolist() == [8, 8, 64, 64]
     assert rows.base.values == {8: short[0].reference_s, 64: long[0].reference_s}
-    assert rows.groups[:2, ADAPTER].tolist() == rows.groups[2:, ADAPTER].tolist()
-    assert len(set(rows.groups[:, WORKLOAD])) == 4
+    assert rows.rows.groups[:2, ADAPTER].tolist() == rows.rows.groups[2:, ADAPTER].tolist()
+    assert len(set(rows.rows.groups[:, WORKLOAD])) == 4
     with pytest.raises(InputError, match="ratios over different references do not compare"):
         training_rows([*long, *[replace(row, reference=template.base) for row in short]])
 
