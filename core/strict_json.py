@@ -8,14 +8,14 @@ from typing import Any, Final
 MOST_BYTES: Final = 64 * 2**20
 
 
-def read_json(file: Path, *, encoding: str = "utf-8") -> Any:
+def read_json(file: Path) -> Any:
     """The value in a JSON file.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is too large, is not in this encoding, or `parse_json` refuses it.
+        ValueError: It is too large, is not UTF-8, or `parse_json` refuses it.
     """
-    return parse_json(read_bounded(file, encoding=encoding))
+    return parse_json(read_bounded(file))
 
 
 def read_bounded(file: Path, *, encoding: str = "utf-8") -> str:

@@ -7,22 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptare.profiler import ModelShape, Space, named_space
+from adaptare.profiler import Space, named_space
 from adaptare.search import Algorithm, Limit, search
+from adaptare.testing.shapes import SHAPE
 
 Points = NDArray[np.int64]
 MakeAlgorithm = Callable[[Space, int], Algorithm]
-SHAPE = ModelShape.from_mapping(
-    {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "intermediate_size": 64,
-        "vocab_size": 64,
-    }
-)
 SPACE = named_space("kinds", SHAPE)
 
 

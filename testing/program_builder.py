@@ -8,21 +8,9 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.devices import Device
-from adaptare.profiler import Configuration, FixedRounds, Mode, ModelShape, Programs, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Mode, Programs, Workload, profile
+from adaptare.testing.shapes import SHAPE
 
-SHAPE = ModelShape.from_mapping(
-    {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "intermediate_size": 48,
-        "vocab_size": 72,
-        "max_position_embeddings": 128,
-    }
-)
 ADAPTER = Configuration.of({SHAPE.sites[0].path: 2, SHAPE.sites[-1].path: 4})
 DECODE, PREFILL = Workload(SHAPE, ADAPTER, past=5), Workload(SHAPE, ADAPTER, phase="prefill", tokens=6)
 

@@ -9,20 +9,10 @@ from numpy.typing import NDArray
 
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import LatencyPredictor, Regressor, load_predictor, save_predictor
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, design, named_space, profile
+from adaptare.profiler import Configuration, FixedRounds, Workload, design, named_space, profile
+from adaptare.testing.shapes import SHAPE
 
 Array = NDArray[np.float64]
-SHAPE = ModelShape.from_mapping(
-    {
-        "model_type": "llama",
-        "num_hidden_layers": 4,
-        "hidden_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 96,
-        "vocab_size": 64,
-    }
-)
 
 
 def rows(n: int, seed: int) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from adaptare.profiler import WIDTH, Space
 from adaptare.profiler.workloads import LAYER, Dimension
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.training.passes import completion_logits, evaluated_at, pad_batch
+from adaptare.search.training.passes import completion_logits, evaluated_at, pad_batch, seen
 from adaptare.search.training.record import hash_of
 from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import TokenExample
@@ -58,20 +58,26 @@ def gate_gradients(
     sizes = {each: _gates_of(each, super_adapter) for each in space.dimensions}
     gates = {each: np.zeros((len(examples), size)) for each, size in sizes.items()}
     kept = space.decode(codes).kept(shape.layers)
+    last: dict[Dimension, tuple[torch.Tensor, torch.Tensor]] = {}
     with ExitStack() as hooks, evaluated_at(super_adapter, codes, gradients=True) as model:
-        watched = _Watched(hooks)
         hooks.enter_context(model.get_input_embeddings().register_forward_hook(_with_gradient))
         layers = dict(zip(kept, model.get_submodule("model.layers").children(), strict=True))
-        for dimension, size in sizes.items():
-            if size and dimension.layer in layers:
-                watched.add(dimension, _module_of(dimension, super_adapter, layers))
+        gated = [each for each, size in sizes.items() if size and each.layer in layers]
+        modules = {each: _module_of(each, super_adapter, layers) for each in gated}
+        hooks.enter_context(seen(modules, lambda dimension, x, y: last.update({dimension: (x, y)})))
         order = np.argsort([len(example.ids) for example in examples], kind="stable")  # saves padding
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             logits, labels = completion_logits(model, pad_batch([examples[row] for row in rows], model.device))
             loss = functional.cross_entropy(logits, labels, reduction="sum")
-            for dimension, own in watched.gradients(loss).items():
-                gates[dimension][rows, : own.shape[1]] = own
+            slopes = torch.autograd.grad(
+                loss, [x if each.kind == WIDTH else y for each, (x, y) in last.items()], allow_unused=True
+            )
+            for (dimension, (x, y)), slope in zip(last.items(), slopes, strict=True):
+                if slope is not None:
+                    own = _gates(dimension, modules[dimension], x.detach(), y.detach(), slope)
+                    gates[dimension][rows, : own.shape[1]] = own.double().cpu().numpy()
+            last.clear()
     return gates
 
 
@@ -93,32 +99,6 @@ def _module_of(dimension: Dimension, super_adapter: SuperAdapter, layers: Mappin
 
 def _with_gradient(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
     return output.requires_grad_()  # also linears without an active adapter are then in the graph
-
-
-@dataclass
-class _Watched:
-    """Inputs and outputs of modules in the last forward pass, and the gates that they give."""
-
-    hooks: ExitStack
-    seen: dict[Dimension, tuple[nn.Module, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-
-    def add(self, dimension: Dimension, module: nn.Module) -> None:
-        """Watches a module from now on."""
-        self.hooks.enter_context(module.register_forward_hook(partial(self._see, dimension)))
-
-    def _see(self, dimension: Dimension, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-        self.seen[dimension] = module, inputs[0], output[0] if isinstance(output, tuple) else output
-
-    def gradients(self, loss: torch.Tensor) -> dict[Dimension, NDArray[np.float64]]:
-        """Gates of each watched dimension, from the sum of the losses of a batch. Shape (batch, n_gates)."""
-        wanted = [x if each.kind == WIDTH else y for each, (_, x, y) in self.seen.items()]
-        slopes = torch.autograd.grad(loss, wanted, allow_unused=True)
-        gates = {}
-        for (dimension, (module, x, y)), slope in zip(self.seen.items(), slopes, strict=True):
-            if slope is not None:
-                gates[dimension] = _gates(dimension, module, x.detach(), y.detach(), slope).double().cpu().numpy()
-        self.seen.clear()
-        return gates
 
 
 def _gates(

@@ -1,6 +1,6 @@
 """Passes of examples through a model: batches, logits of completions, evaluation mode, and inputs of its modules."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ BATCH = 16
 # The norm of a channel over n tokens has a relative standard error of about sqrt(1 / 2n): 4 % here.
 FEWEST_TOKENS = 256
 Batch = Mapping[str, torch.Tensor]
-Name = TypeVar("Name", str, int)
+Name = TypeVar("Name", bound=Hashable)
 
 
 def pad_batch(examples: Sequence[TokenExample], device: torch.device | str | None = None) -> Batch:
@@ -38,11 +38,6 @@ def pad_batch(examples: Sequence[TokenExample], device: torch.device | str | Non
         labels[row, example.prompt_tokens : len(tokens)] = tokens[example.prompt_tokens :]
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
-
-
-def batches(examples: Sequence[TokenExample], device: torch.device, *, size: int = BATCH) -> Iterator[Batch]:
-    """Batches of examples in their order, on a device."""
-    return (pad_batch(examples[start : start + size], device) for start in range(0, len(examples), size))
 
 
 def completion_logits(
@@ -127,16 +122,28 @@ def watch(
     ordered = sorted(examples, key=lambda example: len(example.ids))  # saves padding
     real = torch.empty(0)
 
-    def show(name: Name, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-        see(name, inputs[0][real], (output[0] if isinstance(output, tuple) else output)[real])
+    def show(name: Name, before: torch.Tensor, after: torch.Tensor) -> None:
+        see(name, before[real], after[real])
 
-    with ExitStack() as hooks, evaluated(model):
-        for name, module in modules.items():
-            hooks.enter_context(module.register_forward_hook(partial(show, name)))
-        for batch in batches(ordered, model.device):
+    with evaluated(model), seen(modules, show):
+        for start in range(0, len(ordered), BATCH):
+            batch = pad_batch(ordered[start : start + BATCH], model.device)
             real = batch["attention_mask"].bool()
             model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=1)
     return sum(len(example.ids) for example in examples)
+
+
+@contextmanager
+def seen(modules: Mapping[Name, nn.Module], see: Callable[[Name, torch.Tensor, torch.Tensor], None]) -> Iterator[None]:
+    """Calls back with the name, input and output of each module in every pass within."""
+
+    def hook(name: Name, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        see(name, inputs[0], output[0] if isinstance(output, tuple) else output)
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(partial(hook, name)))
+        yield
 
 
 def activation_grams(super_adapter: SuperAdapter, examples: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
