@@ -1,33 +1,13 @@
 """Race of configurations on paired examples by successive halving, and the choice between an incumbent and others."""
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.profiler.analysis import LEVEL
-from adaptare.search.training.quality import paired_difference
+from adaptare.search.training.quality import CompletionLoss, paired_difference
 
 
-class PairedLoss(Protocol):
-    """Loss of configurations on the same examples, see `CompletionLoss`."""
-
-    @property
-    def tokens(self) -> NDArray[np.int64]:
-        """Number of completion tokens of each example. Shape (n_examples,)."""
-        ...
-
-    def each(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None, /) -> NDArray[np.float64]:
-        """Losses of configurations summed over the completion of some examples, default all. Shape (n, n_examples)."""
-        ...
-
-    def samples(self) -> Sequence[NDArray[np.int64]]:
-        """Growing samples of examples, each within the next; the last is all of them."""
-        ...
-
-
-def race(loss: PairedLoss, codes: NDArray[np.int64]) -> list[int]:
+def race(loss: CompletionLoss, codes: NDArray[np.int64]) -> list[int]:
     """Configurations left after all rounds: in each but the last, the better half goes on to a larger sample.
 
     Args:
@@ -51,7 +31,7 @@ def race(loss: PairedLoss, codes: NDArray[np.int64]) -> list[int]:
     return left
 
 
-def decide(loss: PairedLoss, incumbent: NDArray[np.int64], others: NDArray[np.int64]) -> int | None:
+def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[np.int64]) -> int | None:
     """The configuration that replaces an incumbent, if any does.
 
     It has the lowest loss among those whose loss is lower by their paired interval. The intervals hold for all of the

@@ -72,7 +72,7 @@ def test_layers_with_an_adapter_on_q_k_or_v_are_counted_where_graphs_pack_them(t
     column = features.names.index("split:qkv_proj")
     counts = features.matrix(features.values(configurations))[:, column]
     assert counts.tolist() == [0, 0, 1, 1, 2, 0]
-    assert features.units[column] == "layers"
+    assert features.units["split:qkv_proj"] == "layers"
     assert FeatureSet.named(template, features.names) == features
 
 
