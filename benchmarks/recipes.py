@@ -1,15 +1,17 @@
 """Held-out loss, zeros, latency and training cost of the recipes, and of three ways to 4-bit weights.
 
 python benchmarks/recipes.py --data FOLDER [--json] [--only PART ...] [--folder WORK] [--model smollm2-135m]
-    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 30] [--bf16] [--int4] [--seed 0]
+    [--steps 60] [--rows 300] [--evaluations 20] [--seconds 30] [--rate 5e-4] [--bf16]
+    [--int4] [--seed 0]
 
-FOLDER holds `ARC-Easy/train.json` and `boolq/train.json` with `instruction`, `input` and `output`. Parts are the
-recipes and `int4`. Each part is kept in WORK once it is done; later calls with the same options take it from there. A
-training that was cut off goes on from its last checkpoint.
+FOLDER holds `gsm8k/train.jsonl` and `gsm8k/test.jsonl` with `question` and `answer`. Parts are the recipes and `int4`.
+Each part is kept in WORK once it is done; later calls with the same options take it from there. A training that was cut
+off goes on from its last checkpoint.
 
 A recipe: loss on the same held-out rows of its smallest, starting, searched and largest configuration, of the base, and
 of a plain LoRA of the largest rank on the same linears of that base, at full width, trained for as many steps; each has
-a 95 % interval, and that of its difference from the plain LoRA on the same rows. The search sees other rows.
+a 95 % interval, and that of its difference from the plain LoRA on the same rows. The search sees other rows. `constant`
+ignores every prompt and knows the frequencies of tokens: a task where a plain LoRA is not better than that is refused.
 Recipes with widths are searched for the lowest loss with no more neurons than the start, and have the start without
 training as well. `merged` are losses of the weights that a merge writes, in floating point or in the codes of the base;
 `requantised` are those of a dense model merged and then rounded to 4 bits. Latency is that of the start, and of the
@@ -34,6 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
+from recipe_tasks import TEST, TOKENS, TRAINING, check_signal, constant_losses, read_examples
 
 from adaptare.core import InputError
 from adaptare.profiler import WIDTH, Configuration, Space, open_model
@@ -54,17 +57,16 @@ from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
 from adaptare.search.super_adapter.quantised_base import keep_masters, original, round_base
-from adaptare.search.training.data import Example, split_examples
+from adaptare.search.training.data import split_examples
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.step import TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample, tokenize_examples
 
 RECIPES = ("shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft", "lonas", "subnet")
 PARTS = (*RECIPES, "int4")
-TASKS = ("ARC-Easy", "boolq")
-TOKENS, BATCH, RATE = 96, 8, 1e-3
+BATCH = 8
 SEARCH_ROWS = 64
-SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "bf16", "seed", "int4")
+SETTINGS = ("model", "steps", "rows", "evaluations", "seconds", "rate", "bf16", "seed", "int4")
 Rows = Sequence[TokenExample]
 Codes = NDArray[np.int64]
 Losses = NDArray[np.float64]
@@ -91,12 +93,13 @@ class Bench:
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
-        split = split_examples([row for task in TASKS for row in read_rows(options.data / task / "train.json")], seed=0)
-        parts = [
+        split = split_examples(read_examples(options.data, TRAINING), seed=0)
+        test = read_examples(options.data, TEST)[: options.rows]
+        self.train, self.validation, self.held_out = (
             tokenize_examples(part, tokenizer, max_tokens=TOKENS)
-            for part in (split.train, split.validation, split.test)
-        ]
-        self.train, self.validation, self.held_out = parts[0], parts[1][:SEARCH_ROWS], parts[2][: options.rows]
+            for part in (split.train, split.validation[:SEARCH_ROWS], test)
+        )
+        self.constant = constant_losses(self.train, self.held_out, vocabulary=self.source.shape.vocabulary)
         if len(self.held_out) < options.rows:
             note(f"{len(self.held_out)} held-out rows of at most {TOKENS} tokens, fewer than --rows {options.rows}")
 
@@ -124,7 +127,7 @@ class Bench:
         folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
         settings = TrainingSettings(
-            steps, seed, batch_size=BATCH, learning_rate=RATE, bf16=self.options.bf16, save_every=10
+            steps, seed, batch_size=BATCH, learning_rate=self.options.rate, bf16=self.options.bf16, save_every=10
         )
         train_super_adapter(made, self.train, settings, folder=folder, step=recipe.step)
         return made
@@ -171,6 +174,7 @@ def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     recipe = recipe_named(name)
     recipe = replace(recipe, quantisations=(recipe.quantisation("int4" if bench.options.int4 else None),))
     space = recipe.space(bench.source.shape, ranks=recipe.ranks)
+    plain = plain_losses(bench, recipe, space)
     super_adapter = bench.trained(recipe, space, name, steps=bench.options.steps)
     points = {"minimal": 0 * space.n_choices, "start": recipe.start(space), "maximal": space.highest}
     codes = {each: space.at(row) for each, row in points.items()}
@@ -180,7 +184,7 @@ def recipe_part(bench: Bench, name: str) -> dict[str, Any]:
     losses["untrained"] = bench.losses(super_adapter, space.base)
     if WIDTH in space.kinds:
         losses["start, untrained"] = bench.losses(super_adapter, space.encode(configs["start"].without_adapter))
-    losses["plain LoRA"] = plain_losses(bench, recipe, space)
+    losses |= {"plain LoRA": plain, "constant": bench.constant}
     for each in ("start", "searched"):
         losses.update(merged_losses(bench, recipe, super_adapter, configs[each], each))
     timed = {each: configs[each] for each in (("start", "searched") if WIDTH in space.kinds else ("start",))}
@@ -220,6 +224,7 @@ def plain_losses(bench: Bench, recipe: Recipe, space: Space) -> Losses:
     key = f"{name}-{bench.options.steps}"
     if key not in bench.plain:  # recipes on one base share it
         bench.plain[key] = bench.losses(super_adapter, super_adapter.largest)
+    check_signal(bench.plain[key], bench.constant, bench.held_out)
     return bench.plain[key]
 
 
@@ -285,6 +290,7 @@ def int4_part(bench: Bench) -> dict[str, Any]:
                     "requantised": bench.losses(again, space.base),
                     "quantisation-aware": bench.losses(on_grid, row),
                     "untrained": untrained,
+                    "constant": bench.constant,
                 }
                 compared = described(losses, bench.held_out, beside="unmerged")
                 found.append({"rank": rank, "steps": steps, "block": block, "losses": compared})
@@ -310,15 +316,6 @@ def step_cost(bench: Bench, recipe: Recipe, *words: str) -> dict[str, Any]:
     command = [sys.executable, str(script), str(bench.base_of(recipe)), recipe.name, *counts, *words]
     found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
     return found
-
-
-def read_rows(file: Path) -> list[Example]:
-    """Rows of a file of LLM-Adapters. Exits with 3 if it is missing."""
-    if not file.exists():
-        note(f"{file} is missing; --data names a folder with {' and '.join(TASKS)}")
-        raise SystemExit(3)
-    rows = json.loads(file.read_text(encoding="utf-8"))
-    return [Example(f"{row['instruction']}\n{row['input']}".strip(), row["output"].strip()) for row in rows]
 
 
 def kept(bench: Bench, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -376,6 +373,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--evaluations", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each latency; 0: none")
+    parser.add_argument("--rate", type=float, default=5e-4, help="learning rate")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16; steps are timed in float32")
     parser.add_argument("--seed", type=int, default=0, help="of training and search; examples and bases stay")
     parser.add_argument("--int4", action="store_true", help="train on bases of 4-bit weights; steps are timed without")

@@ -1,26 +1,26 @@
 """The benchmark of the recipes, whole, on a tiny model and with the smallest numbers."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recipe_latency
+import recipe_tasks
 import recipes
 
+from adaptare.core import InputError
 from adaptare.profiler import Configuration
+from adaptare.search.training.token_examples import TokenExample
 
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    for task in recipes.TASKS:
-        (tmp_path / task).mkdir()
-        rows = [
-            {"instruction": f"Add {a} and {b} in {task}", "input": "", "output": str(a + b), "answer": ""}
-            for a in range(12)
-            for b in range(6)
-        ]
-        (tmp_path / task / "train.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "gsm8k").mkdir()
+    rows = [{"question": f"Add {a} and {b}", "answer": f"<<{a}+{b}>>{a + b}"} for a in range(12) for b in range(6)]
+    for file in (recipe_tasks.TRAINING, recipe_tasks.TEST):
+        (tmp_path / file).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     words = ["--data", str(tmp_path), "--folder", str(tmp_path / "work"), "--model", "tiny-random", "--json"]
     return [*words, "--steps", "2", "--rows", "8", "--evaluations", "3", "--seconds", "0"]
 
@@ -32,7 +32,13 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return found
 
 
-RECIPE_LOSSES = {"minimal", "start", "searched", "maximal", "untrained", "plain LoRA"}
+@pytest.fixture
+def any_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps teach a tiny model nothing."""
+    monkeypatch.setattr(recipes, "check_signal", lambda *arguments: None)
+
+
+RECIPE_LOSSES = {"minimal", "start", "searched", "maximal", "untrained", "plain LoRA", "constant"}
 
 
 def check(losses: dict[str, Any], beside: str) -> None:
@@ -42,6 +48,7 @@ def check(losses: dict[str, Any], beside: str) -> None:
     assert losses[beside]["difference"] == [0, 0, 0]
 
 
+@pytest.mark.usefixtures("any_task")
 @pytest.mark.slow
 def test_a_merged_recipe_is_measured_and_kept(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -57,6 +64,7 @@ def test_a_merged_recipe_is_measured_and_kept(
     assert run([*words, "--only", "sqft-sparsepeft"], monkeypatch, capsys)["sqft-sparsepeft"] == found
 
 
+@pytest.mark.usefixtures("any_task")
 @pytest.mark.slow
 def test_recipes_of_one_base_share_it_and_its_plain_lora(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -68,6 +76,7 @@ def test_recipes_of_one_base_share_it_and_its_plain_lora(
     assert set(found["shears"]["losses"]) == RECIPE_LOSSES
 
 
+@pytest.mark.usefixtures("any_task")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lonas", "subnet"])
 def test_widths_are_searched_at_the_size_of_the_start(
@@ -92,7 +101,7 @@ def test_three_ways_to_four_bits_are_side_by_side(
     cells = [(block, steps, rank) for block in (32, 128) for steps in (1, 2) for rank in (8, 16, 32)]
     assert [(row["block"], row["steps"], row["rank"]) for row in rows] == cells
     for row in rows:
-        assert set(row["losses"]) == {"unmerged", "requantised", "quantisation-aware", "untrained"}
+        assert set(row["losses"]) == {"unmerged", "requantised", "quantisation-aware", "untrained", "constant"}
         check(row["losses"], "unmerged")
     assert rows[0]["losses"]["untrained"] != rows[-1]["losses"]["untrained"]
     assert "| int4, blocks of 128, rank 8, 1 steps | unmerged |" in recipes.table({"int4": part})
@@ -154,7 +163,20 @@ def test_latencies_of_an_earlier_run_are_measured_again(
     }
 
 
-def test_missing_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="3"):
-        recipes.read_rows(tmp_path / "train.json")
-    assert "--data names a folder with ARC-Easy and boolq" in capsys.readouterr().err
+def test_missing_data_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--data names a folder with gsm8k/train\.jsonl and gsm8k/test\.jsonl"):
+        recipe_tasks.read_examples(tmp_path, recipe_tasks.TRAINING)
+
+
+def test_a_task_on_which_training_does_not_help_is_refused(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["recipes.py", *words, "--only", "shears"])
+    with pytest.raises(InputError, match="a plain LoRA is not better than frequencies of tokens"):
+        recipes.main()
+
+
+def test_a_constant_is_the_class_prior_where_the_wording_is_fixed() -> None:
+    right, wrong = (TokenExample((9, 1, 2, last), 1) for last in (3, 4))
+    train = [*[right] * 300, *[wrong] * 100]
+    found = recipe_tasks.constant_losses(train, [right, wrong], vocabulary=10)
+    assert found == pytest.approx([-math.log(0.75), -math.log(0.25)], abs=0.1)
+    assert found[0] < found[1]
