@@ -11,6 +11,7 @@ each part of the overhead of the largest adapter, `adaptare search` looks for a 
 - its own greedy choice by gate gradients, and the best of as many random configurations by validation loss;
 - choices by hand: all linears, q and v, attention, or the MLPs, of every k-th layer, with the smallest k and then the
   largest rank that fit;
+- `AdaLoRA`, `EVA` and `PLoP`, with the most ranks that fit, see `search_published.py`;
 - `staged-fisher` with the number of parameters or of adapted linears as its cost instead of the predicted latency,
   with the largest limit on that cost at which the latency fits;
 - the largest rank everywhere, which does not fit, and the base without adapter.
@@ -21,8 +22,9 @@ examples, which guided no choice, of slices of the super-adapter. Differences to
 multiple-choice data, the share of right answers to the test questions stands beside each loss, and that of the position
 which is right most often in training.
 
-Every part keeps its result in the folder, and the same command goes on with what is missing. `--trained` takes the
-trainings of another folder of this script, for a device with the same weights.
+Every part keeps its result in the folder, and the same command goes on with what is missing. A folder without the rows
+of the published methods (`published-SEED.json`) gets them without any other part being computed again. `--trained`
+takes the trainings of another folder of this script, for a device with the same weights.
 """
 
 import argparse
@@ -30,6 +32,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,15 +40,16 @@ from typing import Any
 import numpy as np
 from below_base import command, kept, quantisation_of
 from numpy.typing import NDArray
-from stock_process import conditions, mean_interval
+from search_published import SCORES, Scores, published
+from stock_process import conditions, mean_interval, say
 
 from adaptare.core.codec import from_json
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Space
-from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd
+from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter
 from adaptare.search.algorithms import filled, staged
 from adaptare.search.training import Answers, FisherChanges
-from adaptare.workflows.train.adaptation import reload_adaptation
+from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.tuning import RANKS
 
 DECODE = ("-d", "64")
@@ -78,7 +82,7 @@ def main() -> None:
     options = parser().parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    predictor = options.predictor or fitted(options)
+    predictor = options.predictor or profiled(options)
     seeds = [of_seed(options, predictor, seed) for seed in options.seeds]
     settings = ("model", "device", "steps", "held_out", "evaluations", "parts", "seeds")
     result = {
@@ -111,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def fitted(options: argparse.Namespace) -> Path:
+def profiled(options: argparse.Namespace) -> Path:
     """A predictor of swappable adapters, from a profile."""
     on = ("--device", options.device, "--store", options.folder / "store.db", *DECODE, "--mode", "swappable")
     adapters = ("--rank", ",".join(map(str, RANKS)), "--space", "blocks", "--count", options.count)
@@ -132,13 +136,30 @@ def of_seed(options: argparse.Namespace, predictor: Path, seed: int) -> Any:
     kept(trained / f"train-{seed}.json", lambda: command(*train, *by_seed))
 
     def found(part: float) -> Any:
-        file = options.folder / f"front-{seed}-{part}.json"
-        budget = ("--budget", f"overhead={overhead(load_predictor(predictor), run, part):.4%}", "-o", file)
-        search = ("search", run, "--predictor", predictor, *budget, "--evaluations", options.evaluations)
-        return kept(options.folder / f"search-{seed}-{part}.json", lambda: command(*search, *by_seed))
+        front, file = (options.folder / f"{each}-{seed}-{part}.json" for each in ("front", "search"))
+        budget = f"overhead={overhead(fitted, run, part):.4%}"
+        search = ("search", run, "--predictor", predictor, "--budget", budget, "-o", front)
+        result = kept(file, lambda: command(*search, "--evaluations", options.evaluations, *by_seed))
+        if result["budget"] != budget:
+            raise SystemExit(f"{file} is of the budget {result['budget']}, not {budget}; name another --folder")
+        return result
 
+    def scored(method: str) -> Any:
+        say(f"scores of {method} for {run}")
+        return kept(trained / f"{method}-{seed}.json", lambda: SCORES[method](run))
+
+    def of_published() -> list[dict[str, Any]]:
+        return judged_published(fitted, run, searches, {method: scored(method) for method in SCORES})
+
+    fitted = predictor_of(predictor)
     searches = {part: found(part) for part in options.parts}
-    return kept(options.folder / f"losses-{seed}.json", lambda: judged(load_predictor(predictor), run, searches))
+    losses = kept(options.folder / f"losses-{seed}.json", lambda: judged(fitted, run, searches))
+    return [*losses, *kept(options.folder / f"published-{seed}.json", of_published)]
+
+
+def predictor_of(file: Path) -> FittedPredictor:
+    """Predictor of ratios to the base, as a search uses it for a budget of overhead."""
+    return load_predictor(file).relative
 
 
 def overhead(predictor: FittedPredictor, run: Path, part: float) -> float:
@@ -148,17 +169,67 @@ def overhead(predictor: FittedPredictor, run: Path, part: float) -> float:
     return part * (float(upper) / predictor.base_value - 1)
 
 
-def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any]) -> list[dict[str, Any]]:
-    """Every choice of one training: its predicted latency, and its loss on the test examples."""
+@dataclass(frozen=True)
+class Judge:
+    """Judges choices of one training by their loss on the test examples.
+
+    Args:
+        adaptation: Test examples.
+        super_adapter: Source of the slices.
+        upper: Predicted latency.
+    """
+
+    adaptation: Adaptation
+    super_adapter: SuperAdapter
+    upper: PredictedUpperEnd
+
+    @cached_property
+    def loss(self) -> CompletionLoss:
+        """Loss on the test examples."""
+        return CompletionLoss(self.super_adapter, self.adaptation.examples.test)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """Answers to the test questions."""
+        return Answers(self.super_adapter, self.adaptation.examples.test_questions)
+
+    def rows(
+        self, part: float, limit: Limit, choices: Mapping[str, Configuration], winner: Configuration
+    ) -> list[dict[str, Any]]:
+        """Predicted latency, loss, and difference to the loss of the winner, of each choice."""
+        space, examples, rows = self.super_adapter.space, self.adaptation.examples, []
+        for name, config in choices.items():
+            codes = space.encode(config)
+            difference = self.loss.difference(codes, space.encode(winner))
+            row = {
+                "part": part,
+                "name": name,
+                "linears": len(config.ranks),
+                "predicted_upper_s": float(self.upper(codes[None])[0]),
+                "limit_s": limit.bound,
+                "loss": float(self.loss(codes[None])[0]),
+                "difference": [difference.lower, difference.middle, difference.upper],
+            }
+            if questions := examples.test_questions:
+                row["right"] = float(self.answers.right(codes).mean())
+                row["majority"] = float(np.mean([each.answer == examples.majority for each in questions]))
+            rows.append(row)
+        return rows
+
+
+def judge_of(predictor: FittedPredictor, run: Path) -> Judge:
+    """Judge of the training in a folder."""
     adaptation, super_adapter = reload_adaptation(run)
+    return Judge(adaptation, super_adapter, PredictedUpperEnd(predictor, super_adapter.space.dimensions))
+
+
+def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any]) -> list[dict[str, Any]]:
+    """Rows of the winner of each search, and of all other choices but the published ones."""
+    judge = judge_of(predictor, run)
+    super_adapter, examples = judge.super_adapter, judge.adaptation.examples
     space, rows = super_adapter.space, []
-    loss = CompletionLoss(super_adapter, adaptation.examples.test)
-    questions = adaptation.examples.test_questions
-    answers = Answers(super_adapter, questions)
-    majority = float(np.mean([each.answer == adaptation.examples.majority for each in questions])) if questions else 0.0
-    upper = PredictedUpperEnd(predictor, space.dimensions)
-    changes = FisherChanges(super_adapter, space, adaptation.examples.train[:GRADIENT_EXAMPLES])
-    limits = {part: Limit(upper, float(search["limit"])) for part, search in searches.items()}
+    changes = FisherChanges(super_adapter, space, examples.train[:GRADIENT_EXAMPLES])
+    limits = {part: Limit(judge.upper, float(search["limit"])) for part, search in searches.items()}
     by_proxy = {proxy.name: within(space, changes, proxy, list(limits.values())) for proxy in proxies(space)}
     for number, (part, limit) in enumerate(limits.items()):
         search = searches[part]
@@ -172,21 +243,19 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any])
         reached = {name: points[number] for name, points in by_proxy.items()}
         choices |= {name: space.decode(space.at(point)) for name, point in reached.items() if point is not None}
         choices |= {"rank 16 everywhere": space.decode(space.at(space.highest)), "no adapter": space.decode(space.base)}
-        for name, config in choices.items():
-            codes = space.encode(config)
-            difference = loss.difference(codes, space.encode(choices["winner"]))
-            rows.append(
-                {
-                    "part": part,
-                    "name": name,
-                    "linears": len(config.ranks),
-                    "predicted_upper_s": float(upper(codes[None])[0]),
-                    "limit_s": limit.bound,
-                    "loss": float(loss(codes[None])[0]),
-                    "difference": [difference.lower, difference.middle, difference.upper],
-                    **({"right": float(answers.right(codes).mean()), "majority": majority} if questions else {}),
-                }
-            )
+        rows += judge.rows(part, limit, choices, choices["winner"])
+    return rows
+
+
+def judged_published(
+    predictor: FittedPredictor, run: Path, searches: Mapping[float, Any], scores: Scores
+) -> list[dict[str, Any]]:
+    """Rows of the published methods, beside the winner of each search."""
+    judge, rows = judge_of(predictor, run), []
+    for part, search in searches.items():
+        limit = Limit(judge.upper, float(search["limit"]))
+        winner = from_json(Configuration, search["winners"][0]["configuration"])
+        rows += judge.rows(part, limit, published(judge.super_adapter.space, limit, scores), winner)
     return rows
 
 

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from scipy import stats
 from stock_process import conditions, say
 
-from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Space
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter, TrainingSettings
@@ -38,7 +37,7 @@ from adaptare.search import train_super_adapter as train
 from adaptare.search.algorithms import portfolio, staged
 from adaptare.search.training import FisherChanges
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
-from search import GRADIENT_EXAMPLES, by_hand, overhead
+from search import GRADIENT_EXAMPLES, by_hand, overhead, predictor_of
 
 DRAWS = 2000
 Losses = NDArray[np.float64]
@@ -122,7 +121,7 @@ def placements(
     options: argparse.Namespace, part: float, adaptation: Adaptation, super_adapter: SuperAdapter
 ) -> dict[str, Configuration]:
     """Different placements that are predicted to use a part of the largest overhead, and no more."""
-    space, predictor = super_adapter.space, load_predictor(options.predictor)
+    space, predictor = super_adapter.space, predictor_of(options.predictor)
     bound = (1 + overhead(predictor, options.run, part)) * predictor.base_value
     limit = Limit(PredictedUpperEnd(predictor, space.dimensions), bound)
     found = dict(by_hand(space, limit))

@@ -95,7 +95,7 @@ def train_super_adapter(
                 super_adapter,
                 step=step,
                 bf16=settings.bf16,
-                args=_arguments(place, settings),
+                args=training_arguments(place, settings),
                 data_collator=pad_batch,
                 train_dataset=list(examples),
                 callbacks=[StepCallback(stop=should_stop, progress=progress or (lambda *_: None))],
@@ -124,7 +124,8 @@ def _trained(super_adapter: SuperAdapter, trainer: AdapterTrainer, folder: Path)
     return tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
 
 
-def _arguments(folder: Path, settings: TrainingSettings) -> TrainingArguments:
+def training_arguments(folder: Path, settings: TrainingSettings) -> TrainingArguments:
+    """Arguments of `transformers.Trainer` for a training in a folder."""
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=settings.steps,
