@@ -14,13 +14,12 @@ from adaptare.commands.overhead import overhead
 from adaptare.commands.parts import parts
 from adaptare.commands.predict import predict
 from adaptare.commands.profile_adapters import profile
-from adaptare.commands.recipes import recipes
 from adaptare.commands.report import report
 from adaptare.commands.search import search
 from adaptare.commands.serve import serve
 from adaptare.commands.shrink import shrink
 from adaptare.commands.store import store
-from adaptare.commands.train import train
+from adaptare.commands.train import recipes, train
 from adaptare.commands.tune import demo, tune
 from adaptare.commands.verify import verify
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO, TypeVar
 
 import typer
 
@@ -30,18 +30,9 @@ PLAIN_INTERVAL_S: Final = 5.0
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-Shown = TypeVar("Shown", contravariant=True)
 Made = TypeVar("Made")
 # Arguments of the running command by name.
 _ARGUMENTS: ContextVar[Mapping[str, Any]] = ContextVar("arguments")
-
-
-class View(Protocol[Shown]):
-    """A module that draws results of one kind; it may also have `exit_code(result)`."""
-
-    def sections(self, result: Shown, /) -> "Iterable[Section]":
-        """Tables, sentences and notes to display, in order."""
-        ...
 
 
 def command(function: Callable[P, int]) -> Callable[P, None]:
@@ -205,12 +196,12 @@ class Console:
 
         return Feedback(note=self.note, progress=self.progress, show=self.section)
 
-    def feedback_with(self, view: "View[Result]") -> "Feedback":
-        """The same with a view of the results so far, and of parts of the result that are complete."""
+    def feedback_with(self, sections: "Callable[[Any], Iterable[Section]]") -> "Feedback":
+        """The same with sections of the results so far, and of parts of the result that are complete."""
         return replace(
             self.feedback,
-            preview=lambda result: self.preview(view.sections(result)),
-            show=lambda result: self.sections(view.sections(result)),
+            preview=lambda result: self.preview(sections(result)),
+            show=lambda result: self.sections(sections(result)),
         )
 
     def note(self, text: str) -> None:
@@ -235,19 +226,19 @@ class Console:
         for section in sections:
             self.section(section)
 
-    def show(self, result: "Result", view: "View[Result]") -> int:
-        """Prints a result by its view, or one JSON object if requested.
-
-        Returns:
-            The exit code: that of the view if it has `exit_code(result)`, else 0.
-        """
+    def show(
+        self,
+        result: "Result",
+        sections: "Callable[[Result], Iterable[Section]]",
+        exit_code: Callable[[Result], int] | None = None,
+    ) -> int:
+        """Prints the sections of a result, or one JSON object if requested. Returns the exit code, by default 0."""
         from adaptare.core.codec import to_json
 
-        self.sections(view.sections(result))
+        self.sections(sections(result))
         if self._as_json:
             typer.echo(json.dumps(_finite(to_json(result)), indent=1))
-        code: Callable[[Result], int] | None = getattr(view, "exit_code", None)
-        return code(result) if code else ExitCode.DONE
+        return exit_code(result) if exit_code else ExitCode.DONE
 
     def preview(self, sections: "Iterable[Section]") -> None:
         """Shows tables above the bar of `progress` until the next preview or the end of the bar, if there is a bar."""

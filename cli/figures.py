@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,10 @@ def check_figure(file: Path | None) -> None:
         raise MissingPackageError("a figure needs matplotlib; install it with: pip install 'adaptare[figures]'")
 
 
-def drawn(draw: Callable[[], None], file: Path, console: Console) -> ExitCode:
+def drawn(chart: Chart, file: Path, console: Console) -> ExitCode:
     """Draws a figure of a result and reports a failure as a note. Returns the exit code."""
     try:
-        draw()
+        draw(chart, file)
     except StorageError as error:
         console.note(str(error))
         return ExitCode.BAD_INPUT

@@ -8,8 +8,10 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (refused)
+# Parts that change without the results: identifiers of their elements, and names of their templates.
+PARTS: Final = ("running", "joining")
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -129,12 +133,14 @@ class LivePage:
         return web.json_response({"version": (await self._reading()).version, "states": dict(await self._states())})
 
     async def _states(self) -> Mapping[str, str]:
-        from adaptare.views.report.live import states
+        """HTML of the parts that change without the results."""
+        from adaptare.views.report.page import templates
         from adaptare.workflows.profiling.running import running_campaigns, store_name
 
-        stores = [store_name(place) for place in self._inputs]
+        stores, url = [store_name(place) for place in self._inputs], self._device.url
         campaigns = await asyncio.to_thread(running_campaigns, stores)
-        return states(campaigns, self._device)
+        given = {"campaigns": campaigns, "device": self._device, "qr_code": _qr_code(url), "port": urlsplit(url).port}
+        return {name: templates().get_template(f"{name}.html").render(given) for name in PARTS}
 
     async def _reading(self) -> "Reading":
         """The inputs as they are now; read once for all who ask meanwhile."""
@@ -173,6 +179,13 @@ def _is_there(place: str) -> bool:
 
 def _is_remote(inputs: Sequence[str]) -> bool:
     return any("://" in place for place in inputs)
+
+
+@cache
+def _qr_code(url: str) -> str:
+    import segno
+
+    return segno.make(url).svg_inline(scale=4, light="white")
 
 
 def _stamp(inputs: Sequence[str]) -> Stamp:

@@ -1,7 +1,7 @@
 """Pages and figures of results, as files."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,6 +9,7 @@ from typing import Final
 from adaptare.console import Console
 from adaptare.core import AdaptareError, InputError, MissingPackageError, StorageError
 from adaptare.core.lazy_names import advice_to_install
+from adaptare.core.table import Section
 from adaptare.core.whole_file import write_whole
 from adaptare.exit_codes import ExitCode
 from adaptare.figures import draw
@@ -66,6 +67,15 @@ def write_report(sources: Sequence[Source], file: Path, folders: Mapping[str, Pa
         raise StorageError(f"the report {str(file)!r} cannot be written: {error.strerror or error}") from error
     figures = [figure for suffix, folder in (folders or {}).items() for figure in _drawn(parts, folder, suffix)]
     return WrittenReport(file, {part.name: [chapter.heading for chapter in part.chapters] for part in parts}, figures)
+
+
+def sections(report: WrittenReport) -> Iterator[Section]:
+    """Chapters and files."""
+    for name, headings in report.chapters.items():
+        yield f"{name}: {', '.join(headings)}"
+    if report.figures:
+        yield f"figures: {len(report.figures)} in {', '.join(sorted({str(file.parent) for file in report.figures}))}"
+    yield f"written: {report.page}; open it in a browser"
 
 
 def reported(result: OverheadReport | SideBySide, file: Path, console: Console, *, name: str) -> ExitCode:

@@ -54,4 +54,4 @@ def check(
     console = Console(as_json=as_json)
     with console.progress("checking"):
         result = check_adapter(requested(CheckRequest, runtime=chosen), console.note)
-    return console.show(result, view)
+    return console.show(result, view.sections, view.exit_code)

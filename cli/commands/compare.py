@@ -44,4 +44,4 @@ def compare(
         raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
     here, there = Store(store, create=False), Store(other or store, create=False)
     report = requested(compare_stores, here=here, there=there)
-    return Console(as_json=as_json).show(report, view)
+    return Console(as_json=as_json).show(report, view.sections, view.exit_code)

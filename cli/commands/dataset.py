@@ -47,7 +47,7 @@ def export_command(
         written = export_dataset(stores, folder, licence=licence, title=title)
         if cost_table:
             write_costs(costs_of(read_rows(folder)), cost_table)
-    return console.show(written, view)
+    return console.show(written, view.sections)
 
 
 @dataset.command("validate", epilog="Example: adaptare dataset validate my-phone")
@@ -57,13 +57,13 @@ def validate_command(
     as_json: JsonOption = False,
 ) -> int:
     """Compares a data set with its schema, units and valid ranges; exit code 1 if it is not valid."""
-    from adaptare.views import dataset_faults as view
+    from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import faults_of
 
     console = Console(as_json=as_json)
     with console.progress("validating"):
         faults = view.Validation(folder, tuple(faults_of(folder)))
-    return console.show(faults, view)
+    return console.show(faults, view.fault_sections, view.exit_code)
 
 
 @dataset.command("merge", epilog="Example: adaptare dataset merge my-phone my-board -o both")
@@ -82,4 +82,4 @@ def merge_command(
     console = Console(as_json=as_json)
     with console.progress("merging"):
         written = merge_datasets(folders, output, licence=licence, title=title)
-    return console.show(written, view)
+    return console.show(written, view.sections)

@@ -1,12 +1,12 @@
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from adaptare.arguments import JsonOption
-from adaptare.commands.agent import agent
 from adaptare.completion import registered
-from adaptare.console import Console, command
+from adaptare.console import Console, command, requested
 
 
 class DevicesGroup(TyperGroup):
@@ -24,7 +24,6 @@ devices = typer.Typer(
     rich_markup_mode=None,
     help="Devices that can be reached from here: `adaptare devices [DEVICE]...` lists them; see `list --help`.",
 )
-devices.command(epilog="Example: adaptare devices agent --build --target aarch64-linux")(agent)
 
 
 @devices.command("list", epilog="Example: adaptare devices list ssh://user@board/ort-cpu torch-cpu")
@@ -45,11 +44,76 @@ def list_devices(
     as_json: JsonOption = False,
 ) -> int:
     """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
-    from adaptare.views import cleaned as view_of_cleaned
     from adaptare.views import devices as view
     from adaptare.workflows.devices import cleaned, machines
 
     console = Console(as_json=as_json)
     if clean:
-        return console.show(cleaned(named or []), view_of_cleaned)
-    return console.show(machines(named or [], feedback=console.feedback), view)
+        return console.show(cleaned(named or []), view.cleaned_sections)
+    return console.show(machines(named or [], feedback=console.feedback), view.sections, view.exit_code)
+
+
+@devices.command(epilog="Example: adaptare devices agent --build --target aarch64-linux")
+@command
+def agent(
+    build: Annotated[
+        bool, typer.Option("--build", help="Make a bundle; without it, those made before are listed.")
+    ] = False,
+    target: Annotated[
+        str, typer.Option("--target", help="x86_64-linux or aarch64-linux.", show_default="that of this machine")
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the bundle, for the device's option bundle=FOLDER.",
+            show_default="one in the user's cache, where devices find it",
+        ),
+    ] = None,
+    agent: Annotated[
+        Path | None,
+        typer.Option("--agent", help="The agent, compiled elsewhere.", show_default="it is compiled"),
+    ] = None,
+    headers: Annotated[
+        Path | None,
+        typer.Option(
+            "--headers",
+            help="Folder with onnxruntime_c_api.h.",
+            show_default="where libonnxruntime-dev installs it",
+        ),
+    ] = None,
+    runtime_library: Annotated[
+        Path | None,
+        typer.Option("--runtime-library", help="A libonnxruntime.so to take.", show_default="see --wheel"),
+    ] = None,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(
+            "--wheel",
+            help="A wheel of onnxruntime to take the library from.",
+            show_default="what is installed, else pip fetches one",
+        ),
+    ] = None,
+    libraries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--libraries",
+            help="For devices without a C library of GNU, such as phones: a folder or Debian package with one, or "
+            "'debian' to fetch packages.",
+            show_default="those of the device",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
+    from adaptare.devices.native import build_bundle, kept_for, target_named
+    from adaptare.views import devices as view
+    from adaptare.workflows.devices import AgentBundles
+
+    console = Console(as_json=as_json)
+    chosen = target_named(target)
+    if not build:
+        return console.show(AgentBundles(chosen.name, kept_for(chosen)), view.bundle_sections)
+    bundle = requested(build_bundle, target=chosen, libraries=libraries or [])
+    return console.show(AgentBundles(chosen.name, [bundle], is_new=True), view.bundle_sections)

@@ -118,7 +118,7 @@ def export(
         )
     with console.progress("exporting"):
         result = export_files(requested(ExportRequest, source=source, kind=chosen), console.note)
-    return console.show(result, view)
+    return console.show(result, view.sections)
 
 
 def _check_options(chosen: "ExportKind", **given: str) -> None:

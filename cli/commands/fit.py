@@ -1,4 +1,3 @@
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -81,11 +80,10 @@ def fit(
     existing predictor is replaced by one of the same kind unless that is expected to be worse (exit code 1), and by
     others only with --replace.
     """
-    from adaptare.figures import check_figure, draw, drawn
+    from adaptare.figures import check_figure, drawn
     from adaptare.inputs import read_phase_and_lengths
     from adaptare.profiler import open_model
     from adaptare.views import fit as view
-    from adaptare.views.charts.fit import parity
     from adaptare.workflows.fit.fit_rows import RowFilter
     from adaptare.workflows.fit.fitting import FitRequest, fit_rows
 
@@ -95,5 +93,5 @@ def fit(
     phase, lengths = read_phase_and_lengths(prefill, decode)
     rows = requested(RowFilter, phase=phase, lengths=lengths, open=every_site, model=shape)
     result = fit_rows(requested(FitRequest, rows=rows), feedback=console.feedback)
-    code = drawn(partial(draw, parity(result), figure), figure, console) if figure else 0
-    return console.show(result, view) or code
+    code = drawn(view.parity(result), figure, console) if figure else 0
+    return console.show(result, view.sections, view.exit_code) or code

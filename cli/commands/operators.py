@@ -36,4 +36,4 @@ def operators(
     phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank is not None, sites=sites)
     request = requested(CallRequest, phase=phase, length=length)
-    return console.show(report_operators(request, calls=calls, feedback=console.feedback), view)
+    return console.show(report_operators(request, calls=calls, feedback=console.feedback), view.sections)

@@ -1,4 +1,3 @@
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -78,12 +77,11 @@ def overhead(
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.core import InputError
-    from adaptare.figures import check_figure, draw, drawn
+    from adaptare.figures import check_figure, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.report_files import check_report, reported
     from adaptare.views import overhead as view
     from adaptare.views import side_by_side as view_of_several
-    from adaptare.views.charts.overhead import over_rank
     from adaptare.workflows.overhead.overhead import OverheadRequest, measure_overhead
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
@@ -104,13 +102,13 @@ def overhead(
     )
     if len(devices) > 1:
         together = side_by_side(request, devices, feedback=feedback_of)
-        code = console.show(together, view_of_several)
+        code = console.show(together, view_of_several.sections, view_of_several.exit_code)
         return code or (reported(together, report_file, console, name=model) if report_file else 0)
-    report = measure_overhead(request, feedback=console.feedback_with(view))
-    code, failed = console.show(report, view), 0
+    report = measure_overhead(request, feedback=console.feedback_with(view.sections))
+    code, failed = console.show(report, view.sections, view.exit_code), 0
     if figure and report.rows:
-        chart = over_rank(report.rows, view.title(report))
-        failed = drawn(partial(draw, chart, figure), figure, console)
+        chart = view.over_rank(report.rows, view.title(report))
+        failed = drawn(chart, figure, console)
     if report_file:
         failed = reported(report, report_file, console, name=model) or failed
     return code or failed

@@ -46,4 +46,4 @@ def parts(
         )
     request = requested(CallRequest, phase=phase, length=length)
     stop = precise_within(half_width, seconds, openings)
-    return console.show(report_parts(request, stop=stop, seed=seed, feedback=console.feedback), view)
+    return console.show(report_parts(request, stop=stop, seed=seed, feedback=console.feedback), view.sections)

@@ -55,4 +55,4 @@ def predict(
         budget=None if budget is None else read_budget(budget),
     )
     console = Console(as_json=as_json)
-    return console.show(predict_adapters(request, feedback=console.feedback), view)
+    return console.show(predict_adapters(request, feedback=console.feedback), view.sections)

@@ -65,4 +65,4 @@ def profile(
     phase, length = read_phase(prefill, decode)
     chosen = None if ranks is None else whole_numbers(ranks, "--rank")
     request = requested(ProfileRequest, ranks=chosen, phase=phase, length=length)
-    return console.show(profile_space(request, feedback=console.feedback), view)
+    return console.show(profile_space(request, feedback=console.feedback), view.sections, view.exit_code)

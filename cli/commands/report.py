@@ -23,10 +23,9 @@ def report(
     as_json: JsonOption = False,
 ) -> int:
     """One page with figures and tables of results, for a browser without a network; several inputs side by side."""
-    from adaptare.report_files import check_report, write_report
-    from adaptare.views import written as view
+    from adaptare.report_files import check_report, sections, write_report
     from adaptare.workflows.reporting.inputs import read_source
 
     folders = {suffix: folder for suffix, folder in ((".png", png), (".svg", svg)) if folder}
     check_report(output, folders)
-    return Console(as_json=as_json).show(write_report(list(map(read_source, inputs)), output, folders), view)
+    return Console(as_json=as_json).show(write_report(list(map(read_source, inputs)), output, folders), sections)

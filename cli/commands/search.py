@@ -58,4 +58,4 @@ def search(
 
     console = Console(as_json=as_json)
     request = requested(SearchRequest, budgets=[read_budget(each) for each in budgets])
-    return console.show(search_folder(request, feedback=console.feedback), view)
+    return console.show(search_folder(request, feedback=console.feedback), view.sections)

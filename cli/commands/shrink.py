@@ -51,4 +51,4 @@ def shrink(
         budget=read_budget(budget),
         data=requested(TrainingData, file=data) if data else None,
     )
-    return console.show(shrink_adapter(request, feedback=console.feedback), view)
+    return console.show(shrink_adapter(request, feedback=console.feedback), view.sections)

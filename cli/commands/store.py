@@ -24,11 +24,10 @@ def store(
     """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
     from adaptare.profiler.store import salvage as rescue
-    from adaptare.views import salvage as view_of_salvage
     from adaptare.views import store as view
     from adaptare.workflows.profiling.contents import contents_of
 
     console = Console(as_json=as_json)
     if salvage is not None:
-        return console.show(rescue(place, salvage), view_of_salvage)
-    return console.show(contents_of(Store(place, create=False)), view)
+        return console.show(rescue(place, salvage), view.salvage_sections)
+    return console.show(contents_of(Store(place, create=False)), view.sections)

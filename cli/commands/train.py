@@ -107,4 +107,13 @@ def train(
         ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
         budget=read_budget(budget) if budget else None,
     )
-    return console.show(run(request, feedback=console.feedback), view)
+    return console.show(run(request, feedback=console.feedback), view.sections)
+
+
+@command
+def recipes(as_json: arguments.JsonOption = False) -> int:
+    """Recipes of super-adapters for `adaptare train --recipe`: the idea and its paper, needs, and result."""
+    from adaptare.search.recipes import all_recipes
+    from adaptare.views import train as view
+
+    return Console(as_json=as_json).show({"recipes": all_recipes()}, view.recipe_sections)

@@ -93,6 +93,6 @@ def _run(pace: Mapping[str, Any], *, as_json: bool) -> int:
     console = Console(as_json=as_json)
     request = requested(TuneRequest, **pace)
     request = replace(request, budgets=[read_budget(str(each)) for each in request.budgets])
-    code = console.show(run(request, feedback=console.feedback_with(view)), view)
+    code = console.show(run(request, feedback=console.feedback_with(view.sections)), view.sections, view.exit_code)
     report_folder(request.output, console)
     return code

@@ -43,4 +43,4 @@ def verify(
 
     console = Console(as_json=as_json)
     request = requested(verification.VerifyRequest, stop=precise_within(half_width, seconds, openings))
-    return console.show(verification.verify(request, feedback=console.feedback), view)
+    return console.show(verification.verify(request, feedback=console.feedback), view.sections, view.exit_code)

@@ -1,9 +1,29 @@
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from adaptare.core.table import Note, Section
+from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
-from adaptare.workflows.dataset.files import Written
+from adaptare.exit_codes import ExitCode
+from adaptare.workflows.dataset.files import Fault, Written
+
+# Beyond these rows, the number of further faults is printed; the JSON has all.
+SHOWN: Final = 50
+COLUMNS: Final[tuple[Column[Fault], ...]] = (
+    Column("row", lambda fault: str(fault.row or "all")),
+    Column("column", lambda fault: fault.column, folds=True),
+    Column("problem", lambda fault: fault.problem, folds=True),
+)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Faults of a data set."""
+
+    folder: Path
+    faults: tuple[Fault, ...]
 
 
 def sections(written: Written) -> Iterator[Section]:
@@ -15,3 +35,19 @@ def sections(written: Written) -> Iterator[Section]:
     if written.duplicates:
         yield Note(f"{counted(written.duplicates, 'row')} came more than once and are written once")
     yield Note(f"next: {shlex.join(['adaptare', 'dataset', 'validate', str(written.folder)])}")
+
+
+def fault_sections(validation: Validation) -> Iterator[Section]:
+    """A table of the first faults, and their number."""
+    if validation.faults:
+        yield Table(f"Faults of {validation.folder}", COLUMNS, validation.faults[:SHOWN])
+    yield (
+        f"{validation.folder}: {counted(len(validation.faults), 'fault')}"
+        if validation.faults
+        else (f"{validation.folder} is valid")
+    )
+
+
+def exit_code(validation: Validation) -> ExitCode:
+    """1 if there is a fault."""
+    return ExitCode.ANSWER_IS_NO if validation.faults else ExitCode.DONE

@@ -3,8 +3,9 @@ from typing import Final
 
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.devices import WorkerInfo
+from adaptare.devices.native import BundleFile
 from adaptare.exit_codes import ExitCode
-from adaptare.workflows.devices import Machines, Reach
+from adaptare.workflows.devices import AgentBundles, Cleaned, Machines, Reach
 
 # Facts about machines to display; the environment has more.
 SHOWN: Final = {
@@ -31,6 +32,12 @@ FACTS: Final[tuple[Column[tuple[str, str]], ...]] = (
     Column("fact", lambda fact: fact[0]),
     Column("value", lambda fact: fact[1], folds=True),
 )
+BUNDLE: Final[tuple[Column[BundleFile], ...]] = (
+    Column("file", lambda file: file.name),
+    Column("bytes", lambda file: f"{file.bytes:,}"),
+    Column("from", lambda file: file.origin, folds=True),
+    Column("licence", lambda file: file.licence, 1, folds=True),
+)
 
 
 def sections(machines: Machines) -> Iterator[Section]:
@@ -54,6 +61,25 @@ def exit_code(machines: Machines) -> ExitCode:
     """3 if one of the named devices cannot be reached."""
     lost = machines.named and not all(device.info for device in machines.devices)
     return ExitCode.WORLD_FAILED if lost else ExitCode.DONE
+
+
+def cleaned_sections(cleaned: Cleaned) -> Iterator[str]:
+    """A line for each device."""
+    for device, freed in cleaned.freed_bytes.items():
+        yield f"{device}: {freed / 2**20:.2f} MiB freed"
+
+
+def bundle_sections(result: AgentBundles) -> Iterator[Section]:
+    """The files of each bundle, and what to do next."""
+    for bundle in result.bundles:
+        yield Table(f"Agent for {bundle.target} with {bundle.runtime}: {bundle.folder}", BUNDLE, bundle.files)
+        size = sum(file.bytes for file in bundle.files) / 2**20
+        needs = "no library of the device" if bundle.loader else "the device's C library (glibc 2.28 or later)"
+        yield f"{size:.1f} MiB; needs {needs}"
+    if result.is_new:
+        yield "Next: adaptare devices adb:SERIAL/ort-native, or ssh://user@host/ort-native"
+    if not result.bundles:
+        yield f"No bundle for {result.target}; make one with: adaptare devices agent --build --target {result.target}"
 
 
 def _facts(worker: WorkerInfo) -> list[tuple[str, str]]:

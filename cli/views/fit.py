@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from adaptare.core.chart import Chart, Panel, Series
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
 from adaptare.exit_codes import ExitCode
@@ -58,3 +59,21 @@ def sections(result: FitResult) -> Iterator[Section]:
 def exit_code(result: FitResult) -> ExitCode:
     """1 if an earlier predictor is kept."""
     return ExitCode.ANSWER_IS_NO if result.kept else ExitCode.DONE
+
+
+def parity(result: FitResult) -> Chart:
+    """Prediction of every adapter held out from the fit, with its interval, over its measured value."""
+    factor, unit = (1e3, "ms") if result.unit == "s" else (1.0, result.unit)
+    lower, middle, upper = (
+        [factor * getattr(row.predicted, end) for row in result.held_out] for end in ("lower", "middle", "upper")
+    )
+    held_out = Series("held out", [factor * row.measured for row in result.held_out], middle, lower, upper)
+    panel = Panel(
+        f"{result.workload} on {result.device.device}",
+        f"measured, {unit}",
+        f"predicted, held out, {unit}",
+        [held_out],
+        {"base": factor * result.base},
+        diagonal=True,
+    )
+    return Chart("parity", "Predicted and measured, of adapters held out from the fit", [panel])

@@ -2,6 +2,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from adaptare.core.chart import Chart, Panel, Series
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds
 from adaptare.workflows.profiling.operators_report import OperatorRow, OperatorsResult
@@ -75,3 +76,15 @@ def lines_of(result: OperatorsResult) -> list[Line]:
     lines = [Line.of(f"{'~' if row.short else ''}{row.operator}", [row]) for row in rows[:shown]]
     rest = rows[shown:]
     return [*lines, Line.of(f"{len(rest)} others", rest)] if rest else lines
+
+
+def charts(result: OperatorsResult) -> Iterator[Chart]:
+    """Milliseconds of each operator, without and with the adapter."""
+    lines = lines_of(result)
+    names = [line.title for line in lines]
+    series = [
+        Series("base", names, [1e3 * line.base_s for line in lines], style="bars"),
+        Series("with adapter", names, [1e3 * line.adapted_s for line in lines], style="bars"),
+    ]
+    panel = Panel(f"{result.phase} {result.length}, {result.mode}", "operator", "ms of one profiled call", series)
+    yield Chart("operators", "Where the time of a call goes", [panel])

@@ -1,12 +1,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from string import ascii_uppercase
 
+from adaptare.core.chart import Chart, Panel
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.views import overhead
 from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.overhead.side_by_side import DeviceResult, SideBySide
+from adaptare.workflows.reporting.store_report import MIXED
 
 Key = tuple[str, int, str, int, str, str]
 
@@ -66,3 +68,18 @@ def _columns_of(letter: str, rows: Mapping[Key, Row]) -> list[Column[Key]]:
             f"{letter}: overhead", cell(lambda row: f"{percent(row.overhead)} {overhead.interval(row)}"), folds=True
         ),
     ]
+
+
+def charts(result: SideBySide) -> Iterator[Chart]:
+    """Overhead of the same adapters on several devices; one panel for each phase, one colour for each device."""
+    named = [(device.spelling, device.report.rows) for device in result.devices if device.report]
+    panels = []
+    for title in dict.fromkeys(title for _, rows in named for title, _ in overhead.by_phase(rows)):
+        series = []
+        for name, rows in named:
+            here = [row for row in dict(overhead.by_phase(rows)).get(title, []) if row.placement != MIXED]
+            places = [f"{overhead.adapter_name(row)}, {row.mode}" for row in here]
+            series.append(overhead.series_of(name, here, places, "points"))
+        panels.append(Panel(title, "adapter and mode", overhead.OVERHEAD, series, {"base": 0.0}))
+    if panels:
+        yield Chart("side-by-side", "Overhead of the same adapters on each device", panels)

@@ -1,8 +1,18 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from adaptare.core.table import Section
+from adaptare.core.table import Column, Note, Section, Table
+from adaptare.search.recipes import Recipe
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.train.training import TrainResult
+
+RECIPES: Final[tuple[Column[Recipe], ...]] = (
+    Column("recipe", lambda recipe: recipe.name),
+    Column("idea", lambda recipe: recipe.summary, folds=True),
+    Column("needs", lambda recipe: recipe.needs, folds=True),
+    Column("gives", lambda recipe: recipe.gives, folds=True),
+    Column("paper", lambda recipe: recipe.paper, 1, folds=True),
+)
 
 
 def sections(result: TrainResult) -> Iterator[Section]:
@@ -18,3 +28,9 @@ def sections(result: TrainResult) -> Iterator[Section]:
     budget = "decode=-15%" if result.cuts_base else "overhead=5%"
     search = f"adaptare search {result.folder} --predictor PREDICTOR --budget {budget}"
     yield f"written: {result.folder}; next: {search}"
+
+
+def recipe_sections(recipes: Mapping[str, Sequence[Recipe]]) -> Iterator[Section]:
+    """A table of the recipes, and the next command."""
+    yield Table("Recipes", RECIPES, recipes["recipes"])
+    yield Note(f"next: adaptare train MODEL -o FOLDER --recipe {recipes['recipes'][0].name}")

@@ -140,13 +140,9 @@ from adaptare.console import Console, command
 @app.command("say")
 @command
 def say(as_json: bool = typer.Option(False, "--json")):
-    return Console(as_json=as_json).show(LINES, View())
+    return Console(as_json=as_json).show(LINES, lambda lines: lines)
 
 LINES = ["a long line " * 20] * 10_000
-
-class View:
-    def sections(self, lines):
-        return lines
 
 from adaptare.__main__ import main
 main()

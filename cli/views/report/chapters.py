@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any, Final
@@ -20,11 +20,6 @@ from adaptare.views import (
     train,
     verify,
 )
-from adaptare.views.charts import operators as operator_charts
-from adaptare.views.charts import overhead as overhead_charts
-from adaptare.views.charts import search as search_charts
-from adaptare.views.charts import sessions as session_charts
-from adaptare.views.charts.fit import parity
 from adaptare.workflows.comparison import Comparison
 from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.fit.predicting import PredictResult
@@ -47,8 +42,13 @@ MEMORY: Sequence[Column[Row]] = (
     Column("loading s", lambda row: f"{row.load_s:.3g}"),
 )
 LINEARS: Column[Row] = Column("linears", lambda row: str(row.sites))
-
-
+# Headings and views of results that have one chapter without charts.
+PLAIN: Final[Mapping[type[Any], tuple[str, Callable[[Any], Iterator[Section]]]]] = {
+    SpaceReport: ("Profiled configurations", profile_adapters.sections),
+    PredictResult: ("Predictions", predict.sections),
+    Comparison: ("Comparison", compare.sections),
+    TrainResult: ("Training", train.sections),
+}
 # Beginnings of lines for who has just run a command.
 NEXT_STEPS: Final = ("next", "written: ")
 
@@ -69,7 +69,8 @@ class Chapter:
 @singledispatch
 def chapters(result: Any) -> Iterator[Chapter]:
     """Chapters about a result, by the charts and views of its type."""
-    raise TypeError(f"a report has no chapter on {type(result).__name__}")
+    heading, sections = PLAIN[type(result)]
+    yield Chapter(heading, sections=list(sections(result)))
 
 
 @chapters.register
@@ -77,12 +78,12 @@ def _(result: OverheadReport) -> Iterator[Chapter]:
     yield from _overhead(result, list(overhead.sections(replace(result, merge_or_swap=None))))
     if result.merge_or_swap:
         ways = result.merge_or_swap
-        yield Chapter("Merge or swap", [overhead_charts.ways(ways)], list(overhead.ways(ways)))
+        yield Chapter("Merge or swap", [overhead.chart_of_ways(ways)], list(overhead.ways(ways)))
 
 
 @chapters.register
 def _(result: SideBySide) -> Iterator[Chapter]:
-    yield Chapter("Side by side", list(overhead_charts.compared(result)), list(side_by_side.sections(result)))
+    yield Chapter("Side by side", list(side_by_side.charts(result)), list(side_by_side.sections(result)))
     for device in result.devices:
         if device.report:
             for chapter in chapters(device.report):
@@ -103,22 +104,17 @@ def _(result: StoreReport) -> Iterator[Chapter]:
 def _(result: Sessions) -> Iterator[Chapter]:
     if not result.timelines:
         return
-    shown, count = session_charts.SHOWN, len(result.timelines)
+    shown, count = store.DRAWN, len(result.timelines)
     alarms = [f"{each.session}, {each.device}: {alarm}" for each in result.timelines for alarm in each.alarms]
     said = alarms or ["no session has an alarm: the device kept its speed, and every program a steady state"]
     few = [f"the latest {shown} of {count} sessions are drawn"] * (count > shown)
-    yield Chapter("Sessions", list(session_charts.charts(result)), [*said, *few])
+    yield Chapter("Sessions", list(store.charts(result)), [*said, *few])
 
 
 @chapters.register
-def _(result: FitResult) -> Iterator[Chapter]:
-    drawn = [parity(result)] if result.held_out else []
+def _(result: FitResult | FittedPredictor) -> Iterator[Chapter]:
+    drawn = [fit.parity(result)] if isinstance(result, FitResult) and result.held_out else []
     yield Chapter(f"Predictor of {result.quantity}", drawn, list(fit.error_sections(result)))
-
-
-@chapters.register
-def _(result: FittedPredictor) -> Iterator[Chapter]:
-    yield Chapter(f"Predictor of {result.quantity}", sections=list(fit.error_sections(result)))
 
 
 @chapters.register
@@ -126,35 +122,15 @@ def _(result: SearchResult) -> Iterator[Chapter]:
     measured = any(choice.measured for choice in (*result.winners, *result.baselines))
     tables = [search.choices(each, (*each.winners, *each.baselines)) for each in result.under_each]
     sections: list[Section] = [*tables, *(verify.verdicts(result) if measured else [search.ONLY])]
-    yield Chapter("Winners under the budget", list(search_charts.charts(result)), sections)
-    maps = list(search_charts.heat_maps(result))
+    yield Chapter("Winners under the budget", list(search.charts(result)), sections)
+    maps = list(search.heat_maps(result))
     if maps:
         yield Chapter("Where the winners have their ranks", maps)
 
 
 @chapters.register
 def _(result: OperatorsResult) -> Iterator[Chapter]:
-    yield Chapter("Where the time goes", list(operator_charts.charts(result)), list(operators.sections(result)))
-
-
-@chapters.register
-def _(result: SpaceReport) -> Iterator[Chapter]:
-    yield Chapter("Profiled configurations", sections=list(profile_adapters.sections(result)))
-
-
-@chapters.register
-def _(result: PredictResult) -> Iterator[Chapter]:
-    yield Chapter("Predictions", sections=list(predict.sections(result)))
-
-
-@chapters.register
-def _(result: Comparison) -> Iterator[Chapter]:
-    yield Chapter("Comparison", sections=list(compare.sections(result)))
-
-
-@chapters.register
-def _(result: TrainResult) -> Iterator[Chapter]:
-    yield Chapter("Training", sections=list(train.sections(result)))
+    yield Chapter("Where the time goes", list(operators.charts(result)), list(operators.sections(result)))
 
 
 def _text(section: Section) -> str:
@@ -165,8 +141,8 @@ def _text(section: Section) -> str:
 
 def _overhead(report: OverheadReport, sections: Sequence[Section], *, name: str = "") -> Iterator[Chapter]:
     failed = [f"not measured: {each.mode} {each.placement} r{each.rank}: {each.reason}" for each in report.failures]
-    drawn = list(overhead_charts.charts(report)) if report.rows else []
+    drawn = list(overhead.charts(report)) if report.rows else []
     yield Chapter(f"Overhead{name}", drawn, [*sections, *failed])
     if loaded := [row for row in report.rows if row.resident_bytes]:
         table = Table("Memory that loading a program adds", MEMORY, loaded)
-        yield Chapter(f"Memory{name}", list(overhead_charts.memory(report)), [table])
+        yield Chapter(f"Memory{name}", list(overhead.memory(report)), [table])

@@ -1,1 +1,0 @@
-"""Charts of results, as data; the tables of the same results are in `adaptare.views`."""
