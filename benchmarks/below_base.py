@@ -174,8 +174,7 @@ def of_depths(options: argparse.Namespace) -> dict[str, Any]:
     """Latency and losses of models with fewer layers, beside the base."""
     from adaptare.profiler import Configuration
     from adaptare.profiler.workloads.space_file import grouped_space
-    from adaptare.workflows.train.adaptation import reload_adaptation
-    from adaptare.workflows.train.prepared_base import with_layer_order
+    from adaptare.workflows.train.adaptation import reload_adaptation, with_layer_order
 
     adaptation, super_adapter = reload_adaptation(options.folder / "run")
     file, depths = options.folder / "depths.yaml", [*options.depths, super_adapter.shape.layers]

@@ -29,8 +29,7 @@ def operators(
     """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, read_phase
     from adaptare.views import operators as view
-    from adaptare.workflows.profiling.call import CallRequest
-    from adaptare.workflows.profiling.operators_report import report_operators
+    from adaptare.workflows.profiling.calls import CallRequest, report_operators
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)

@@ -34,8 +34,7 @@ def parts(
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import precise_within
     from adaptare.views import parts as view
-    from adaptare.workflows.profiling.call import CallRequest
-    from adaptare.workflows.profiling.parts_report import report_parts
+    from adaptare.workflows.profiling.calls import CallRequest, report_parts
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)

@@ -25,7 +25,7 @@ def store(
     from adaptare.profiler import Store
     from adaptare.profiler.store import salvage as rescue
     from adaptare.views import store as view
-    from adaptare.workflows.profiling.contents import contents_of
+    from adaptare.workflows.reporting.store_report import contents_of
 
     console = Console(as_json=as_json)
     if salvage is not None:

@@ -5,7 +5,7 @@ from typing import Final
 from adaptare.core.chart import Chart, Panel, Series
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds
-from adaptare.workflows.profiling.operators_report import OperatorRow, OperatorsResult
+from adaptare.workflows.profiling.calls import OperatorRow, OperatorsResult
 from adaptare.workflows.target import spelled
 
 # Operators beyond these rows and below this share of the profiled call are summed in one row.

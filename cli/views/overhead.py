@@ -8,10 +8,9 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, energy, megabytes, milliseconds, per_second, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.views.compare import compared
-from adaptare.workflows.overhead.energy_rows import EnergyRow
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, Way
 from adaptare.workflows.overhead.overhead import OverheadReport
-from adaptare.workflows.overhead.overhead_rows import ComposedRequest, PriceOfPrecision, Row, Slope
+from adaptare.workflows.overhead.overhead_rows import ComposedRequest, EnergyRow, PriceOfPrecision, Row, Slope
 from adaptare.workflows.reporting.store_report import MIXED
 from adaptare.workflows.target import spelled
 

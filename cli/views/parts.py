@@ -4,7 +4,7 @@ from typing import Final
 
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import milliseconds, percent
-from adaptare.workflows.profiling.parts_report import PartRow, PartsResult
+from adaptare.workflows.profiling.calls import PartRow, PartsResult
 from adaptare.workflows.target import spelled
 
 

@@ -7,8 +7,7 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, counted
 from adaptare.profiler.store import Salvage
 from adaptare.workflows.comparison import named
-from adaptare.workflows.profiling.contents import Contents, Kind
-from adaptare.workflows.reporting.store_report import Sessions, Timeline
+from adaptare.workflows.reporting.store_report import Contents, Kind, Sessions, Timeline
 
 # Reasons that are shown; JSON has all.
 SHOWN: Final = 5

@@ -17,7 +17,7 @@ from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search.recipes import subnet
 from adaptare.search.training.importance_orders import block_influence, layer_order
 from adaptare.search.training.token_examples import TokenExample
-from adaptare.workflows.train.prepared_base import with_layer_order
+from adaptare.workflows.train.adaptation import with_layer_order
 
 Examples = Callable[[int], list[TokenExample]]
 

@@ -15,9 +15,8 @@ from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.workflows.dataset.cost_table import costs_of, write_costs
-from adaptare.workflows.dataset.fields import SCHEMA
 from adaptare.workflows.dataset.files import CARD, DATA, export_dataset, faults_of, merge_datasets, read_rows
-from adaptare.workflows.dataset.rows import identity, public_spelling
+from adaptare.workflows.dataset.rows import SCHEMA, identity, public_spelling
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
 CONFIG |= {"num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 64}

@@ -13,8 +13,7 @@ import yaml
 from adaptare.core import InputError
 from adaptare.core.whole_file import write_together
 from adaptare.profiler import Store
-from adaptare.workflows.dataset.fields import FIELDS, SCHEMA, UNIT
-from adaptare.workflows.dataset.rows import Row, distinct, identity, row_of
+from adaptare.workflows.dataset.rows import FIELDS, SCHEMA, UNIT, Row, distinct, identity, row_of
 
 DATA: Final = "measurements.parquet"
 CARD: Final = "README.md"

@@ -18,14 +18,15 @@ from adaptare.profiler.measuring import Latency, PreciseWithin, Session, counts_
 from adaptare.profiler.store import Origin
 from adaptare.workflows.comparison import Compared
 from adaptare.workflows.grid import Case, cases_of, workloads_of
-from adaptare.workflows.overhead.energy_rows import Energy, energy_of
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, weigh_ways
 from adaptare.workflows.overhead.overhead_rows import (
     ComposedRequest,
+    Energy,
     PriceOfPrecision,
     Row,
     Slope,
     differences,
+    energy_of,
     price_of_precision,
     requests_of,
     row_of,

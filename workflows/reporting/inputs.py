@@ -16,7 +16,7 @@ from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.fit.predicting import PredictResult
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
-from adaptare.workflows.profiling.operators_report import OperatorsResult
+from adaptare.workflows.profiling.calls import OperatorsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import Sessions, StoreReport, report_store, sessions_of
 from adaptare.workflows.search.result import SearchResult, load_result

@@ -6,16 +6,42 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from adaptare.devices import DeviceInfo
-from adaptare.profiler import Measurement, ModelShape, Store, Workload
+from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.analysis import EQUIVALENCE_BAND, LEAST_OPENINGS, speed_changes
+from adaptare.profiler.store import Origin
 from adaptare.workflows.grid import ALL, Case
 from adaptare.workflows.overhead.overhead import Failure, OverheadReport
 from adaptare.workflows.overhead.overhead_rows import row_of
 from adaptare.workflows.profiling.campaign import oddities
-from adaptare.workflows.profiling.contents import Contents, contents_of
 
 # Placement of adapters whose ranks differ, or whose linears are not all of their kinds.
 MIXED: Final = "mixed"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Measurements of one device, model, phase and mode."""
+
+    device: DeviceInfo
+    device_hash: str
+    workload: str
+    kind: str
+    model: str
+    origin: Origin
+    adapters: int
+    rows: int
+    incomplete: int
+    sessions: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Result of `contents_of`."""
+
+    store: str
+    kinds: Sequence[Kind]
 
 
 @dataclass(frozen=True)
@@ -81,6 +107,37 @@ def report_store(store: Store) -> StoreReport:
             base = replace(row.reference, phase="decode", tokens=Workload.tokens, past=Workload.past)
             bases.setdefault((row.device, base, row.origin), []).append(row)
     return StoreReport(contents_of(store), tuple(map(_overheads, bases.values())), sessions_of(rows))
+
+
+def contents_of(store: Store) -> Contents:
+    """Kinds of measurements, ordered by the first measurement of each.
+
+    Raises:
+        InputError: Pages or rows of the store are damaged.
+    """
+    store.check()
+    kinds: dict[Any, list[Measurement]] = {}
+    for row in store.measurements():
+        bare = row.workload.with_configuration(Configuration(kind=row.workload.configuration.kind))
+        kinds.setdefault((row.device, bare, row.workload.graph, row.origin), []).append(row)
+    counted = [
+        Kind(
+            device=device,
+            device_hash=device.hash,
+            workload=some[0].workload.describe(),
+            kind=bare.configuration.kind,
+            model=bare.shape.describe(),
+            origin=origin,
+            adapters=len({row.workload.hash for row in some}),
+            rows=len(some),
+            incomplete=sum(not row.complete for row in some),
+            sessions=len({row.session for row in some}),
+            first=min(row.taken_at for row in some),
+            last=max(row.taken_at for row in some),
+        )
+        for (device, bare, _, origin), some in kinds.items()
+    ]
+    return Contents(store.location, counted)
 
 
 def sessions_of(rows: Sequence[Measurement]) -> Sessions:

@@ -22,8 +22,7 @@ from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
 from adaptare.search.training import Accuracy, Answers, check_trackers, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
-from adaptare.workflows.train.adaptation import load_adaptation
-from adaptare.workflows.train.prepared_base import prepare_base, with_layer_order
+from adaptare.workflows.train.adaptation import load_adaptation, prepare_base, with_layer_order
 from adaptare.workflows.train.task import Task, TrainingData, check_unclaimed, save_task
 
 # Parts of a training after which the validation loss is computed.

@@ -26,7 +26,7 @@ from adaptare.workflows.fit.predicting import PredictResult
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.overhead.side_by_side import SideBySide
-from adaptare.workflows.profiling.operators_report import OperatorsResult
+from adaptare.workflows.profiling.calls import OperatorsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import Sessions, StoreReport
 from adaptare.workflows.search.result import SearchResult
