@@ -3,15 +3,14 @@
 import typer
 
 from adaptare import VERSION
+from adaptare.commands.calls import operators, parts
 from adaptare.commands.check import check
 from adaptare.commands.compare import compare
 from adaptare.commands.dataset import dataset
 from adaptare.commands.devices import devices
 from adaptare.commands.export import ExportCommand, export
 from adaptare.commands.fit import fit
-from adaptare.commands.operators import operators
 from adaptare.commands.overhead import overhead
-from adaptare.commands.parts import parts
 from adaptare.commands.predict import predict
 from adaptare.commands.profile_adapters import profile
 from adaptare.commands.report import report

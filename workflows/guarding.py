@@ -118,10 +118,7 @@ def guard(request: GuardRequest) -> GuardResult:
     target, shape, programs = opened(model, request.device, cache=request.cache)
     ranks = [request.adapter] if isinstance(request.adapter, int) else []
     (case,) = cases_of(shape, folders, ranks=ranks, placements=[])
-    template = Workload(
-        shape, mode=request.mode, phase=request.phase, tokens=request.length, past=request.length, **target.weights
-    )
-    workload = case.on(template)
+    workload = case.on(target.workload(shape, request.phase, request.length, mode=request.mode))
     # Before anything is measured: a baseline without this workload is found at once.
     earlier = _earlier(request.baseline, workload, target.device.info().device) if request.baseline else None
     session = Session(target.device, precise_within(HALF_WIDTH, request.seconds, None), programs=programs)

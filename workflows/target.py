@@ -10,7 +10,7 @@ from adaptare.core.extensions import nearest
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.core.spelling import split_options
 from adaptare.devices import Device, DeviceInfo, connect
-from adaptare.profiler import ModelShape, Programs, Quantisation, Workload, open_model, programs_for
+from adaptare.profiler import Mode, ModelShape, Phase, Programs, Quantisation, Workload, open_model, programs_for
 from adaptare.profiler.workloads import BYTES
 
 USUAL: Final = "float32"
@@ -48,6 +48,12 @@ class Target:
     def weights(self) -> Weights:
         """Weight format of every workload measured here."""
         return {"quantisation": self.quantisation, "dtype": self.dtype}
+
+    def workload(
+        self, shape: ModelShape, phase: Phase, length: int, *, mode: Mode = "swappable", batch: int = 1
+    ) -> Workload:
+        """Base with tokens of prefill, or cached positions of decode, for adapters in a mode."""
+        return Workload(shape, mode=mode, phase=phase, batch=batch, tokens=length, past=length, **self.weights)
 
     @property
     def name(self) -> str:

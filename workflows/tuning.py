@@ -168,9 +168,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     wanted: list[Budget | None] = [*request.budgets] or [None]
     for phase, length, quantity in map(_measured, wanted):
         phases.setdefault((phase, length), []).extend([quantity] * (quantity != LATENCY))
-    templates = [
-        Workload(source.shape, phase=phase, tokens=length, past=length, **target.weights) for phase, length in phases
-    ]
+    templates = [target.workload(source.shape, phase, length) for phase, length in phases]
     for template in templates:
         programs.check(template)
     training = _training(request, target.quantisation)

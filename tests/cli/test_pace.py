@@ -12,8 +12,8 @@ import pytest
 from simulated_noise import Jitter
 from transformers import LlamaConfig
 
+from adaptare.commands.calls import parts
 from adaptare.commands.overhead import overhead
-from adaptare.commands.parts import parts
 from adaptare.commands.profile_adapters import profile as profile_command
 from adaptare.commands.tune import DEMO, QUICK
 from adaptare.commands.verify import verify

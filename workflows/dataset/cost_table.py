@@ -5,7 +5,6 @@ import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,43 +19,18 @@ SAME: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Cost of adapters with one rank on some linears; rank 0 on no linear is the base without adapter.
-
-    Args:
-        linears: Number of adapted linears.
-        seconds: Seconds of a call; the median over the measurements.
-        lower_s: Lowest end of their 95 % intervals; `upper_s` is the highest.
-        base_s: Seconds of a call without adapter; the median over the measurements.
-        overhead: Seconds over those of the base, minus one.
-        measurements: Number of measurements.
-    """
-
-    device: str
-    hardware: str
-    runtime: str
-    model: str
-    quantisation: str
-    dtype: str
-    phase: str
-    length: int
-    batch: int
-    mode: str
-    graph: str
-    adapter: str
-    linears: int
-    rank: int
-    seconds: float
-    lower_s: float
-    upper_s: float
-    base_s: float
-    overhead: float
-    measurements: int
+# Kind of the adapter, number of adapted linears and their rank, seconds of a call (the median over the measurements, and
+# the outermost ends of their 95 % intervals), seconds without adapter, and number of measurements.
+COLUMNS: Final = (
+    *(*SAME, "linears", "rank"),
+    *("seconds", "lower_s", "upper_s", "base_s", "overhead", "measurements"),
+)
 
 
-def costs_of(rows: Sequence[Row]) -> list[Cost]:
+def costs_of(rows: Sequence[Row]) -> list[Row]:
     """Costs of the adapters of a data set that have the same rank on all their linears, and of their bases.
+
+    Rank 0 on no linear is the base without adapter.
 
     Raises:
         InputError: No row has such an adapter.
@@ -75,7 +49,7 @@ def costs_of(rows: Sequence[Row]) -> list[Cost]:
     return [cost for kind, sizes in groups.items() for cost in _costs(dict(zip(SAME, kind, strict=True)), sizes)]
 
 
-def write_costs(costs: Sequence[Cost], file: Path) -> None:
+def write_costs(costs: Sequence[Row], file: Path) -> None:
     """Writes CSV or JSON, by the suffix of the file.
 
     Raises:
@@ -83,15 +57,14 @@ def write_costs(costs: Sequence[Cost], file: Path) -> None:
         OSError: The file cannot be written; an earlier one is intact.
     """
     check_suffix(file)
-    rows = list(map(asdict, costs))
     if file.suffix == ".json":
         units = {"seconds": "s", "lower_s": "s", "upper_s": "s", "base_s": "s"}
-        write_whole(file, json.dumps({"units": units, "costs": rows}, indent=1) + "\n")
+        write_whole(file, json.dumps({"units": units, "costs": costs}, indent=1) + "\n")
         return
     text = io.StringIO()
-    writer = csv.DictWriter(text, [each.name for each in fields(Cost)], lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(costs)
     write_whole(file, text.getvalue())
 
 
@@ -101,11 +74,11 @@ def check_suffix(file: Path) -> None:
         raise InputError(f"a table of costs is written as {' or '.join(SUFFIXES)}, not {file.suffix!r}: {file}")
 
 
-def _costs(kind: Mapping[str, Any], sizes: Mapping[tuple[int, int], Sequence[Row]]) -> list[Cost]:
+def _costs(kind: Mapping[str, Any], sizes: Mapping[tuple[int, int], Sequence[Row]]) -> list[Row]:
     every = [row for rows in sizes.values() for row in rows]
     base_s = statistics.median(row["reference_s"] for row in every)
     none = {"seconds": base_s, "lower_s": base_s, "upper_s": base_s, "base_s": base_s, "overhead": 0.0}
-    costs = [Cost(**kind, **none, linears=0, rank=0, measurements=len(every))]
+    costs = [{**kind, "linears": 0, "rank": 0, **none, "measurements": len(every)}]
     for (linears, rank), rows in sorted(sizes.items()):
         own = {
             "seconds": statistics.median(row["latency_s"] for row in rows),
@@ -114,5 +87,5 @@ def _costs(kind: Mapping[str, Any], sizes: Mapping[tuple[int, int], Sequence[Row
             "base_s": statistics.median(row["reference_s"] for row in rows),
             "overhead": statistics.median(row["overhead"] for row in rows),
         }
-        costs.append(Cost(**kind, **own, linears=linears, rank=rank, measurements=len(rows)))
+        costs.append({**kind, "linears": linears, "rank": rank, **own, "measurements": len(rows)})
     return costs

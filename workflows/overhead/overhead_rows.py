@@ -144,7 +144,7 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         kind=case.config.kind,
         mode=workload.mode,
         base_s=measurement.reference_s,
-        latency=Interval(measurement.lower_s, measurement.latency_s, measurement.upper_s),
+        latency=measurement.value(),
         p90_s=measurement.quantile_s(0.9),
         p99_s=measurement.quantile_s(0.99),
         over_base=share,

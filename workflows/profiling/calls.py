@@ -55,15 +55,7 @@ class CallRequest:
         placements = [] if self.sites is None else [self.sites]
         folders = [self.adapter] if self.adapter else []
         (case,) = cases_of(shape, folders, ranks=[self.rank], placements=placements)
-        template = Workload(
-            shape,
-            mode=self.mode,
-            phase=self.phase,
-            tokens=self.length,
-            past=self.length,
-            batch=self.batch,
-            **target.weights,
-        )
+        template = target.workload(shape, self.phase, self.length, mode=self.mode, batch=self.batch)
         return target, programs, case, template
 
 

@@ -171,16 +171,8 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
     request.check()
     stop = precise_within(request.half_width, request.seconds, request.openings)
     target, shape, programs = opened(request.model, request.device, request.programs, cache=request.cache)
-    template = Workload(
-        shape,
-        mode=request.mode,
-        phase=request.phase,
-        batch=request.batch,
-        tokens=request.length,
-        past=request.length,
-        graph="open" if request.every_site else "cut",
-        **target.weights,
-    )
+    template = target.workload(shape, request.phase, request.length, mode=request.mode, batch=request.batch)
+    template = replace(template, graph="open" if request.every_site else "cut")
     workloads, note = _workloads(request, template, programs, feedback.note), feedback.note
     campaign = Campaign(
         target.device,
@@ -293,7 +285,7 @@ def _row(measurement: Measurement) -> SpaceRow:
         sites=len(configuration.ranks),
         parameters=configuration.adapter_parameters(shape),
         kept={kind.key: configuration.share_kept(kind, shape) for kind in all_kinds() if kind.cuts},
-        latency=Interval(measurement.lower_s, measurement.latency_s, measurement.upper_s),
+        latency=measurement.value(),
         over_base=measurement.overhead,
         too_few_openings=measurement.too_few_openings,
         rounds=len(measurement.visits),

@@ -1,8 +1,9 @@
 """Files and folders to report on, recognised by their content."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,40 +118,50 @@ def _read_folder(place: str, folder: Path) -> Source:
         if file.stem in fitted:  # with the predictions of held-out adapters
             found.pop(file)
     request = _parsed(folder / REQUEST) if folder / REQUEST in files else None
-    results = sorted(found.values(), key=lambda result: (not isinstance(result, SearchResult), _is_store(result)))
+    results = sorted(found.values(), key=_place)
     return Source(place, results, list(map(_digested, found)), request)
 
 
-def _is_store(result: Result) -> bool:
-    return isinstance(result, StoreReport)
+def _place(result: Result) -> int:
+    """Winners come first, and stores last."""
+    return isinstance(result, StoreReport) - isinstance(result, SearchResult)
 
 
 def _holds_result(file: Path) -> bool:
-    if file.suffix != ".json":
-        return False
     try:
-        return _is_known(_parsed(file))
+        return file.suffix == ".json" and _reader_of(_parsed(file)) is not None
     except InputError:
         return False
 
 
 def _read_file(file: Path) -> Result:
     """Result in a file. Raises `InputError` if it holds none."""
-    if _begin(file) == SQLITE or not file.stat().st_size:
+    with file.open("rb") as stream:
+        begin = stream.read(len(SQLITE))
+    if begin in (SQLITE, b""):
         return report_store(Store(file, create=False))
     if file.suffix == ".npz":
         return load_predictor(file)
     content = _parsed(file)
     if isinstance(content, dict) and set(content) == {"error"}:
         raise InputError(f"{str(file)!r} holds an error instead of a result: {content['error']}")
-    if not _is_known(content):
+    read = _reader_of(content)
+    if read is None:
         raise InputError(f"{str(file)!r} holds no result that can be reported; give {KNOWN}")
+    return read(file)
+
+
+def _reader_of(content: Any) -> Callable[[Path], Result] | None:
+    """Reader of a file with this JSON; `None` if that is no result."""
+    if not isinstance(content, dict):
+        return None
     if "arrays_sha256" in content:
-        return load_predictor(file)
-    if "winners" in content:
-        return load_result(file)
+        return load_predictor
+    if {"winners", "budget"} <= content.keys():
+        return load_result
     content.pop("schema", None)
-    return next(_as_result(kind, content, file) for kind in PRINTED if _has_fields(kind, content))
+    kind = next((kind for kind in PRINTED if _has_fields(kind, content)), None)
+    return kind and partial(_as_result, kind, content)
 
 
 def _as_result(kind: type[Any], content: Mapping[str, Any], file: Path) -> Result:
@@ -161,18 +172,10 @@ def _as_result(kind: type[Any], content: Mapping[str, Any], file: Path) -> Resul
     return result
 
 
-def _is_known(content: Any) -> bool:
-    if not isinstance(content, dict):
-        return False
-    named = "arrays_sha256" in content or {"winners", "budget"} <= content.keys()
-    return named or any(_has_fields(kind, content) for kind in PRINTED)
-
-
 def _has_fields(kind: type[Any], content: Mapping[str, Any]) -> bool:
-    given = content.keys() - {"schema"}
     own = [each for each in fields(kind) if each.init]
     needed = {each.name for each in own if each.default is MISSING and each.default_factory is MISSING}
-    return needed <= given <= {each.name for each in own}
+    return needed <= content.keys() <= {each.name for each in own}
 
 
 def _parsed(file: Path) -> Any:
@@ -180,11 +183,6 @@ def _parsed(file: Path) -> Any:
         return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{str(file)!r} cannot be read: {error}; give {KNOWN}") from error
-
-
-def _begin(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(len(SQLITE))
 
 
 def _digested(file: Path) -> ReadFile:

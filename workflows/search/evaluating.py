@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -28,36 +27,30 @@ def remembered_in(folder: Path, task: Task) -> Remembered:
     return Remembered(folder / EVALUATIONS, of=[hash_of_weights(folder), to_json(task)])
 
 
-@dataclass(frozen=True)
-class Workers:
-    """Processes that load a trained super-adapter each.
+def computed_elsewhere(
+    folder: Path, *, workers: int, backend: str
+) -> Callable[[Sequence[Asked]], Sequence[Sequence[Values]]] | None:
+    """Computes validation losses of a trained super-adapter in processes that load it; `None` for one process.
 
     Args:
-        n: Number of processes; 1 computes in this one.
+        workers: Number of processes; 1 computes in this one.
         backend: Name of a backend of joblib: `loky`, processes of this machine, or `ray`, those of the Ray cluster that
             `RAY_ADDRESS` names, else of this machine.
     """
+    if workers < 1:
+        raise InputError(f"the number of workers must be at least 1, not {workers}", parameter="workers")
+    if backend not in BACKENDS:
+        raise InputError(f"the backend must be {' or '.join(BACKENDS)}, not {backend!r}", parameter="backend")
+    if backend == RAY:
+        _register_ray()
 
-    n: int = 1
-    backend: str = BACKENDS[0]
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise InputError(f"the number of workers must be at least 1, not {self.n}", parameter="workers")
-        if self.backend not in BACKENDS:
-            known = " or ".join(BACKENDS)
-            raise InputError(f"the backend must be {known}, not {self.backend!r}", parameter="backend")
-        if self.backend == RAY:
-            _register_ray()
-
-    def of(self, folder: Path) -> Callable[[Sequence[Asked]], Sequence[Sequence[Values]]] | None:
-        """Computes the validation losses of a trained super-adapter; `None` for one process."""
-        return None if self.n == 1 else partial(self._compute, folder.resolve())
-
-    def _compute(self, folder: Path, asked: Sequence[Asked]) -> Sequence[Sequence[Values]]:
-        with joblib.parallel_config(backend=self.backend, n_jobs=self.n):
-            found: Sequence[Sequence[Values]] = joblib.Parallel()(joblib.delayed(_nats)(folder, one) for one in asked)
+    def compute(asked: Sequence[Asked]) -> Sequence[Sequence[Values]]:
+        with joblib.parallel_config(backend=backend, n_jobs=workers):
+            jobs = (joblib.delayed(_nats)(folder.resolve(), one) for one in asked)
+            found: Sequence[Sequence[Values]] = joblib.Parallel()(jobs)
         return found
+
+    return None if workers == 1 else compute
 
 
 def _nats(folder: Path, asked: Asked) -> Sequence[Values]:

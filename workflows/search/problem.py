@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core.progress import Feedback
-from adaptare.predictor import FittedPredictor, Prediction
+from adaptare.predictor import FittedPredictor, Prediction, load_predictor
 from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import Dimension
@@ -22,8 +23,9 @@ from adaptare.search import (
     search,
 )
 from adaptare.search.algorithms import algorithm_named
-from adaptare.search.budget import Budget, Candidate, candidates_of, feasible, front_of, joined
-from adaptare.workflows.search.result import Choice
+from adaptare.search.budget import Budget, Candidate, candidates_of, covering, feasible, front_of, joined
+from adaptare.workflows.calibrating import Recalibration, recalibrated
+from adaptare.workflows.search.result import Choice, SearchResult, place_of
 
 Points = NDArray[np.int64]
 FOLDED: Final = ("merged", "requantised")
@@ -49,10 +51,34 @@ class ValueOfBase:
 
 @dataclass(frozen=True)
 class Cost:
-    """Budget, and the predictor of the quantity that it limits."""
+    """Budget, and the predictor of the quantity that it limits.
+
+    Args:
+        file: File of the predictor.
+        merged: True for adapters that exist merged only, so that all take as long as their base.
+        recalibration: Base at the time of the search; `None` for predictions of any session.
+    """
 
     budget: Budget
-    predictor: FittedPredictor | ValueOfBase
+    fitted: FittedPredictor
+    file: Path
+    merged: bool = False
+    recalibration: Recalibration | None = None
+
+    @classmethod
+    def of(cls, budget: Budget, file: Path) -> "Cost":
+        """Reads a predictor. Raises `InputError` if it does not cover the budget."""
+        return cls(budget, covering(budget, load_predictor(file)), file)
+
+    def recalibrated(self, *, cache: Path | None, feedback: Feedback) -> "Cost":
+        """With the base measured now. Raises `InputError` and `DeviceError`."""
+        fitted, now = recalibrated(self.fitted, self.file, cache=cache, feedback=feedback)
+        return replace(self, fitted=fitted, recalibration=now)
+
+    @property
+    def predictor(self) -> FittedPredictor | ValueOfBase:
+        """Predictor of the configurations."""
+        return ValueOfBase(self.fitted.base_value, self.fitted.unit) if self.merged else self.fitted
 
     @property
     def bound(self) -> float:
@@ -173,3 +199,28 @@ class Problem:
         configuration = configuration if row.mode == self.mode else configuration.without_adapter
         predicted = cost.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
         return replace(row, predicted=predicted.interval(0), extrapolates=bool(predicted.extrapolates[0]))
+
+    def result(self, model: str, winners: Sequence[Choice], baselines: Sequence[Choice], **found: Any) -> SearchResult:
+        """Choices with their predictions under each budget.
+
+        Args:
+            model: Name of the base model.
+            found: Other fields of a result, the same under each budget.
+        """
+        every = [
+            SearchResult(
+                budget=cost.budget,
+                limit=cost.bound,
+                base=cost.fitted.base_value,
+                level=cost.fitted.level,
+                origin=cost.fitted.origin,
+                place=place_of(model, cost.fitted),
+                winners=tuple(self.predicted(row, cost) for row in winners),
+                baselines=tuple(self.predicted(row, cost) for row in baselines),
+                predictor=cost.file,
+                recalibration=cost.recalibration,
+                **found,
+            )
+            for cost in self.costs
+        ]
+        return replace(every[0], further=tuple(every[1:]))

@@ -1,7 +1,7 @@
 """Search under a budget: winners and baselines with their predictions and losses."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,6 @@ import numpy as np
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
-from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Mode
 from adaptare.search import CompletionLoss, SuperAdapter
 from adaptare.search.algorithms import (
@@ -22,16 +21,15 @@ from adaptare.search.algorithms import (
     smallest_that_fits,
     uniform_cuts,
 )
-from adaptare.search.budget import Budget, Candidate, check_predictor, covering, front_of
+from adaptare.search.budget import Budget, Candidate, check_predictor, front_of
 from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
-from adaptare.search.training import Accuracy, Answers, FisherChanges, slope_changes
-from adaptare.workflows.calibrating import Recalibration, recalibrated
-from adaptare.workflows.search.evaluating import BACKENDS, Workers, remembered_in
-from adaptare.workflows.search.problem import Cost, Points, Problem, ValueOfBase
+from adaptare.search.training import Answers, FisherChanges, slope_changes
+from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
+from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
-from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, place_of, save_result
+from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
@@ -60,7 +58,7 @@ class SearchRequest:
         polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
         workers: Number of processes that compute losses.
-        backend: Backend of joblib that starts them, see `Workers`.
+        backend: Backend of joblib that starts them, see `computed_elsewhere`.
         cache: Folder of converted models; `None` for the user's cache folder.
     """
 
@@ -90,17 +88,6 @@ class SearchRequest:
         return self.file.with_name(f"{self.file.stem}-polished")
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Part of a result that is the same under each budget; predictions are of the first."""
-
-    winners: tuple[Choice, ...]
-    baselines: tuple[Choice, ...]
-    evaluations: Mapping[str, int]
-    front: tuple[tuple[float, float], ...]
-    accuracies: tuple[Accuracy, ...]
-
-
 def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult:
     """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
 
@@ -115,9 +102,8 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     # Errors are reported before the weights are loaded.
-    files, file, workers = _files(request), request.file, Workers(request.workers, request.backend)
-    fitted = _covering(request.budgets, files)
-    now: list[Recalibration | None] = [None] * len(files)
+    file, elsewhere = request.file, computed_elsewhere(request.folder, workers=request.workers, backend=request.backend)
+    costs = _costs(request)
     algorithm = request.algorithm
     if algorithm is None:
         algorithm = recipe_named(load_task(request.folder).recipe).algorithm
@@ -130,43 +116,17 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         check_polishable(super_adapter)
         check_replaceable(request.polished)
     if request.recalibrate:
-        for number, each in enumerate(fitted):
-            fitted[number], now[number] = recalibrated(each, files[number], cache=request.cache, feedback=feedback)
+        costs = [each.recalibrated(cache=request.cache, feedback=feedback) for each in costs]
     remembered = remembered_in(request.folder, adaptation.task)
     validation = CompletionLoss(
-        super_adapter, adaptation.examples.validation, remembered=remembered, elsewhere=workers.of(request.folder)
+        super_adapter, adaptation.examples.validation, remembered=remembered, elsewhere=elsewhere
     )
-    problem = _problem(request, adaptation, super_adapter, fitted, validation, feedback)
+    problem = _problem(request, adaptation, super_adapter, costs, validation, feedback)
     changes = None
     if super_adapter.layer.separable:
         examples = adaptation.examples.train[: request.gradient_examples]
         changes = FisherChanges(super_adapter, problem.space, examples, remembered)
-    found = _searched(request, algorithm, adaptation, super_adapter, problem, validation, changes)
-
-    def saved(found: _Found, polished: Path | None = None) -> SearchResult:
-        every = [
-            SearchResult(
-                budget=cost.budget,
-                limit=cost.bound,
-                base=predictor.base_value,
-                level=predictor.level,
-                origin=predictor.origin,
-                place=place_of(adaptation.task.model_name, predictor),
-                winners=tuple(problem.predicted(row, cost) for row in found.winners),
-                baselines=tuple(problem.predicted(row, cost) for row in found.baselines),
-                evaluations=found.evaluations,
-                front=found.front,
-                accuracies=found.accuracies,
-                folder=request.folder,
-                predictor=place,
-                polished=polished,
-                recalibration=base,
-            )
-            for cost, predictor, place, base in zip(problem.costs, fitted, files, now, strict=True)
-        ]
-        return save_result(replace(every[0], further=tuple(every[1:])), file)
-
-    result = saved(found)
+    result = save_result(_searched(request, algorithm, adaptation, super_adapter, problem, validation, changes), file)
     if request.polish and result.winners:
         row = polish(
             result.winners[0],
@@ -179,7 +139,12 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
             feedback=feedback,
         )
         row = replace(row, name=POLISHED)
-        return saved(replace(found, baselines=(row, *found.baselines)), request.polished)
+
+        def with_row(each: SearchResult) -> SearchResult:
+            own = replace(row, predicted=each.winners[0].predicted, extrapolates=each.winners[0].extrapolates)
+            return replace(each, baselines=(own, *each.baselines), polished=request.polished)
+
+        return save_result(replace(with_row(result), further=tuple(map(with_row, result.further))), file)
     if request.polished.exists():
         feedback.note(f"{request.polished} is of an earlier search; further training of the winner replaces it")
     return result
@@ -193,7 +158,7 @@ def _searched(
     problem: Problem,
     validation: CompletionLoss,
     changes: FisherChanges | None,
-) -> _Found:
+) -> SearchResult:
     space = problem.space
     smallest_that_fits(space, problem.limits)  # raises before gradients are computed
     greedy = _greedy(problem, changes)
@@ -243,50 +208,48 @@ def _searched(
         choices, examples, validation=validation, base=super_adapter, deployed=deployed, scoring=scoring
     )
     answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
-    return _Found(
-        winners=rows[: len(winners)],
-        baselines=rows[len(winners) :],
-        front=tuple((one.values[0], one.values[1]) for one in front.members),
+    return problem.result(
+        adaptation.task.model_name,
+        rows[: len(winners)],
+        rows[len(winners) :],
         evaluations=evaluations,
+        front=tuple((one.values[0], one.values[1]) for one in front.members),
         accuracies=answers.accuracies(right, majority=examples.majority),
+        folder=request.folder,
     )
 
 
-def _files(request: SearchRequest) -> list[Path]:
-    """File of the predictor of each budget."""
+def _costs(request: SearchRequest) -> list[Cost]:
+    """Each budget with its predictor. Raises `InputError` if one does not cover its budget, or two limit the same."""
     files, n = list(request.predictors), len(request.budgets)
     if not n or len(files) not in (1, n):
         raise InputError(
             f"{n} budgets need {n} predictors in the same order, or one for all of them, not {len(files)}",
             parameter="predictors" if n else "budgets",
         )
-    return files if len(files) == n else files * n
-
-
-def _covering(budgets: Sequence[Budget], files: Sequence[Path]) -> list[FittedPredictor]:
-    """Predictor of each budget. Raises `InputError` if one does not cover its budget, or two limit the same."""
-    fitted = [covering(budget, load_predictor(file)) for budget, file in zip(budgets, files, strict=True)]
+    costs = list(map(Cost.of, request.budgets, files if len(files) == n else files * n))
     seen: dict[tuple[Path, int], Budget] = {}
-    for budget, file, predictor in zip(budgets, files, fitted, strict=True):
-        if other := seen.get((file, predictor.length)):
-            raise InputError(f"budgets {other} and {budget} limit the same quantity; leave the larger one out")
-        seen[file, predictor.length] = budget
-    return fitted
+    for cost in costs:
+        if other := seen.get((cost.file, cost.fitted.length)):
+            raise InputError(f"budgets {other} and {cost.budget} limit the same quantity; leave the larger one out")
+        seen[cost.file, cost.fitted.length] = cost.budget
+    return costs
 
 
 def _problem(
     request: SearchRequest,
     adaptation: Adaptation,
     super_adapter: SuperAdapter,
-    predictors: Sequence[FittedPredictor],
+    costs: Sequence[Cost],
     validation: CompletionLoss,
     feedback: Feedback,
 ) -> Problem:
     """Raises `InputError` if a predictor is of another base, or they are of several modes."""
-    template, space = predictors[0].template, super_adapter.space
-    for predictor in predictors:
-        check_predictor(predictor, super_adapter.shape, adaptation.task.quantisation)
-    if len(modes := {(each.template.mode, each.template.graph) for each in predictors}) > 1:
+    templates, space = [each.fitted.template for each in costs], super_adapter.space
+    template = templates[0]
+    for each in costs:
+        check_predictor(each.fitted, super_adapter.shape, adaptation.task.quantisation)
+    if len(modes := {(each.mode, each.graph) for each in templates}) > 1:
         words = " and ".join(sorted(f"{mode} in {graph} graphs" for mode, graph in modes))
         raise InputError(f"the predictors are of adapters that are {words}; profile and fit all of them in one mode")
     if template.in_weights and fills_zeros(super_adapter.sub_adapter(space.decode(super_adapter.largest))):
@@ -299,12 +262,10 @@ def _problem(
     if space.cuts_base and template.in_weights:
         space = space.at_largest_ranks
     mode: Mode = template.mode
-    timings: Sequence[FittedPredictor | ValueOfBase] = predictors
     if not super_adapter.layer.separable:
-        mode, timings = _merged_mode(adaptation), [ValueOfBase(each.base_value, each.unit) for each in predictors]
+        mode, costs = _merged_mode(adaptation), [replace(each, merged=True) for each in costs]
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
-    costs = tuple(map(Cost, request.budgets, timings))
-    return Problem(space, validation, costs, mode, request.seed, feedback)
+    return Problem(space, validation, tuple(costs), mode, request.seed, feedback)
 
 
 def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> list[Choice]:

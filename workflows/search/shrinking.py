@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
-from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Quantisation, Space, open_model, read_peft
 from adaptare.profiler.models import published_name
 from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
 from adaptare.search.algorithms import STAGED, by_estimate, smallest_that_fits
-from adaptare.search.budget import Budget, Candidate, check_predictor, covering, feasible
+from adaptare.search.budget import Budget, Candidate, check_predictor, feasible
 from adaptare.search.export import check_replaceable, import_peft
 from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounded, on_space, rebase, weight_grams
 from adaptare.search.training import FisherChanges, TokenSplit, activation_grams
-from adaptare.workflows.calibrating import recalibrated
 from adaptare.workflows.search.problem import Cost, Problem
 from adaptare.workflows.search.racing import raced, settled
-from adaptare.workflows.search.result import Choice, SearchResult, place_of, save_result
+from adaptare.workflows.search.result import Choice, SearchResult, save_result
 from adaptare.workflows.search.scores import polish, scored
 from adaptare.workflows.train.task import TrainingData
 
@@ -76,24 +74,25 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     """
     if request.polish and request.data is None:
         raise InputError(f"{request.polish} steps of training need examples, and there are none; give data")
-    fitted, now = covering(request.budget, load_predictor(request.predictor)), None
+    cost = Cost.of(request.budget, request.predictor)
     source = open_model(request.base, cache=request.cache).with_weights()
-    check_predictor(fitted, source.shape, request.quantisation)
-    if fitted.template.in_weights:
+    check_predictor(cost.fitted, source.shape, request.quantisation)
+    template = cost.fitted.template
+    if template.in_weights:
         raise InputError(
-            f"the predictor is of mode {fitted.template.mode}, where every rank takes the same time; profile and fit "
+            f"the predictor is of mode {template.mode}, where every rank takes the same time; profile and fit "
             "the mode static or swappable"
         )
     read_peft(request.adapter, source.shape).on(source.shape)
     check_replaceable(request.output)
     if request.recalibrate:
-        fitted, now = recalibrated(fitted, request.predictor, cache=request.cache, feedback=feedback)
+        cost = cost.recalibrated(cache=request.cache, feedback=feedback)
     weights = str(source.weights_folder().resolve())
     texts = request.data.texts() if request.data else None  # reports errors before the weights are loaded
     model, tokenizer = load_rounded(weights, request.quantisation)
     examples = request.data.tokens(texts, tokenizer) if request.data and texts else None
     imported = SuperAdapter.of(import_peft(request.adapter, model))
-    cutter = Cutter(on_space(imported, ladder_space(imported)), fitted, examples, request, feedback)
+    cutter = Cutter(on_space(imported, ladder_space(imported)), cost, examples, request, feedback)
     winner, baselines, evaluated = cutter.search()
     name = published_name(request.base, weights)
     if examples and request.polish:
@@ -111,20 +110,8 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
         baselines.insert(1, cut)
     else:
         export_adapter(cutter.super_adapter.sub_adapter(winner.configuration, Origin(name=name)), request.output)
-    result = SearchResult(
-        budget=request.budget,
-        limit=cutter.problem.limit.bound,
-        base=fitted.base_value,
-        level=fitted.level,
-        origin=fitted.origin,
-        place=place_of(request.base, fitted),
-        winners=(winner,),
-        baselines=tuple(baselines),
-        evaluations={STAGED: evaluated},
-        folder=request.output,
-        predictor=request.predictor,
-        recalibration=now,
-    )
+    found = {"evaluations": {STAGED: evaluated}, "folder": request.output}
+    result = cutter.problem.result(request.base, [winner], baselines, **found)
     return save_result(result, request.output / "shrink.json")
 
 
@@ -166,7 +153,7 @@ class Cutter:
     def __init__(
         self,
         super_adapter: SuperAdapter,
-        predictor: FittedPredictor,
+        cost: Cost,
         examples: TokenSplit | None,
         request: ShrinkRequest,
         feedback: Feedback,
@@ -186,9 +173,8 @@ class Cutter:
         self._calibration = calibration
         self._loss = CompletionLoss(super_adapter, examples.validation) if examples else None
         objective = self._loss or self._energy
-        space, mode = super_adapter.space, predictor.template.mode
-        costs = (Cost(request.budget, predictor),)
-        self.problem = Problem(space, objective, costs, mode, request.seed, feedback)
+        space, mode = super_adapter.space, cost.fitted.template.mode
+        self.problem = Problem(space, objective, (cost,), mode, request.seed, feedback)
 
     def search(self) -> tuple[Choice, list[Choice], int]:
         """The best cut; the original and simpler cuts no slower than it; and the number of evaluated configurations."""
