@@ -9,14 +9,11 @@ from adaptare.commands.compare import compare
 from adaptare.commands.dataset import dataset
 from adaptare.commands.devices import devices
 from adaptare.commands.export import ExportCommand, export
-from adaptare.commands.fit import fit
+from adaptare.commands.fit import fit, predict
 from adaptare.commands.overhead import overhead
-from adaptare.commands.predict import predict
 from adaptare.commands.profile_adapters import profile
-from adaptare.commands.report import report
-from adaptare.commands.search import search
-from adaptare.commands.serve import serve
-from adaptare.commands.shrink import shrink
+from adaptare.commands.report import report, serve
+from adaptare.commands.search import search, shrink
 from adaptare.commands.store import store
 from adaptare.commands.train import recipes, train
 from adaptare.commands.tune import demo, tune

@@ -1,13 +1,24 @@
 """Arguments and options shared by several commands."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptare.completion import registered
+from adaptare.core.extensions import extensions
 from adaptare.core.quantisation import QUANTISATIONS
+
+
+def registered(group: str) -> Callable[[str], list[str]]:
+    """Completion with the names of a group of entry points, such as `adaptare.devices`."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in extensions(group) if name.startswith(incomplete)]
+
+    return complete
+
 
 ModelArgument = Annotated[
     str,

@@ -30,14 +30,14 @@ def operators(
 ) -> int:
     """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, read_phase
-    from adaptare.views import operators as view
+    from adaptare.views import calls as view
     from adaptare.workflows.profiling.calls import CallRequest, report_operators
 
     console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank is not None, sites=sites)
     request = requested(CallRequest, phase=phase, length=length)
-    return console.show(report_operators(request, calls=calls, feedback=console.feedback), view.sections)
+    return console.show(report_operators(request, calls=calls, feedback=console.feedback), view.operator_sections)
 
 
 @command
@@ -64,7 +64,7 @@ def parts(
     from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import precise_within
-    from adaptare.views import parts as view
+    from adaptare.views import calls as view
     from adaptare.workflows.profiling.calls import CallRequest, report_parts
 
     console = Console(as_json=as_json)
@@ -76,4 +76,4 @@ def parts(
         )
     request = requested(CallRequest, phase=phase, length=length)
     stop = precise_within(half_width, seconds, openings)
-    return console.show(report_parts(request, stop=stop, seed=seed, feedback=console.feedback), view.sections)
+    return console.show(report_parts(request, stop=stop, seed=seed, feedback=console.feedback), view.part_sections)

@@ -3,8 +3,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import CacheOption, JsonOption, Quantisation
-from adaptare.completion import registered
+from adaptare.arguments import CacheOption, JsonOption, Quantisation, registered
 from adaptare.console import Console, command, requested
 
 

@@ -4,8 +4,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adaptare.arguments import JsonOption
-from adaptare.completion import registered
+from adaptare.arguments import JsonOption, registered
 from adaptare.console import Console, command, requested
 
 

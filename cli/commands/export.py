@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from adaptare.arguments import CacheOption, JsonOption, Quantisation
-from adaptare.completion import registered
+from adaptare.arguments import CacheOption, JsonOption, Quantisation, registered
 from adaptare.console import Console, command, requested
 from adaptare.core.extensions import extensions
 

@@ -81,7 +81,6 @@ def overhead(
     from adaptare.inputs import check_alone, read_lengths, read_ranks
     from adaptare.report_files import check_report, reported
     from adaptare.views import overhead as view
-    from adaptare.views import side_by_side as view_of_several
     from adaptare.workflows.overhead.overhead import OverheadRequest, measure_overhead
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
@@ -102,7 +101,7 @@ def overhead(
     )
     if len(devices) > 1:
         together = side_by_side(request, devices, feedback=feedback_of)
-        code = console.show(together, view_of_several.sections, view_of_several.exit_code)
+        code = console.show(together, view.sections_of_several, view.exit_code_of_several)
         return code or (reported(together, report_file, console, name=model) if report_file else 0)
     report = measure_overhead(request, feedback=console.feedback_with(view.sections))
     code, failed = console.show(report, view.sections, view.exit_code), 0

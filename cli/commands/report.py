@@ -1,9 +1,12 @@
+import io
+import json
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from adaptare.arguments import JsonOption
+from adaptare.arguments import DEFAULT_STORE, JsonOption
 from adaptare.console import Console, command
 
 
@@ -29,3 +32,53 @@ def report(
     folders = {suffix: folder for suffix, folder in ((".png", png), (".svg", svg)) if folder}
     check_report(output, folders)
     return Console(as_json=as_json).show(write_report(list(map(read_source, inputs)), output, folders), sections)
+
+
+@command
+def serve(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...", help="Stores, or folders of tune and demo; see report.", show_default=DEFAULT_STORE
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the device, which is browser:NAME.")] = "page",
+    host: Annotated[str, typer.Option("--host", help="Address of this machine that browsers open.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0: any free one.", min=0, max=65535)] = 0,
+    runtime_files: Annotated[
+        Path | None,
+        typer.Option(
+            "--runtime-files",
+            help="Folder with an unpacked `npm pack onnxruntime-web`.",
+            show_default="the device's page loads it from cdn.jsdelivr.net",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """The page of `report`, refreshed while campaigns run, and a page that makes a phone's browser a device."""
+    import segno
+
+    from adaptare.devices.browser import page_server
+    from adaptare.live_page import serve_live
+
+    console = Console(as_json=as_json)
+    device = page_server(name=name, runtime_files=runtime_files, report=console.note)
+    if inputs:
+        from adaptare.workflows.reporting.inputs import read_source
+
+        for place in inputs:
+            read_source(place)
+
+    def started(url: str) -> None:
+        if as_json:
+            typer.echo(json.dumps({"url": url, "device": f"browser:{name}", "device_url": device.url}))
+            return
+        drawn, forwarded = io.StringIO(), "tcp:{0.port} tcp:{0.port}".format(urlsplit(url))
+        segno.make(device.url).terminal(out=drawn, compact=True)
+        typer.echo(f"results, refreshed when they change:\n\n  {url}\n")
+        typer.echo(f"open on a device, which is then browser:{name}:\n\n  {device.url}\n\n{drawn.getvalue()}")
+        console.note(f"an Android phone on a cable: adb reverse {forwarded}, and open the same address there")
+        console.note(f"then, in another terminal: adaptare overhead MODEL --device browser:{name}; Ctrl-C ends this")
+
+    serve_live(inputs or [DEFAULT_STORE], device, host=host, port=port, started=started)
+    return 0

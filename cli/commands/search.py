@@ -3,8 +3,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import CacheOption, JsonOption, NowOption, SeedOption
-from adaptare.completion import registered
+from adaptare.arguments import CacheOption, JsonOption, NowOption, Quantisation, SeedOption, registered
 from adaptare.console import Console, command, requested
 
 
@@ -59,3 +58,50 @@ def search(
     console = Console(as_json=as_json)
     request = requested(SearchRequest, budgets=[read_budget(each) for each in budgets])
     return console.show(search_folder(request, feedback=console.feedback), view.sections)
+
+
+@command
+def shrink(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A LoRA or rsLoRA that PEFT saved.")],
+    base: Annotated[str, typer.Option("--base", help="Its base model.")],
+    predictor: Annotated[Path, typer.Option("--predictor", help="What adaptare fit wrote.")],
+    budget: Annotated[str, typer.Option("--budget", help="decode=20ms, prefill=80ms or overhead=5%.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Examples as for adaptare train; the ranks with the lowest held-out loss are kept.",
+            show_default="none; the ranks with the most energy are kept",
+        ),
+    ] = None,
+    polish: Annotated[int, typer.Option("--polish", metavar="STEPS", help="Training steps after the cut.", min=0)] = 0,
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", min=1, help="Configurations to compute held-out losses of; 8 at most.")
+    ] = 120,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
+    held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,
+    quantisation: Annotated[
+        Quantisation,
+        typer.Option("--quantise", help="Quantisation of the base's weights on its device."),
+    ] = "none",
+    cache: CacheOption = None,
+    recalibrate: NowOption = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """Cuts an existing adapter to a latency budget, without training a super-adapter."""
+    from adaptare.search import read_budget
+    from adaptare.views import search as view
+    from adaptare.workflows.adapter_files import CONFIG
+    from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
+    from adaptare.workflows.train.task import TrainingData
+
+    console = Console(as_json=as_json)
+    request = requested(
+        ShrinkRequest,
+        adapter=adapter.parent if adapter.name == CONFIG else adapter,
+        budget=read_budget(budget),
+        data=requested(TrainingData, file=data) if data else None,
+    )
+    return console.show(shrink_adapter(request, feedback=console.feedback), view.shrunk_sections)

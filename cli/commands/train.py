@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 import typer
 
 from adaptare import arguments
-from adaptare.completion import registered
 from adaptare.console import Console, command, requested
 
 
@@ -17,7 +16,7 @@ def train(
         typer.Option(
             "--recipe",
             help="Kind of super-adapter; see: adaptare recipes.",
-            autocompletion=registered("adaptare.recipes"),
+            autocompletion=arguments.registered("adaptare.recipes"),
         ),
     ] = "placement",
     space: Annotated[

@@ -1,6 +1,7 @@
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from string import ascii_uppercase
 from typing import Final
 
 from adaptare.core.chart import Chart, Panel, Place, Series, Style
@@ -11,12 +12,14 @@ from adaptare.views.compare import compared
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, Way
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import ComposedRequest, EnergyRow, PriceOfPrecision, Row, Slope
+from adaptare.workflows.overhead.side_by_side import DeviceResult, SideBySide
 from adaptare.workflows.reporting.store_report import MIXED
 from adaptare.workflows.target import spelled
 
 A_DAY_S: Final = 24 * 60 * 60
 OVERHEAD: Final = "overhead over the base, %"
 MEGABYTE: Final = 1e6
+Key = tuple[str, int, str, int, str, str]
 
 
 def interval(row: Row | ComposedRequest) -> str:
@@ -172,12 +175,12 @@ def charts(report: OverheadReport) -> Iterator[Chart]:
 def over_rank(rows: Sequence[Row], title: str) -> Chart:
     """Overhead over rank with intervals; one panel for each phase, one line for each placement and mode."""
     panels = []
-    for name, here in by_phase(rows):
+    for name, here in _by_phase(rows):
         lines = dict.fromkeys((row.placement, row.mode) for row in here)
         ranked = sorted(here, key=lambda row: row.rank)
         some = [[row for row in ranked if (row.placement, row.mode) == line] for line in lines]
         series = [
-            series_of(", ".join(line), own, [row.rank for row in own], "line")
+            _series(", ".join(line), own, [row.rank for row in own], "line")
             for line, own in zip(lines, some, strict=True)
         ]
         panels.append(Panel(f"{name}, base {1e3 * here[0].base_s:.3g} ms", "rank", OVERHEAD, series, {"base": 0.0}))
@@ -187,9 +190,9 @@ def over_rank(rows: Sequence[Row], title: str) -> Chart:
 def memory(report: OverheadReport) -> Iterator[Chart]:
     """Memory that each program takes when it is loaded."""
     panels = []
-    for title, rows in by_phase([row for row in report.rows if row.resident_bytes and row.placement != MIXED]):
+    for title, rows in _by_phase([row for row in report.rows if row.resident_bytes and row.placement != MIXED]):
         series = [
-            Series(mode, list(map(adapter_name, some)), [row.resident_bytes / MEGABYTE for row in some], style="bars")
+            Series(mode, list(map(_name, some)), [row.resident_bytes / MEGABYTE for row in some], style="bars")
             for mode, some in _by_mode(rows)
         ]
         panels.append(Panel(title, "adapter", "memory added by loading, MB", series))
@@ -220,21 +223,19 @@ def _over_linears(rows: Sequence[Row]) -> list[Panel]:
             title,
             "adapted linears",
             OVERHEAD,
-            [series_of(mode, own, [row.sites for row in own], "points") for mode, own in _by_mode(some)],
+            [_series(mode, own, [row.sites for row in own], "points") for mode, own in _by_mode(some)],
             {"base": 0.0},
         )
-        for title, some in by_phase(rows)
+        for title, some in _by_phase(rows)
     ]
 
 
-def series_of(name: str, rows: Sequence[Row], places: Sequence[Place], style: Style) -> Series:
-    """Overheads in per cent with their intervals."""
+def _series(name: str, rows: Sequence[Row], places: Sequence[Place], style: Style) -> Series:
     lower, middle, upper = ([100 * getattr(row.over_base, end) for row in rows] for end in ("lower", "middle", "upper"))
-    return Series(name, places, middle, lower, upper, list(map(adapter_name, rows)), style)
+    return Series(name, places, middle, lower, upper, list(map(_name, rows)), style)
 
 
-def by_phase(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Rows of each phase and length, by its name."""
+def _by_phase(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     phases = dict.fromkeys((row.phase, row.length) for row in rows)
     return [
         (f"{phase} {length}", [row for row in rows if (row.phase, row.length) == (phase, length)])
@@ -246,6 +247,75 @@ def _by_mode(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return [(mode, [row for row in rows if row.mode == mode]) for mode in dict.fromkeys(row.mode for row in rows)]
 
 
-def adapter_name(row: Row) -> str:
-    """Placement and rank."""
+def _name(row: Row) -> str:
     return f"{row.placement} r{row.rank}"
+
+
+def sections_of_several(result: SideBySide) -> Iterator[Section]:
+    """One table, and below it the remarks on each device."""
+    named = dict(zip(ascii_uppercase, result.devices, strict=False))
+    reports = {letter: device.report for letter, device in named.items() if device.report}
+    rows = {letter: {_key(row): row for row in report.rows} for letter, report in reports.items()}
+    keys = list(dict.fromkeys(key for by_key in rows.values() for key in by_key))
+    columns: list[Column[Key]] = [Column("adapter", _adapter)]
+    for letter, by_key in rows.items():
+        columns += _columns_of(letter, by_key)
+    if keys:
+        yield Table("Overhead of adapters, side by side", tuple(columns), keys)
+    for letter, device in named.items():
+        if device.report:
+            yield f"{letter}: {title(device.report)}"
+        else:
+            yield Note(f"{letter}: {device.spelling}: {device.problem}")
+    for letter, report in reports.items():
+        for section in remarks(report):
+            yield f"{letter}: {section}" if isinstance(section, str) else section
+    if len(reports) < len(named):
+        yield Note("what was measured is kept; the same command with --resume measures only what is missing")
+
+
+def exit_code_of_several(result: SideBySide) -> ExitCode:
+    """The largest exit code of a device."""
+    return max(map(_code, result.devices))
+
+
+def _code(device: DeviceResult) -> ExitCode:
+    if device.report:
+        return exit_code(device.report)
+    return ExitCode.BAD_INPUT if device.bad_input else ExitCode.WORLD_FAILED
+
+
+def _key(row: Row) -> Key:
+    return row.phase, row.length, row.placement, row.rank, row.kind, row.mode
+
+
+def _adapter(key: Key) -> str:
+    phase, length, placement, rank, kind, mode = key
+    return f"{phase} {length}, {placement} r{rank}{'' if kind == 'lora' else ' ' + kind}, {mode}"
+
+
+def _columns_of(letter: str, rows: Mapping[Key, Row]) -> list[Column[Key]]:
+    """Latency and overhead on one device."""
+
+    def cell(text: Callable[[Row], str]) -> Callable[[Key], str]:
+        return lambda key: text(rows[key]) if key in rows else "-"
+
+    return [
+        Column(f"{letter}: ms", cell(lambda row: milliseconds(row.latency_s))),
+        Column(f"{letter}: overhead", cell(lambda row: f"{percent(row.overhead)} {interval(row)}"), folds=True),
+    ]
+
+
+def charts_of_several(result: SideBySide) -> Iterator[Chart]:
+    """Overhead of the same adapters on several devices; one panel for each phase, one colour for each device."""
+    named = [(device.spelling, device.report.rows) for device in result.devices if device.report]
+    panels = []
+    for title in dict.fromkeys(title for _, rows in named for title, _ in _by_phase(rows)):
+        series = []
+        for name, rows in named:
+            here = [row for row in dict(_by_phase(rows)).get(title, []) if row.placement != MIXED]
+            places = [f"{_name(row)}, {row.mode}" for row in here]
+            series.append(_series(name, here, places, "points"))
+        panels.append(Panel(title, "adapter and mode", OVERHEAD, series, {"base": 0.0}))
+    if panels:
+        yield Chart("side-by-side", "Overhead of the same adapters on each device", panels)

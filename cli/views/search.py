@@ -1,4 +1,5 @@
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,7 @@ from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import layer_of
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.search.result import Choice, Measured, SearchResult
+from adaptare.workflows.target import spelled
 
 ONLY = "only a measurement can say that a budget is met"
 LOSS: Final = "validation loss, nats per token"
@@ -34,6 +36,23 @@ def sections(result: SearchResult) -> Iterator[Section]:
     if result.polished:
         yield f"The first winner with further training, for PEFT: {result.polished}"
     yield f"written: {result.file}; {ONLY}; next: adaptare verify {result.file}"
+
+
+def shrunk_sections(result: SearchResult) -> Iterator[Section]:
+    """The original, the cut, and simpler cuts."""
+    (written,), (original, *others) = result.winners, result.baselines
+    yield choices(result, (original, written, *others))
+    if original.predicted.upper <= result.limit:
+        yield Note("the original is predicted to meet this budget as it is; a smaller one would cut more")
+    if written.extrapolates:
+        yield Note("the result lies outside the profiled range of the predictor; its interval is not valid there")
+    if written.test_loss is None:
+        yield Note("no loss was computed, the most energy was kept; --data FILE searches by held-out loss instead")
+    place = result.place
+    device = spelled(place.device, place.quantisation, place.dtype)
+    phase = ("-p", "0", "-d") if place.phase == "decode" else ("-d", "-1", "-p")
+    words = ["adaptare", "overhead", place.model, str(result.folder), "--device", device, *phase, str(place.length)]
+    yield f"written: {result.folder}; {ONLY}; next: {shlex.join(words)}"
 
 
 def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:

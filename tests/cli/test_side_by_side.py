@@ -13,7 +13,7 @@ from adaptare.console import feedback_of
 from adaptare.core import DeviceError, InputError
 from adaptare.core.progress import SILENT
 from adaptare.profiler import Store
-from adaptare.views.side_by_side import exit_code
+from adaptare.views.overhead import exit_code_of_several
 from adaptare.workflows.overhead import side_by_side as module
 from adaptare.workflows.overhead.overhead import OverheadRequest
 from adaptare.workflows.overhead.side_by_side import DeviceResult, side_by_side
@@ -90,7 +90,7 @@ def test_machines_run_at_the_same_time_but_never_two_devices_of_one(
     found = side_by_side(REQUEST, list(known), feedback=lambda name: SILENT)
     assert found.devices == [DeviceResult(name, problem=f"{name} is gone") for name in known]
     assert order[:2] == ["simulated:seed=2", "simulated:seed=5"]  # those of this machine, while nothing else runs
-    assert exit_code(found) == 3
+    assert exit_code_of_several(found) == 3
 
 
 def test_a_device_tells_its_machine() -> None:

@@ -19,8 +19,8 @@ SAME: Final = (
 )
 
 
-# Kind of the adapter, number of adapted linears and their rank, seconds of a call (the median over the measurements, and
-# the outermost ends of their 95 % intervals), seconds without adapter, and number of measurements.
+# Kind of the adapter, number of adapted linears and their rank, seconds of a call (the median over the measurements,
+# with the outermost ends of their intervals), seconds without adapter, and number of measurements.
 COLUMNS: Final = (
     *(*SAME, "linears", "rank"),
     *("seconds", "lower_s", "upper_s", "base_s", "overhead", "measurements"),

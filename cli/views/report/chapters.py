@@ -8,14 +8,12 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import megabytes
 from adaptare.predictor import FittedPredictor
 from adaptare.views import (
+    calls,
     compare,
     fit,
-    operators,
     overhead,
-    predict,
     profile_adapters,
     search,
-    side_by_side,
     store,
     train,
     verify,
@@ -45,7 +43,7 @@ LINEARS: Column[Row] = Column("linears", lambda row: str(row.sites))
 # Headings and views of results that have one chapter without charts.
 PLAIN: Final[Mapping[type[Any], tuple[str, Callable[[Any], Iterator[Section]]]]] = {
     SpaceReport: ("Profiled configurations", profile_adapters.sections),
-    PredictResult: ("Predictions", predict.sections),
+    PredictResult: ("Predictions", fit.predicted_sections),
     Comparison: ("Comparison", compare.sections),
     TrainResult: ("Training", train.sections),
 }
@@ -83,7 +81,7 @@ def _(result: OverheadReport) -> Iterator[Chapter]:
 
 @chapters.register
 def _(result: SideBySide) -> Iterator[Chapter]:
-    yield Chapter("Side by side", list(side_by_side.charts(result)), list(side_by_side.sections(result)))
+    yield Chapter("Side by side", list(overhead.charts_of_several(result)), list(overhead.sections_of_several(result)))
     for device in result.devices:
         if device.report:
             for chapter in chapters(device.report):
@@ -130,7 +128,7 @@ def _(result: SearchResult) -> Iterator[Chapter]:
 
 @chapters.register
 def _(result: OperatorsResult) -> Iterator[Chapter]:
-    yield Chapter("Where the time goes", list(operators.charts(result)), list(operators.sections(result)))
+    yield Chapter("Where the time goes", list(calls.charts(result)), list(calls.operator_sections(result)))
 
 
 def _text(section: Section) -> str:

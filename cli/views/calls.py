@@ -4,8 +4,8 @@ from typing import Final
 
 from adaptare.core.chart import Chart, Panel, Series
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import milliseconds
-from adaptare.workflows.profiling.calls import OperatorRow, OperatorsResult
+from adaptare.core.units import milliseconds, percent
+from adaptare.workflows.profiling.calls import OperatorRow, OperatorsResult, PartRow, PartsResult
 from adaptare.workflows.target import spelled
 
 # Operators beyond these rows and below this share of the profiled call are summed in one row.
@@ -14,7 +14,7 @@ SHOWN_SHARE = 0.005
 
 
 @dataclass(frozen=True)
-class Line:
+class OperatorLine:
     """One table line: an operator, a sum of several, or a total, which has no number of calls."""
 
     title: str
@@ -25,13 +25,13 @@ class Line:
     adapted_calls: float | None = None
 
     @classmethod
-    def of(cls, title: str, rows: Sequence[OperatorRow]) -> "Line":
+    def of(cls, title: str, rows: Sequence[OperatorRow]) -> "OperatorLine":
         """Sum of some rows."""
         names = ("base_s", "adapted_s", "adapted_share", "base_calls", "adapted_calls")
         return cls(title, *(sum(getattr(row, name) for row in rows) for name in names))
 
 
-COLUMNS: Final[tuple[Column[Line], ...]] = (
+OPERATORS: Final[tuple[Column[OperatorLine], ...]] = (
     Column("operator", lambda line: line.title),
     Column("base calls", lambda line: "" if line.base_calls is None else f"{line.base_calls:.4g}", 2),
     Column("adapter calls", lambda line: "" if line.adapted_calls is None else f"{line.adapted_calls:.4g}", 1),
@@ -42,19 +42,19 @@ COLUMNS: Final[tuple[Column[Line], ...]] = (
 )
 
 
-def sections(result: OperatorsResult) -> Iterator[Section]:
+def operator_sections(result: OperatorsResult) -> Iterator[Section]:
     """A table of operators and totals, and the effect of the profiler."""
     base, adapted = result.base, result.adapted
     device = spelled(result.device, result.quantisation, result.dtype)
     adapter = f"{result.placement} r{result.rank}, {result.mode}"
     totals = [
-        Line("outside operators", base.outside_s, adapted.outside_s, adapted.outside_s / adapted.profiled_s),
-        Line("total, profiled", base.profiled_s, adapted.profiled_s, 1.0),
-        Line("total, not profiled", base.plain_s, adapted.plain_s, None),
+        OperatorLine("outside operators", base.outside_s, adapted.outside_s, adapted.outside_s / adapted.profiled_s),
+        OperatorLine("total, profiled", base.profiled_s, adapted.profiled_s, 1.0),
+        OperatorLine("total, not profiled", base.plain_s, adapted.plain_s, None),
     ]
     yield Table(
         f"{result.model} on {device}, {result.phase} {result.length}: {adapter}",
-        COLUMNS,
+        OPERATORS,
         [*lines_of(result), *totals],
     )
     yield (
@@ -69,13 +69,13 @@ def sections(result: OperatorsResult) -> Iterator[Section]:
         )
 
 
-def lines_of(result: OperatorsResult) -> list[Line]:
+def lines_of(result: OperatorsResult) -> list[OperatorLine]:
     """A line for each operator, most expensive first, and one for all that take little."""
     rows, least_s = result.operators, SHOWN_SHARE * result.adapted.profiled_s
     shown = max(SHOWN_ROWS, sum(max(row.adapted_s, row.base_s) >= least_s for row in rows))
-    lines = [Line.of(f"{'~' if row.short else ''}{row.operator}", [row]) for row in rows[:shown]]
+    lines = [OperatorLine.of(f"{'~' if row.short else ''}{row.operator}", [row]) for row in rows[:shown]]
     rest = rows[shown:]
-    return [*lines, Line.of(f"{len(rest)} others", rest)] if rest else lines
+    return [*lines, OperatorLine.of(f"{len(rest)} others", rest)] if rest else lines
 
 
 def charts(result: OperatorsResult) -> Iterator[Chart]:
@@ -88,3 +88,57 @@ def charts(result: OperatorsResult) -> Iterator[Chart]:
     ]
     panel = Panel(f"{result.phase} {result.length}, {result.mode}", "operator", "ms of one profiled call", series)
     yield Chart("operators", "Where the time of a call goes", [panel])
+
+
+@dataclass(frozen=True)
+class PartLine:
+    """One kind of block, the head, their sum, or the whole model.
+
+    Args:
+        share: Time of all its layers with cold caches, relative to the whole model.
+    """
+
+    name: str
+    layers: int
+    cold_s: float
+    hot_s: float | None = None
+    share: float | None = None
+
+
+PARTS: Final[tuple[Column[PartLine], ...]] = (
+    Column("part", lambda line: line.name),
+    Column("layers", lambda line: str(line.layers or "")),
+    Column("cold ms", lambda line: milliseconds(line.cold_s)),
+    Column("hot ms", lambda line: "" if line.hot_s is None else milliseconds(line.hot_s)),
+    Column("cold, of the whole", lambda line: "" if line.share is None else f"{line.share:.1%}"),
+)
+
+
+def part_sections(result: PartsResult) -> Iterator[Section]:
+    """Every kind of block, the head, their sum and the whole; the error of the sum."""
+    cold, hot = result.parts["cold"], result.parts["hot"]
+    names = [_kind(block) if len(cold.blocks) > 1 else "block" for block in cold.blocks]
+    rows = zip(
+        [*names, "head", "together"],
+        [*cold.blocks, cold.head, cold.together],
+        [*hot.blocks, hot.head, hot.together],
+        strict=True,
+    )
+    lines = [_line(name, own, other, result.whole_s) for name, own, other in rows]
+    what = f"{result.sites} adapters, {result.mode}" if result.sites else "the base"
+    device = spelled(result.device, result.quantisation, result.dtype)
+    title = f"{result.model} on {device}, {result.phase} {result.length}: {what}"
+    yield Table(title, PARTS, [*lines, PartLine("the whole", 0, result.whole_s)])
+    for caches, parts in result.parts.items():
+        over = parts.over_whole.over_one
+        ends = over.ends(percent, too_few_openings=parts.together.too_few_openings)
+        yield f"the sum of the {caches} parts differs from the whole by {percent(over.middle)} {ends}"
+
+
+def _line(name: str, cold: PartRow, hot: PartRow, whole_s: float) -> PartLine:
+    share = (cold.layers or 1) * cold.latency.middle / whole_s
+    return PartLine(name, cold.layers, cold.latency.middle, hot.latency.middle, share)
+
+
+def _kind(block: PartRow) -> str:
+    return f"block, {len(block.ranks)} sites up to r{max(block.ranks.values())}" if block.ranks else "block, no adapter"
