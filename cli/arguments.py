@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -70,14 +70,13 @@ def per_cent(text: str | float) -> float:
     raise typer.BadParameter(f"write a number up to 100 and a per cent sign, such as 1%, not {text!r}")
 
 
+def share_option(name: str, text: str, *, shown: str | bool = True) -> Any:
+    """Option of a share, with its help and what that shows as the default."""
+    return typer.Option(name, parser=per_cent, metavar="PER CENT", help=text, show_default=shown)
+
+
 HalfWidthOption = Annotated[
-    float,
-    typer.Option(
-        "--half-width",
-        parser=per_cent,
-        metavar="PER CENT",
-        help="Measure until every 95 % interval has at most this half-width.",
-    ),
+    float, share_option("--half-width", "Measure until every 95 % interval has at most this half-width.")
 ]
 SecondsOption = Annotated[
     float,
@@ -93,13 +92,7 @@ OpeningsOption = Annotated[
     ),
 ]
 BandOption = Annotated[
-    float,
-    typer.Option(
-        "--band",
-        parser=per_cent,
-        metavar="PER CENT",
-        help="Relative differences whose whole interval lies within it count as equal.",
-    ),
+    float, share_option("--band", "Relative differences whose whole interval lies within it count as equal.")
 ]
 DataOption = Annotated[
     Path | None,

@@ -38,11 +38,9 @@ def profile(
     ] = None,
     until_error: Annotated[
         float | None,
-        typer.Option(
+        arguments.share_option(
             "--until-error",
-            parser=arguments.per_cent,
-            metavar="PER CENT",
-            help="Stop once a predictor has this mean absolute error on held-out adapters; else exit code 1.",
+            "Stop once a predictor has this mean absolute error on held-out adapters; else exit code 1.",
         ),
     ] = None,
     quantities: Annotated[

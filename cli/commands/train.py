@@ -63,13 +63,7 @@ def train(
     ] = None,
     sparsity: Annotated[
         float | None,
-        typer.Option(
-            "--sparsity",
-            parser=arguments.per_cent,
-            metavar="PER CENT",
-            help="Share of each row of a pruned base that is zero.",
-            show_default="the recipe's",
-        ),
+        arguments.share_option("--sparsity", "Share of each row of a pruned base that is zero.", shown="the recipe's"),
     ] = None,
     predictor: Annotated[
         Path | None, typer.Option("--predictor", help="Predictor written by adaptare fit, for --budget.")

@@ -59,7 +59,10 @@ ENERGY: Final[tuple[Column[EnergyRow], ...]] = (
     Column("energy", lambda row: energy(row.joules.middle)),
     Column("95 %", lambda row: row.joules.ends(energy), 1),
     Column("W", lambda row: f"{row.watts:.3g}", 2),
-    Column("over the base", lambda row: _share(row)),
+    Column(
+        "over the base",
+        lambda row: f"{percent(row.over_base.middle)} {row.over_base.ends(percent)}" if row.over_base else "",
+    ),
 )
 WAYS: Final[tuple[Column[Way], ...]] = (
     Column("mode", lambda way: way.mode),
@@ -101,7 +104,9 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
     for name, rows in report.differences.items():
         yield from compared(rows, f"{name} compared with {report.first}")
     if report.requests:
-        yield _requests(report.requests)
+        prompts = " or ".join(dict.fromkeys(str(row.prompt) for row in report.requests))
+        after = f"the first token and {report.requests[0].generated} more, composed of the rows above"
+        yield Table(f"Requests of {prompts} tokens: {after}", REQUESTS, report.requests)
     if report.energy:
         reason = report.energy.reason
         table = Table("energy of a call, with all that the device draws meanwhile", ENERGY, report.energy.rows)
@@ -139,12 +144,6 @@ def price_words(price: PriceOfPrecision) -> str:
     return f"{share} would take about {time}{of_each}: {options}"
 
 
-def _requests(requests: Sequence[ComposedRequest]) -> Table[ComposedRequest]:
-    prompts = " or ".join(dict.fromkeys(str(row.prompt) for row in requests))
-    after = f"the first token and {requests[0].generated} more, composed of the rows above"
-    return Table(f"Requests of {prompts} tokens: {after}", REQUESTS, requests)
-
-
 def ways(result: MergeOrSwap) -> Iterator[Section]:
     """Merging and swapping for several tasks: a table, failures, and the conclusion."""
     adapters = f"adapters of {megabytes(result.adapter_bytes)} MB, a base of {megabytes(result.base_bytes)} MB"
@@ -153,10 +152,6 @@ def ways(result: MergeOrSwap) -> Iterator[Section]:
     yield from (Note(f"not loaded: {mode}: {reason}") for mode, reason in result.failures.items())
     if result.conclusion:
         yield result.conclusion
-
-
-def _share(row: EnergyRow) -> str:
-    return f"{percent(row.over_base.middle)} {row.over_base.ends(percent)}" if row.over_base else ""
 
 
 def _microseconds(seconds: float) -> str:

@@ -39,16 +39,13 @@ def _devices(result: Result | None) -> Iterator[StoredDevice]:
 def machine_table(devices: Sequence[StoredDevice]) -> Table[str]:
     """Identity of devices, and the state of their machines before the latest session; a column for each device."""
     facts = [dict(_facts(device)) for device in devices]
+    names = list(dict.fromkeys(name for each in facts for name in each))
 
     def column(place: int) -> Column[str]:
         return Column(devices[place].info.device, lambda name: facts[place].get(name, ""), folds=True)
 
     columns = (Column[str]("", str), *map(column, range(len(devices))))
-    return Table("Devices, and the state of their machines before the latest session", columns, _names(facts))
-
-
-def _names(facts: Sequence[Mapping[str, str]]) -> list[str]:
-    return list(dict.fromkeys(name for each in facts for name in each))
+    return Table("Devices, and the state of their machines before the latest session", columns, names)
 
 
 def _facts(device: StoredDevice) -> Iterator[tuple[str, str]]:
