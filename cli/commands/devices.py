@@ -25,33 +25,6 @@ devices = typer.Typer(
 )
 
 
-@devices.command("list", epilog="Example: adaptare devices list ssh://user@board/ort-cpu torch-cpu")
-@command
-def list_devices(
-    named: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[DEVICE]...",
-            help="For example ssh://user@host/ort-cpu.",
-            show_default="every device of this machine",
-            autocompletion=registered("adaptare.devices"),
-        ),
-    ] = None,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Remove what adaptare keeps on the named remote devices.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> int:
-    """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
-    from adaptare.views import devices as view
-    from adaptare.workflows.devices import cleaned, machines
-
-    console = Console(as_json=as_json)
-    if clean:
-        return console.show(cleaned(named or []), view.cleaned_sections)
-    return console.show(machines(named or [], feedback=console.feedback), view.sections, view.exit_code)
-
-
 @devices.command(epilog="Example: adaptare devices agent --build --target aarch64-linux")
 @command
 def agent(
@@ -116,3 +89,30 @@ def agent(
         return console.show(AgentBundles(chosen.name, kept_for(chosen)), view.bundle_sections)
     bundle = requested(build_bundle, target=chosen, libraries=libraries or [])
     return console.show(AgentBundles(chosen.name, [bundle], is_new=True), view.bundle_sections)
+
+
+@devices.command("list", epilog="Example: adaptare devices list ssh://user@board/ort-cpu torch-cpu")
+@command
+def list_devices(
+    named: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DEVICE]...",
+            help="For example ssh://user@host/ort-cpu.",
+            show_default="every device of this machine",
+            autocompletion=registered("adaptare.devices"),
+        ),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what adaptare keeps on the named remote devices.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
+    from adaptare.views import devices as view
+    from adaptare.workflows.devices import cleaned, machines
+
+    console = Console(as_json=as_json)
+    if clean:
+        return console.show(cleaned(named or []), view.cleaned_sections)
+    return console.show(machines(named or [], feedback=console.feedback), view.sections, view.exit_code)
