@@ -28,6 +28,7 @@ from stock_process import POINTS, adaptare, mean_interval, plain
 from adaptare.devices import connect
 from adaptare.devices.agent.llama_runtime import write_adapter
 from adaptare.profiler import open_model
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.programs.gguf_base import base_file
 from adaptare.profiler.programs.gguf_names import adapter_tensors
 from adaptare.profiler.workloads import Halves
@@ -93,7 +94,7 @@ def cell(phase: str, rank: int, sites: str) -> str:
 def stock_block(quantisation: str, seed: int) -> dict[str, dict[str, float]]:
     """Overheads by cell: of the command, and of plain processes."""
     shape, rng = open_model(MODEL).shape, np.random.default_rng(seed)
-    model = str(base_file(shape, quantisation, cache=None))
+    model = str(base_file(KeptFolders(None, "gguf"), shape, quantisation))
     with tempfile.TemporaryDirectory() as place:
         processes = {("", 0): ["stock_llama_process.py", model]}
         for sites in PLACEMENTS:

@@ -25,6 +25,7 @@ from stock_process import conditions
 from adaptare.devices.agent.llama_library import Library
 from adaptare.devices.agent.llama_runtime import write_adapter
 from adaptare.profiler import open_model
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.programs.gguf_base import TYPES, base_file
 from adaptare.profiler.programs.gguf_names import adapter_tensors
 from adaptare.profiler.workloads import Halves
@@ -58,7 +59,7 @@ def main() -> None:
 def block(kind: str, ranks: Sequence[int], seed: int) -> dict[str, dict[str, float]]:
     """Phase -> rank, 0 for the base -> median seconds, in this process."""
     shape, library, rng = open_model(MODEL).shape, Library(), np.random.default_rng(seed)
-    model = library.model(str(base_file(shape, kind, cache=None)))
+    model = library.model(str(base_file(KeptFolders(None, "gguf"), shape, kind)))
     adapters: dict[int, list[int]] = {0: []}
     with tempfile.TemporaryDirectory() as place:
         for rank in ranks:

@@ -21,7 +21,8 @@ import openvino
 
 from adaptare.devices.agent.openvino_runtime import HALVES, OpenvinoRuntime
 from adaptare.profiler import open_model
-from adaptare.profiler.programs.openvino_base import base_graph
+from adaptare.profiler.models.disk_cache import KeptFolders
+from adaptare.profiler.programs.openvino import base_graph
 from adaptare.search.export.peft import read_halves, scale_of_tensors
 
 GENERATE = """
@@ -52,7 +53,7 @@ def graphs(base: Path, adapter: Path, folder: Path) -> dict[str, dict[str, str]]
         words = [str(adapter), "--base", str(base), "--to", kind, "-o", str(folder / kind)]
         subprocess.run([sys.executable, "-m", "adaptare", "export", *words], check=True, capture_output=True)
     source, halves = open_model(str(base)), read_halves(folder / "peft-folded", scale_of_tensors)
-    file, _ = base_graph(source.shape, "float32", cache=folder, weights=source)
+    file, _ = base_graph(KeptFolders(folder, "openvino"), source.shape, "float32", weights=source)
     runtime = OpenvinoRuntime()
     runtime.setup(1, {})
     openvino.save_model(runtime.graph(str(file), {"sites": list(halves)}), folder / "s.xml", compress_to_fp16=False)

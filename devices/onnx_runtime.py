@@ -112,12 +112,12 @@ def session_options(
 
 def file_form(format: str, shapes: str, style: str) -> dict[str, str]:  # noqa: A002 (as the option is named)
     """Form of the files that a device reads, without defaults, as options that the builder of programs finds."""
-    for name, value, known in (("format", format, FORMATS), ("shapes", shapes, SHAPES), ("style", style, STYLES)):
+    chosen = (("format", format, FORMATS), ("shapes", shapes, SHAPES), ("style", style, STYLES))
+    for name, value, known in chosen:
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     if style != STYLES[0] and format != "ort":
         raise InputError(f"style={style} is for files of the ort format; use ort-mobile")
-    chosen = (("format", format, FORMATS), ("shapes", shapes, SHAPES), ("style", style, STYLES))
     return {name: value for name, value, known in chosen if value != known[0]}
 
 

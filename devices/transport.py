@@ -104,6 +104,10 @@ class LocalTransport(Transport):
 
     @contextlib.contextmanager
     def linked(self, runtime: str) -> Iterator[Link]:
+        command = [sys.executable, "-m", "adaptare.devices.agent", runtime]
+        if is_native(runtime):
+            made = bundle_for(target_here(), runtime.partition(":")[2])
+            command = made.command(str(made.folder))
         with tempfile.TemporaryDirectory(prefix="adaptare-") as folder:
 
             def bring(file: ProgramFile) -> None:
@@ -114,15 +118,7 @@ class LocalTransport(Transport):
                 except OSError:  # the system does not permit symbolic links
                     shutil.copyfile(file.path, target)
 
-            yield Link([*_local_agent(runtime), folder], bring, local_environment())
-
-
-def _local_agent(runtime: str) -> list[str]:
-    """Command that starts an agent here, without the folder of its files."""
-    if not is_native(runtime):
-        return [sys.executable, "-m", "adaptare.devices.agent", runtime]
-    made = bundle_for(target_here(), runtime.partition(":")[2])
-    return made.command(str(made.folder))
+            yield Link([*command, folder], bring, local_environment())
 
 
 def local_environment() -> dict[str, str]:

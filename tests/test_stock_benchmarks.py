@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 from adaptare.profiler.models.model_cache import tiny_model
-from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
+from adaptare.profiler.programs.onnx.base import write_onnx_adapter
 from adaptare.testing.program_builder import SHAPE
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

@@ -10,7 +10,8 @@ from importlib import metadata
 from typing import Any
 
 from adaptare.devices.agent.feeds import filled
-from adaptare.devices.agent.runtime import Bound, RuntimeFacts
+from adaptare.devices.agent.ort_runtime import write_adapter
+from adaptare.devices.agent.runtime import Bound, Output, RuntimeFacts
 
 PACKAGE, NAME = "onnxruntime-genai", "onnxruntime_genai"
 ADAPTER = "adapter"
@@ -20,9 +21,6 @@ class GenaiRuntime:
     """Runtime of onnxruntime-genai. Settings are those of the folder, but for the threads inside one operator."""
 
     packages = ("numpy", "onnxruntime", PACKAGE)
-
-    def __init__(self) -> None:
-        self._threads = 1
 
     def setup(self, threads: int, options: Mapping[str, Any]) -> RuntimeFacts:
         """Takes no options."""
@@ -73,9 +71,10 @@ class GenaiModel:
         kept = self._activate(generator, arguments.get("adapter", {}))
         if before:
             generator.append_tokens(ids[:before])
-        logits, tokens, append = _Logits(generator, kept), ids[before:], generator.append_tokens
+        tokens, append = ids[before:], generator.append_tokens
+        logits = Output(lambda: generator.get_logits()[:, -1], kept)
 
-        def call() -> _Logits:
+        def call() -> Output:
             append(tokens)
             return logits
 
@@ -87,34 +86,18 @@ class GenaiModel:
 
     def _activate(self, generator: Any, adapter: Mapping[str, Any]) -> Any:
         """Gives a generator an adapter, by a file. Returns what must be kept while it runs."""
-        import onnxruntime
         import onnxruntime_genai as og
 
         if not adapter:
             return None
-        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(filled(name, spec)) for name, spec in adapter.items()}
-        content = onnxruntime.AdapterFormat()
-        content.set_adapter_version(1)
-        content.set_model_version(1)
-        content.set_parameters(values)
         place = tempfile.TemporaryDirectory()
-        content.export_adapter(os.path.join(place.name, ADAPTER))
+        file = os.path.join(place.name, ADAPTER)
+        write_adapter(file, {name: filled(name, spec) for name, spec in adapter.items()})
         adapters = og.Adapters(self._model)
-        adapters.load(os.path.join(place.name, ADAPTER), ADAPTER)
+        adapters.load(file, ADAPTER)
         generator.set_active_adapter(adapters, ADAPTER)
         return adapters, place
 
     def nodes(self) -> Mapping[str, int]:
         """One node: the library tells nothing of the graph."""
         return {NAME: 1}
-
-
-class _Logits:
-    """Logits of the last call of a generator, read on demand."""
-
-    def __init__(self, generator: Any, kept: Any) -> None:
-        self._generator, self._kept = generator, kept
-
-    def tolist(self) -> list[float]:
-        values: list[float] = self._generator.get_logits()[:, -1].ravel().tolist()
-        return values

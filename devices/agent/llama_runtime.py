@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptare.devices.agent.feeds import filled
 from adaptare.devices.agent.llama_library import STEP, Library
-from adaptare.devices.agent.runtime import Bound, RuntimeFacts
+from adaptare.devices.agent.runtime import Bound, Output, RuntimeFacts
 
 NAME = "llama_cpp"
 
@@ -68,11 +68,11 @@ class LlamaModel:
         adapters = self._adapters(arguments)
         decode = library.decoding(context.pointer, ids[before:])
         # One table of logits, which the library overwrites in each call.
-        logits = _Logits(library, context.pointer, self._vocabulary, (self, ids))
+        logits = Output(lambda: library.logits(context.pointer, self._vocabulary), ids)
         cache: np.ndarray | None = None
         known = False
 
-        def call() -> _Logits:
+        def call() -> Output:
             decode()
             return logits
 
@@ -131,17 +131,6 @@ class _Context:
     def __init__(self, pointer: int) -> None:
         self.pointer = pointer
         self.feed: object = None
-
-
-class _Logits:
-    """Logits of the last call of a context, read on demand."""
-
-    def __init__(self, library: Library, context: int, vocabulary: int, kept: Any) -> None:
-        self._library, self._context, self._vocabulary, self._kept = library, context, vocabulary, kept
-
-    def tolist(self) -> list[float]:
-        values: list[float] = self._library.logits(self._context, self._vocabulary).tolist()
-        return values
 
 
 def last_logits(model: str, adapter: str, ids: Sequence[int]) -> np.ndarray:

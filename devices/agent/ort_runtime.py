@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptare.devices.agent.feeds import filled
-from adaptare.devices.agent.runtime import Bound, Operators, RuntimeFacts, Timed
+from adaptare.devices.agent.runtime import Bound, Operators, Output, RuntimeFacts, Timed
 
 CPU = "CPUExecutionProvider"
 # Reports the provider of each node, from version 1.24 on, except for files of the `.ort` format.
@@ -233,31 +233,18 @@ class OrtModel:
                 binding.bind_ortvalue_output(argument.name, values[names.index(shared[argument.name])])
             else:
                 binding.bind_output(argument.name, "cpu")
-        run, output = self.session.run_with_iobinding, _Output(binding, [*values, *kept])
+        run = self.session.run_with_iobinding
+        # Bindings do not own the memory of their inputs.
+        output = Output(lambda: binding.get_outputs()[0].numpy(), *values, *kept)
         if self._uncounted:
             run(binding)
             self._count()
 
-        def call() -> _Output:
+        def call() -> Output:
             run(binding)
             return output
 
-        return call, _nothing
-
-
-class _Output:
-    """First output of a binding, read on demand; keeps the inputs alive, because bindings do not own their memory."""
-
-    def __init__(self, binding: Any, inputs: Sequence[Any]) -> None:
-        self._binding, self._inputs = binding, inputs
-
-    def tolist(self) -> list[float]:
-        values: list[float] = self._binding.get_outputs()[0].numpy().ravel().tolist()
-        return values
-
-
-def _nothing() -> None:
-    """Restores nothing: an ONNX graph has no state."""
+        return call, lambda: None  # a graph has no state to restore
 
 
 def _plugged_in(library: str, provider: str) -> list[Any]:
@@ -284,6 +271,17 @@ def _onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def write_adapter(file: str, tensors: Mapping[str, Any]) -> None:
+    """Writes a file for `onnxruntime.LoraAdapter`: name of an input of the graph -> its values, a NumPy array."""
+    ort = _onnxruntime()
+    content = ort.AdapterFormat()
+    # For users that version their adapters; ONNX Runtime does not check either number.
+    content.set_adapter_version(1)
+    content.set_model_version(1)
+    content.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(values) for name, values in tensors.items()})
+    content.export_adapter(file)
 
 
 def _refuse_active_adapters(arguments: Mapping[str, Any]) -> None:

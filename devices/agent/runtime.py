@@ -14,6 +14,23 @@ class AbsentError(Exception):
     """The device is not there, or this installation cannot use it; the message says what to do."""
 
 
+class Output:
+    """First output of the last call, read on demand.
+
+    Args:
+        read: Returns it as an array.
+        kept: Objects that must live as long as the call, such as inputs whose memory a library does not own.
+    """
+
+    def __init__(self, read: Callable[[], Any], *kept: Any) -> None:
+        self._read, self._kept = read, kept
+
+    def tolist(self) -> list[float]:
+        """All values, flat."""
+        values: list[float] = self._read().ravel().tolist()
+        return values
+
+
 class Model(Protocol):
     """A loaded program."""
 

@@ -14,6 +14,7 @@ from adaptare.core import InputError, StorageError
 from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.devices.native.compiler import Target, source_digest
+from adaptare.devices.program import hashed
 
 MANIFEST = "bundle.json"
 SCHEMA = 1
@@ -115,9 +116,7 @@ def _written(file: Path, content: Content) -> BundleFile:
     else:
         shutil.copyfile(content.data, file)
     file.chmod(0o755)
-    with file.open("rb") as data:
-        digest = hashlib.file_digest(data, "sha256").hexdigest()
-    return BundleFile(file.name, file.stat().st_size, digest, content.origin, content.licence)
+    return BundleFile(file.name, file.stat().st_size, hashed(file), content.origin, content.licence)
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -209,19 +209,6 @@ class OpenSsh:
         return answer
 
 
-@contextlib.contextmanager
-def connected(name: str, address: Address) -> Iterator[OpenSsh]:
-    """A connection that ends with the context. Raises `DeviceError`."""
-    folder = None if len(tempfile.gettempdir()) <= SOCKET_FOLDER_CHARACTERS else SHORT_FOLDER
-    with tempfile.TemporaryDirectory(prefix="adaptare-", dir=folder, ignore_cleanup_errors=True) as place:
-        connection = OpenSsh(name, address, Path(place))
-        try:
-            connection.open()
-            yield connection
-        finally:
-            connection.close()
-
-
 class SshTransport(Transport):
     """Runs agents on another machine, by the user's own OpenSSH client and configuration.
 
@@ -245,9 +232,17 @@ class SshTransport(Transport):
             agent = PythonAgent(shell, self._python, f"ssh {self._address.by_hand}")
             yield native_link(shell, runtime) if is_native(runtime) else agent.link(runtime)
 
-    def connected(self) -> AbstractContextManager[OpenSsh]:
+    @contextmanager
+    def connected(self) -> Iterator[OpenSsh]:
         """A connection that ends with the context. Raises `DeviceError`."""
-        return connected(self.name, self._address)
+        folder = None if len(tempfile.gettempdir()) <= SOCKET_FOLDER_CHARACTERS else SHORT_FOLDER
+        with tempfile.TemporaryDirectory(prefix="adaptare-", dir=folder, ignore_cleanup_errors=True) as place:
+            connection = OpenSsh(self.name, self._address, Path(place))
+            try:
+                connection.open()
+                yield connection
+            finally:
+                connection.close()
 
     def clean(self) -> int:
         """Removes adaptare's files from the device. Returns the bytes freed. Raises `DeviceError`."""

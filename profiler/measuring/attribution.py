@@ -67,7 +67,8 @@ class Attribution:
             filled = ([own or (0.0,) * n for own, n in zip(rounds[name], lengths, strict=True)] for name in names)
             return _undisturbed(np.stack([np.concatenate(calls) for calls in filled], axis=1))
 
-        kinds = [kind for name, some in rounds.items() if (kind := _operator(name)) and any(some)]
+        timed = [name.partition("/") for name, some in rounds.items() if any(some)]
+        kinds = [operator for quantity, _, operator in timed if quantity == OPERATORS and operator]
         costs = []
         for kind in kinds:
             seconds, count = undisturbed(f"{OPERATORS}/{kind}", f"{OPERATOR_CALLS}/{kind}")
@@ -84,12 +85,6 @@ def attributions(measurement: Measurement) -> tuple[Attribution, Attribution]:
     samples = measurement.quantities
     reference = {name: some.reference_rounds for name, some in samples.items()}
     return Attribution.of(reference), Attribution.of({name: some.rounds for name, some in samples.items()})
-
-
-def _operator(name: str) -> str:
-    """Operator type whose time a quantity is; empty if it is another quantity."""
-    quantity, _, operator = name.partition("/")
-    return operator if quantity == OPERATORS else ""
 
 
 def _undisturbed(figures: NDArray[np.float64]) -> list[float]:

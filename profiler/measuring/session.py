@@ -27,6 +27,8 @@ from adaptare.profiler.store.measurements import Measurements
 from adaptare.profiler.store.samples import Samples
 from adaptare.profiler.workloads.workload import Workload
 
+# An interrupted group loses its last opening; this limits the loss.
+LARGEST_GROUP = 32
 # Rounds of latency unless a rule is given.
 USUAL = FixedRounds(8)
 Seen = Callable[[Sequence[Measurement]], None]
@@ -76,9 +78,33 @@ class Session:
         return Measurements(by_workload[workload] for workload in workloads if workload in by_workload)
 
     def split(self, workloads: Sequence[Workload], *, reference: Workload) -> list[list[Workload]]:
-        """Groups that fit into memory together. Raises `InputError` if a workload does not fit, or does not run."""
-        free_bytes = self.device.capacity_bytes()
-        return split_into_groups(workloads, reference=reference, programs=self.builder, free_bytes=free_bytes)
+        """Groups that fit, together with the reference, into half of the free memory.
+
+        Workloads that share a program stay together, because they are comparable only within one opening (one fresh
+        load of all programs); otherwise the order is kept. Raises `InputError` if a single workload does not fit, or
+        does not run.
+        """
+        bound, start = self.device.capacity_bytes() // 2, self.builder.need(reference).total_bytes
+        sharing: dict[str, list[tuple[Workload, Need]]] = {}
+        for workload in workloads:
+            need = self.builder.need(workload)
+            sharing.setdefault(need.program, []).append((workload, need))
+            if start + need.total_bytes > bound:
+                raise InputError(
+                    f"a {workload.mode} {workload.scope} needs {(start + need.total_bytes) / 2**20:,.0f} MiB with its "
+                    f"base; half of the free memory is {bound / 2**20:,.0f} MiB; compose it from stubs, or free memory",
+                    parameter="stubs",
+                )
+        groups, filled = list[list[Workload]](), 0
+        for together in sharing.values():
+            for part in _parts(together, bound - start):
+                size = part[0][1].program_bytes + sum(need.feed_bytes for _, need in part)
+                if not groups or filled + size > bound or len(groups[-1]) + len(part) > LARGEST_GROUP:
+                    groups.append([])
+                    filled = start
+                groups[-1].extend(workload for workload, _ in part)
+                filled += size
+        return groups
 
     def fits(self, workloads: Sequence[Workload], *, reference: Workload) -> bool:
         """True if all workloads fit into memory at once, together with the reference."""
@@ -324,44 +350,6 @@ def _samples(candidate: Candidate, reference: Candidate, probe: Probe, failure: 
         )
         for name in names
     }
-
-
-# An interrupted group loses its last opening; this limits the loss.
-LARGEST_GROUP = 32
-
-
-def split_into_groups(
-    workloads: Sequence[Workload], *, reference: Workload, programs: Programs, free_bytes: int
-) -> list[list[Workload]]:
-    """Groups that fit, together with the reference, into half of the free memory.
-
-    Workloads that share a program stay together, because they are comparable only within one opening (one fresh load of
-    all programs); otherwise the order is kept. Raises `InputError` if a single workload does not fit, or does not run.
-    """
-    bound = free_bytes // 2
-    start = programs.need(reference).total_bytes
-    sharing: dict[str, list[tuple[Workload, Need]]] = {}
-    for workload in workloads:
-        need = programs.need(workload)
-        sharing.setdefault(need.program, []).append((workload, need))
-        if start + need.total_bytes > bound:
-            raise InputError(
-                f"a {workload.mode} {workload.scope} needs {(start + need.total_bytes) / 2**20:,.0f} MiB with its "
-                f"base; half of the free memory is {bound / 2**20:,.0f} MiB; compose it from stubs, or free "
-                "memory",
-                parameter="stubs",
-            )
-    groups: list[list[Workload]] = []
-    filled = 0
-    for together in sharing.values():
-        for part in _parts(together, bound - start):
-            size = part[0][1].program_bytes + sum(need.feed_bytes for _, need in part)
-            if not groups or filled + size > bound or len(groups[-1]) + len(part) > LARGEST_GROUP:
-                groups.append([])
-                filled = start
-            groups[-1].extend(workload for workload, _ in part)
-            filled += size
-    return groups
 
 
 def _parts(together: Sequence[tuple[Workload, Need]], bound: int) -> list[list[tuple[Workload, Need]]]:

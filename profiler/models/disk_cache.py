@@ -6,7 +6,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -27,6 +27,17 @@ def cache_folder(chosen: str | Path | None = None) -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("adaptare")
 
 
+@contextlib.contextmanager
+def _place_beside(target: Path) -> Iterator[Path]:
+    """A temporary folder. Raises `StorageError` if the disk is full or the location is not writable."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as place:
+            yield Path(place)
+    except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
+        raise StorageError(f"the cache {str(target)!r} cannot be written: {error}; choose another cache") from error
+
+
 def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     """The folder, created by `write` in a temporary location unless it exists; never partial, and marked as a cache.
 
@@ -34,41 +45,71 @@ def cached_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     """
     if folder.is_dir():
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as new:
-            fresh = Path(new) / "new"
-            fresh.mkdir()
-            write(fresh)
-            (fresh / MARK).touch()
-            _take_place(fresh, folder)
-    except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
-        raise StorageError(f"the cache {str(folder)!r} cannot be written: {error}; choose another cache") from error
+    with _place_beside(folder) as place:
+        fresh = place / "new"
+        fresh.mkdir()
+        write(fresh)
+        (fresh / MARK).touch()
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process created the same folder
+                raise
     return folder
 
 
-def _take_place(fresh: Path, folder: Path) -> None:
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process created the same folder
-            raise
-
-
 def cached_file(file: Path, write: Callable[[Path], None]) -> Path:
-    """The file, created by `write` under a temporary name unless it exists; never partial. Raises `StorageError`."""
-    if file.exists():
-        return file
-    fresh = file.with_name(f"{UNFINISHED}{os.getpid()}-{file.name}")
-    try:
-        write(fresh)
-        fresh.replace(file)
-    except OSError as error:
-        raise StorageError(f"the cache {str(file)!r} cannot be written: {error}; choose another cache") from error
-    finally:
-        with contextlib.suppress(OSError):  # in a location that is not writable, cleaning up fails too
-            fresh.unlink(missing_ok=True)
+    """The file, created by `write` in a temporary folder unless it exists; never partial. Raises `StorageError`.
+
+    Other files that `write` puts into the folder are moved first: a graph refers to its data by name.
+    """
+    if not file.exists():
+        with _place_beside(file) as place:
+            write(place / file.name)
+            for made in sorted(place.iterdir(), key=lambda each: each.name == file.name):
+                made.replace(file.with_name(made.name))
     return file
+
+
+class KeptFolders:
+    """Folders of one kind in the cache, each with files that are written together and named by their content.
+
+    Args:
+        cache: Parent folder of all kinds; default: the user's cache folder.
+        kind: Name of the folder of this kind.
+
+    Raises:
+        InputError: As of `cache_limit_bytes`.
+    """
+
+    def __init__(self, cache: str | Path | None, kind: str) -> None:
+        self.root, self._limit_bytes = cache_folder(cache) / kind, cache_limit_bytes()
+        # Paths that were returned may be loaded at any time, so they are never evicted.
+        self._in_use: set[Path] = set()
+
+    def files(self, folder: Path, names: Sequence[str], write: Callable[[Path], None]) -> list[Path]:
+        """Files of a folder, written into a new one if any is missing, and marked as used. Raises `StorageError`."""
+        files = [folder / name for name in names]
+        self._in_use.update(files)
+        if not all(file.exists() for file in files):  # some files may have been evicted from the cache
+            shutil.rmtree(folder, ignore_errors=True)
+            cached_folder(folder, write)
+            self._make_room()
+        for file in files:
+            mark_used(file)
+        return files
+
+    def file(self, file: Path, is_whole: Callable[[Path], bool], write: Callable[[Path], None]) -> None:
+        """A further file of a folder, written unless it is whole, and marked as used. Raises `StorageError`."""
+        self._in_use.add(file)
+        if not is_whole(file):
+            file.unlink(missing_ok=True)
+            cached_file(file, write)
+            self._make_room()
+        mark_used(file)
+
+    def _make_room(self) -> None:
+        make_room(self.root, limit_bytes=self._limit_bytes, keep=self._in_use)
 
 
 def cache_limit_bytes() -> int:

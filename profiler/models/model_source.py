@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import read_json
 from adaptare.profiler.models.disk_cache import cache_folder
 from adaptare.profiler.models.model_cache import converted_gguf, smollm2_file, tiny_model
@@ -50,6 +51,22 @@ class ModelSource:
     def with_weights(self) -> "ModelSource":
         """The source with a local folder. Raises `InputError` if there are no weights."""
         return replace(self, folder=self.weights_folder(), on_hub=False)
+
+
+def stored_weights(weights: ModelSource | None, shape: ModelShape) -> Path | None:
+    """Folder with weights of exactly this shape; `None` if the model has others, or there is none."""
+    return weights.folder if weights and weights.shape == shape else None
+
+
+def weights_identity(folder: Path | None) -> Json:
+    """Identity that changes with the weights in a folder, by file metadata only; `None` for random weights."""
+    if folder is None:
+        return None
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{str(folder)!r} has no *.safetensors, so there are no weights to export")
+    stored: list[Json] = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return [str(folder.resolve()), *stored]
 
 
 def published_name(name: str, folder: str) -> str | None:

@@ -1,12 +1,15 @@
-"""Decoders with random weights: latency does not depend on the values."""
+"""Decoders of transformers, with stored weights or with random ones: latency does not depend on the values."""
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from adaptare.profiler.models.model_cache import without_bars
 
 
 def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTrainedModel:
@@ -19,6 +22,17 @@ def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTra
     for name, weight in model.named_parameters():
         if name.endswith(".bias"):  # zero at first, and then graphs would have no nodes that add them
             nn.init.constant_(weight, 0.01)
+    return model.eval().requires_grad_(False)
+
+
+def base_model(config: Mapping[str, Any], folder: Path | None, *, dtype: str = "float32") -> PreTrainedModel:
+    """The model in a folder, or that of a config with random weights, in evaluation mode; loaded without network."""
+    if folder is None:
+        return random_model(config, dtype=dtype)
+    with without_bars():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
     return model.eval().requires_grad_(False)
 
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     )
     from adaptare.profiler.programs.gguf_base import write_gguf_adapter, write_gguf_base
     from adaptare.profiler.programs.gguf_names import gguf_site
-    from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
-    from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs
+    from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs, write_onnx_adapter
     from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
     from adaptare.profiler.programs.onnx.quantise import pack_int4, rounded_weights
     from adaptare.profiler.programs.onnx.writer import code_names, write_model

@@ -4,18 +4,23 @@ import functools
 import importlib.metadata
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.core.content_hash import Json, canonical_json
+from adaptare.core.content_hash import Json, canonical_json, content_hash
+from adaptare.core.extensions import extensions
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile
+from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
+from adaptare.devices.agent.feeds import filled
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.torch.weights import TorchWeights, part_of
 from adaptare.profiler.workloads.configuration import Configuration
+from adaptare.profiler.workloads.shape import part_of
 from adaptare.profiler.workloads.workload import BYTES, Mode, Workload
 
 # Entry points are named after their runtime; each is called as `builder(device, cache=…, weights=…)`.
@@ -24,6 +29,9 @@ TORCH_FACTORY = "adaptare.profiler.programs.torch.programs:build"
 # Options of torch devices that prepare a program for many calls.
 PREPARED = {"compile=yes", "graphs=yes"}
 EXACT = "float32"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Files of an older layout are regenerated.
+LAYOUT = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,10 @@ class Need:
 
 
 class Programs(Protocol):
-    """Builds the programs of one runtime; registered as an entry point in the group `adaptare.programs`."""
+    """Builds the programs of one runtime; registered as an entry point in the group `adaptare.programs`.
+
+    A class that derives from it has the methods with a body unless it defines its own.
+    """
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """Application modes that this base supports, those with a swappable adapter first."""
@@ -62,20 +73,26 @@ class Programs(Protocol):
         ...
 
     def disk_bytes(self, base: Workload) -> int:
-        """Bytes on disk of the weights of a base, in the form that a user would ship."""
-        ...
+        """Bytes on disk of the weights of a base, as a user would ship them; default: linears, head and embedding."""
+        return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
         """The program, with one feed named by the hash of the workload; writes the files that it needs."""
         ...
 
     def merged_reference(self, workload: Workload) -> Program:
-        """Merged reference: a program of the same function and inputs, with the adapter merged into the weights."""
-        ...
+        """Merged reference: a program of the same function and inputs, with the adapter merged into the weights.
+
+        Default: the program itself, which is then compared with its base only.
+        """
+        return self.program(workload)
 
     def unrounded(self, workload: Workload) -> Program:
-        """The program, computed without the rounding of activations by fast kernels; it is compared, never timed."""
-        ...
+        """The program, computed without the rounding of activations by fast kernels; it is compared, never timed.
+
+        Default: the program itself, of a runtime that rounds none.
+        """
+        return self.program(workload)
 
 
 @runtime_checkable
@@ -113,11 +130,15 @@ def programs_for(
 @functools.cache
 def _builders() -> dict[str, importlib.metadata.EntryPoint]:
     """Entry points by runtime name, cached because scanning all installed packages is slow."""
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=BUILDERS)}
+    return extensions(BUILDERS)
 
 
-class TorchPrograms:
+class TorchPrograms(Programs):
     """Modules built in the worker by a factory, from a weights file shared by all programs of one base.
+
+    Files are loaded like a user's checkpoint: mapped, not created in memory. Weights in memory-mapped pages are read a
+    few per cent slower than those in memory allocated by the process (`benchmarks/stock_process.py` compares with
+    processes that load a checkpoint).
 
     Args:
         device: Device that runs them; default: one with caches of the usual size.
@@ -130,7 +151,7 @@ class TorchPrograms:
     ) -> None:
         self._cache_bytes = device.cache_bytes if device else DeviceInfo.cache_bytes
         self._is_eager = not device or PREPARED.isdisjoint(device.options)
-        self._weights = TorchWeights(cache)
+        self._kept = KeptFolders(cache, "torch")
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable", "merged")
@@ -150,9 +171,6 @@ class TorchPrograms:
         whole = workload.configuration == Configuration()
         held = own_bytes(workload) + (embedding_bytes(workload) if whole else 0)
         return Need(name, held + copies_bytes(workload, self._cache_bytes), workload.cache_bytes)
-
-    def disk_bytes(self, base: Workload) -> int:
-        return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
         self.check(workload)
@@ -177,14 +195,29 @@ class TorchPrograms:
         files = self._files(replace(workload, mode="swappable")) if rounded else merged.files
         return replace(merged, arguments=arguments, files=files)
 
-    def unrounded(self, workload: Workload) -> Program:
-        return self.program(workload)
-
     def _files(self, workload: Workload) -> tuple[ProgramFile, ...]:
+        """Config and random weights of the base, or of one with the adapter merged into the part that it applies to."""
         ranks = _running(workload) if workload.mode == "merged" else {}
         config, merged = part_of(json.loads(workload.shape.config), ranks, scope=workload.scope)
-        parts = workload.parts if merged else {}
-        return self._weights.files(config, merged, parts=parts, kind=workload.configuration.kind, dtype=workload.dtype)
+        parts, kind, dtype = workload.parts if merged else {}, workload.configuration.kind, workload.dtype
+        versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
+        narrow: list[Json] = [{path: part.to_json() for path, part in parts.items()}] if parts else []
+        key = content_hash([LAYOUT, *versions, config, dict(merged), kind if merged else "", dtype, *narrow])
+
+        def write(fresh: Path) -> None:
+            from adaptare.profiler.models.model_cache import without_bars
+            from adaptare.profiler.models.random_model import random_model
+            from adaptare.profiler.programs.torch.cut import merge, narrowed, random_sub_adapter
+
+            model = random_model(config, dtype=dtype)
+            adapter = random_sub_adapter(narrowed(model, parts), merged, kind)
+            merge(model, adapter.halves, kind=kind, parts=parts)
+            with without_bars():
+                model.save_pretrained(fresh)
+            # Written unchanged, independent of how this version of transformers normalises it.
+            (fresh / CONFIG).write_text(json.dumps(dict(config)), encoding="utf-8")
+
+        return tuple(map(program_file, self._kept.files(self._kept.root / key, (CONFIG, WEIGHTS), write)))
 
     def _arguments(self, workload: Workload) -> str:
         parts: dict[str, Json] = {path: part.to_json() for path, part in workload.parts.items()}
@@ -203,11 +236,11 @@ class TorchPrograms:
         )
 
 
-class SimulatedPrograms:
+class SimulatedPrograms(Programs):
     """Programs that consist of a description of their workload; all modes and bases are supported.
 
     Args:
-        device: Device that runs them; default: one with caches of the usual size.
+        device: Not used; all are alike.
         cache: Not used; no file is made.
         weights: Not used; weights are random.
     """
@@ -215,7 +248,7 @@ class SimulatedPrograms:
     def __init__(
         self, device: DeviceInfo | None = None, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        self._cache_bytes = device.cache_bytes if device else DeviceInfo.cache_bytes
+        """Nothing to prepare."""
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable", "merged")
@@ -227,9 +260,6 @@ class SimulatedPrograms:
         self.check(workload)
         return Need(workload.hash, own_bytes(workload), workload.cache_bytes)
 
-    def disk_bytes(self, base: Workload) -> int:
-        return base.base_bytes + embedding_bytes(base)
-
     def program(self, workload: Workload) -> Program:
         arguments = canonical_json(workload.to_json())
         held = memory_bytes(workload) - workload.cache_bytes
@@ -239,9 +269,6 @@ class SimulatedPrograms:
 
     def merged_reference(self, workload: Workload) -> Program:
         return replace(self.program(workload.merged), feeds=(_feed(workload),))
-
-    def unrounded(self, workload: Workload) -> Program:
-        return self.program(workload)
 
 
 def name_of(workload: Workload) -> str:
@@ -260,17 +287,32 @@ def _feed(workload: Workload) -> Feed:
     return Feed(workload.hash, canonical_json(arguments), workload.work())
 
 
-def prompt_of(workload: Workload) -> dict[str, Json]:
-    """Specification of the token ids `ids` of a runtime that keeps its cache itself, and `before`: those not timed."""
+def prompt_feed(workload: Workload, own: Mapping[str, Json]) -> Feed:
+    """Feed of a runtime that keeps its cache itself, with further arguments of its `own`.
+
+    `ids` specifies all tokens, and `before` is the number of those that are not timed.
+    """
     before, new = (workload.past, 1) if workload.phase == "decode" else (0, workload.tokens)
     vocabulary = workload.shape.vocabulary
     ids: Json = {"dtype": "int32", "shape": [before + new], "integers": vocabulary, "seed": zlib.crc32(b"ids")}
-    return {"ids": ids, "before": before}
+    return Feed(workload.hash, canonical_json({"ids": ids, "before": before, **own}), workload.work())
 
 
-def is_cold(workload: Workload) -> bool:
-    """True if the processor caches must be in the state that the rest of the model leaves."""
-    return workload.scope != "model" and workload.caches == "cold"
+def with_tasks(
+    program: Program,
+    arguments: Mapping[str, Json],
+    adapter: Mapping[str, Any],
+    files: Sequence[Path],
+    write: Callable[[dict[str, NDArray[Any]], Path], None],
+) -> Program:
+    """A program with a feed for each task, whose adapter, specified by its tensors, is read from a new file."""
+    tensors, feeds = {name: filled(name, spec) for name, spec in adapter.items()}, list[Feed]()
+    for task, file in enumerate(files):
+        # The content differs, so that no task finds that of another in the page cache.
+        write({name: values * values.dtype.type(1 + task) for name, values in tensors.items()}, file)
+        (feed,), own = program.feeds, canonical_json({**arguments, "adapter": file.name})
+        feeds.append(replace(feed, name=f"{feed.name}-{task}", arguments=own))
+    return replace(program, feeds=tuple(feeds), files=(*program.files, *map(program_file, files)))
 
 
 def cache_traffic(workload: Workload) -> tuple[int, int]:
@@ -278,7 +320,7 @@ def cache_traffic(workload: Workload) -> tuple[int, int]:
 
     Adapters are excluded, so that the number of copies called in turn is the same for any adapter.
     """
-    if not is_cold(workload):
+    if workload.scope == "model" or workload.caches != "cold":
         return 0, 0
     own, whole = (part.base.work().moved_bytes for part in (workload, replace(workload, scope="model")))
     return own, whole - own
@@ -286,7 +328,8 @@ def cache_traffic(workload: Workload) -> tuple[int, int]:
 
 def copies_name(workload: Workload) -> str:
     """Name suffix that separates cold from hot programs, and programs with different numbers of copies."""
-    return " {}+{}".format(*cache_traffic(workload)) if is_cold(workload) else ""
+    traffic = cache_traffic(workload)
+    return " {}+{}".format(*traffic) if any(traffic) else ""
 
 
 def copies_bytes(workload: Workload, last_level_bytes: int) -> int:

@@ -4,10 +4,10 @@ from functools import cached_property
 from pathlib import Path
 
 from adaptare.core import InputError
-from adaptare.core.content_hash import Json, canonical_json
-from adaptare.devices import DeviceInfo, Feed, Program, program_file
+from adaptare.core.content_hash import Json
+from adaptare.devices import DeviceInfo, Program, program_file
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, name_of, prompt_of
+from adaptare.profiler.programs.builders import Need, Programs, name_of, prompt_feed
 from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
 from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import Mode, Workload
@@ -17,7 +17,7 @@ FOLDER = "folder="
 LEFT_OUT = (".onnx_adapter", ".md")
 
 
-class GenaiPrograms:
+class GenaiPrograms(Programs):
     """One program: the folder that the device names. Bases and adapters of any rank differ in their feeds.
 
     There is no merged reference, because the weights of the folder are as its maker rounded them: outputs with an
@@ -46,8 +46,7 @@ class GenaiPrograms:
     def check(self, workload: Workload) -> None:
         workload.shape.check_positions(workload.positions)
         if workload.quantisation != "none" or workload.dtype != "float32":
-            word = workload.dtype if workload.quantisation == "none" else workload.quantisation
-            raise InputError(f"a folder has the weights that it has; leave {word} out")
+            raise InputError(f"a folder has the weights that it has; leave {workload.weight_format} out")
         if workload.scope != "model" or workload.batch != 1:
             raise InputError("a folder of onnxruntime-genai is timed as a whole model, one sequence at a time")
         config = workload.configuration
@@ -69,15 +68,8 @@ class GenaiPrograms:
 
     def program(self, workload: Workload) -> Program:
         self.check(workload)
-        arguments = canonical_json({**prompt_of(workload), "adapter": self._adapter(workload)})
-        feed = Feed(workload.hash, arguments, workload.work())
-        return Program(name_of(workload), CONFIG, "{}", (feed,), self._files, self._bytes)
-
-    def merged_reference(self, workload: Workload) -> Program:
-        return self.program(workload)
-
-    def unrounded(self, workload: Workload) -> Program:
-        return self.program(workload)
+        feeds = (prompt_feed(workload, {"adapter": self._adapter(workload)}),)
+        return Program(name_of(workload), CONFIG, "{}", feeds, self._files, self._bytes)
 
     @property
     def _bytes(self) -> int:
@@ -94,7 +86,5 @@ class GenaiPrograms:
             full = place.rank or rank
             shapes = (place.width_in, full), (full, place.width_out)
             for name, half, shape in zip(place.names, halves, shapes, strict=True):
-                spec: dict[str, Json] = {"dtype": place.dtype.name, "shape": list(half.shape)}
-                spec |= {"uniform": half.limit, "seed": half.seed} if rank else {"constant": 0}
-                made[name] = spec | ({"padded_to": list(shape)} if shape != half.shape else {})
+                made[name] = half.spec(place.dtype.name, padded_to=shape)
         return made

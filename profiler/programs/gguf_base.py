@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import content_hash
-from adaptare.profiler.models.disk_cache import cache_folder, cache_limit_bytes, cached_folder, make_room, mark_used
-from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.models.stored_model import stored_model, weights_identity
+from adaptare.profiler.models.disk_cache import KeptFolders
+from adaptare.profiler.models.model_source import ModelSource, stored_weights, weights_identity
 from adaptare.profiler.programs.gguf_names import adapter_tensors, architecture_of, as_rotated
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.sub_adapter import Halves
@@ -56,19 +55,19 @@ def rotation_of(shape: ModelShape) -> Mapping[str, Any]:
 
 
 def base_file(
+    kept: KeptFolders,
     shape: ModelShape,
     kind: str,
     *,
-    cache: str | Path | None,
     weights: ModelSource | None = None,
     merged: Mapping[str, int] = MappingProxyType({}),
 ) -> Path:
     """GGUF file of a model in the cache, written if necessary.
 
     Args:
+        kept: Folders of all files.
         shape: The model.
         kind: A value of `TYPES`. Rows that do not have whole blocks of 32 weights are in 16 bits.
-        cache: Parent folder; default: the user's cache folder.
         weights: A model whose weights a file of its shape has; others have random ones.
         merged: Module path -> rank of a random adapter that is added to its weights.
 
@@ -76,26 +75,21 @@ def base_file(
         InputError: The model is not written as GGUF.
     """
     check_writable(shape)
-    stored = weights.folder if weights and weights.shape.hash == shape.hash else None
+    stored = stored_weights(weights, shape)
     own = [dict(merged)] if merged else []
-    key = content_hash([LAYOUT, shape.config, kind, weights_identity(stored) if stored else None, *own])
-    root = cache_folder(cache) / "gguf"
-    file = root / key / FILE
+    key = content_hash([LAYOUT, shape.config, kind, weights_identity(stored), *own])
 
     def write(folder: Path) -> None:
-        from adaptare.profiler.models.random_model import random_model
+        from adaptare.profiler.models.random_model import base_model
 
-        model = stored_model(stored) if stored else random_model(json.loads(shape.config))
+        model = base_model(json.loads(shape.config), stored)
         for path, rank in merged.items():
             site, values = shape.site_by_path[path], model.get_submodule(path).weight.data.numpy()
             A, B = Halves.random(path, rank, site.in_features, site.out_features).of_rows
             values += (A @ B).T
         write_gguf_base(folder / FILE, model, shape, kind)
 
-    cached_folder(file.parent, write)
-    make_room(root, limit_bytes=cache_limit_bytes(), keep=[file])
-    mark_used(file)
-    return file
+    return kept.files(kept.root / key, (FILE,), write)[0]
 
 
 def write_gguf_adapter(file: Path, halves: Mapping[str, Halves], shape: ModelShape) -> None:
@@ -135,7 +129,8 @@ def write_gguf_base(file: Path, model: "PreTrainedModel", shape: ModelShape, kin
     writer.add_rope_freq_base(base)
     writer.add_vocab_size(shape.vocabulary)
     writer.add_tokenizer_model("no_vocab")
-    names = gguf.get_tensor_name_map(_architecture(architecture), shape.layers)
+    (known,) = (kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(known, shape.layers)
     rotary = model.model.rotary_emb.inv_freq.float().cpu().numpy()
     factors = base ** (-np.arange(0, shape.head_dim, 2) / shape.head_dim) / rotary
     if rotation_of(shape).get("rope_type", "default") != "default":
@@ -165,12 +160,6 @@ def _packed(name: str, values: NDArray[np.float32], kind: str) -> tuple[NDArray[
     if values.shape[1] % gguf.GGML_QUANT_SIZES[form][0]:
         form = gguf.GGMLQuantizationType[HALF_SIZE]
     return gguf.quants.quantize(values, form), form
-
-
-def _architecture(name: str) -> Any:
-    import gguf
-
-    return next(kind for kind, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
 
 
 def check_file(file: Path, shape: ModelShape) -> None:

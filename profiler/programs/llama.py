@@ -2,17 +2,19 @@
 
 import importlib.util
 import json
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from adaptare.core import InputError, MissingPackageError
-from adaptare.core.content_hash import Json, canonical_json
-from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
-from adaptare.devices.agent.feeds import filled
+from adaptare.core.content_hash import Json
+from adaptare.devices import DeviceInfo, Program, ProgramFile, program_file
 from adaptare.devices.agent.llama_runtime import write_adapter
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of, prompt_of
+from adaptare.profiler.programs.builders import Need, Programs, embedding_bytes, name_of, prompt_feed, with_tasks
 from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
 from adaptare.profiler.programs.gguf_names import adapter_names, architecture_of
 from adaptare.profiler.workloads.sub_adapter import random_adapter
@@ -23,7 +25,7 @@ NEEDED = ("gguf", "torch")
 AT_ONCE = 512
 
 
-class LlamaPrograms:
+class LlamaPrograms(Programs):
     """The GGUF file that the device names, or else one of the base of a workload; adapters differ in their feeds.
 
     A merged model is one more file, so there is no merged reference of each adapter: outputs with an adapter must
@@ -43,7 +45,7 @@ class LlamaPrograms:
         options = dict(option.split("=", 1) for option in device.options)
         self._given = Path(options["file"]) if "file" in options else None
         self._dtype = options.get("adapter_dtype", "float32")
-        self._cache, self._weights = cache, weights
+        self._kept, self._weights = KeptFolders(cache, "gguf"), weights
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         """Application modes; the weights of a file that the device names are never written anew."""
@@ -70,8 +72,7 @@ class LlamaPrograms:
             check_writable(workload.shape)
             return
         if workload.quantisation != "none" or workload.dtype != "float32":
-            word = workload.dtype if workload.quantisation == "none" else workload.quantisation
-            raise InputError(f"a GGUF file has the weights that it has; leave {word} out")
+            raise InputError(f"a GGUF file has the weights that it has; leave {workload.weight_format} out")
         check_file(self._given, workload.shape)
 
     def need(self, workload: Workload) -> Need:
@@ -89,40 +90,26 @@ class LlamaPrograms:
         self.check(workload)
         merged = workload.configuration.by_path if workload.in_weights else {}
         brought = self._brought or program_file(
-            base_file(workload.shape, self._type(workload), cache=self._cache, weights=self._weights, merged=merged)
+            base_file(self._kept, workload.shape, TYPES[workload.weight_format], weights=self._weights, merged=merged)
         )
         own: dict[str, Json] = {"adapter": self._adapter(workload), "architecture": architecture_of(workload.shape)}
-        feed = Feed(workload.hash, canonical_json({**prompt_of(workload), **own}), workload.work())
-        return Program(name_of(workload), brought.name, "{}", (feed,), (brought,), self._base_bytes(workload))
+        feeds = (prompt_feed(workload, own),)
+        return Program(name_of(workload), brought.name, "{}", feeds, (brought,), self._base_bytes(workload))
 
     def of_tasks(self, workload: Workload, tasks: int, folder: Path) -> Program:
         """The program with a feed for each of several tasks, whose adapter is read from a file that is written here."""
         program = self.program(workload)
         arguments = json.loads(program.feeds[0].arguments)
-        tensors = {name: filled(name, made) for name, made in arguments["adapter"].items()}
-        feeds, files = list[Feed](), list[ProgramFile]()
-        for task in range(tasks):
-            file = folder / f"task-{task}.gguf"
-            # The content differs, so that no task finds that of another in the page cache.
-            scaled = {name: values * values.dtype.type(1 + task) for name, values in tensors.items()}
-            write_adapter(file, arguments["architecture"], scaled)
-            own = canonical_json({**arguments, "adapter": file.name})
-            feeds.append(replace(program.feeds[0], name=f"{workload.hash}-{task}", arguments=own))
-            files.append(program_file(file))
-        return replace(program, feeds=tuple(feeds), files=(*program.files, *files))
+        files = [folder / f"task-{task}.gguf" for task in range(tasks)]
 
-    def merged_reference(self, workload: Workload) -> Program:
-        return self.program(workload)
+        def write(tensors: dict[str, NDArray[Any]], file: Path) -> None:
+            write_adapter(file, arguments["architecture"], tensors)
 
-    def unrounded(self, workload: Workload) -> Program:
-        return self.program(workload)
-
-    def _type(self, workload: Workload) -> str:
-        return TYPES[workload.dtype if workload.quantisation == "none" else workload.quantisation]
+        return with_tasks(program, arguments, arguments["adapter"], files, write)
 
     def _name(self, workload: Workload) -> str:
         merged = f" {workload.configuration.describe()}" if workload.in_weights else ""
-        return str(self._given or f"{workload.shape.hash} {self._type(workload)}{merged}")
+        return str(self._given or f"{workload.shape.hash} {TYPES[workload.weight_format]}{merged}")
 
     def _base_bytes(self, workload: Workload) -> int:
         return self._given.stat().st_size if self._given else workload.base_bytes + embedding_bytes(workload)

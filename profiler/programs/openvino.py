@@ -1,23 +1,29 @@
 """Programs of OpenVINO: one graph for each base, to which the worker adds adapters."""
 
+import importlib.metadata
 import importlib.util
+import json
 from pathlib import Path
 
 from adaptare.core import InputError, MissingPackageError
-from adaptare.core.content_hash import Json, canonical_json
-from adaptare.devices import DeviceInfo, Feed, Program, program_file
-from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, embedding_bytes, name_of, prompt_of
-from adaptare.profiler.programs.openvino_base import GRAPH, base_graph
+from adaptare.core.content_hash import Json, canonical_json, content_hash
+from adaptare.devices import DeviceInfo, Program, program_file
+from adaptare.profiler.models.disk_cache import KeptFolders
+from adaptare.profiler.models.model_source import ModelSource, stored_weights, weights_identity
+from adaptare.profiler.programs.builders import Need, Programs, name_of, prompt_feed
+from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import Mode, Workload
 
 NEEDED = ("openvino", "torch")
+LAYOUT = 1
+# Names of optimum-intel, which OpenVINO GenAI reads.
+GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 TYPES = ("float32", "float16")
 QUANTISED = ("int8", "int4")
 
 
-class OpenvinoPrograms:
+class OpenvinoPrograms(Programs):
     """The graph of the base; adapters differ in the arguments of loading, or, if they are in states, in their feeds.
 
     Args:
@@ -33,7 +39,7 @@ class OpenvinoPrograms:
             raise MissingPackageError(
                 f"graphs of OpenVINO need {missing[0]}; install: pip install 'adaptare[openvino]'"
             )
-        self._cache, self._weights = cache, weights
+        self._kept, self._weights = KeptFolders(cache, "openvino"), weights
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable", "static", *(("merged",) if workload.quantisation == "none" else ()))
@@ -61,13 +67,10 @@ class OpenvinoPrograms:
         """Memory estimate: each loading packs the weights of its base separately."""
         self.check(workload)
         fed, own = workload.mode == "swappable", workload.adapter_bytes
-        name = f"{workload.shape.hash} {self._kind(workload)} {canonical_json(self._arguments(workload))}"
+        name = f"{workload.shape.hash} {workload.weight_format} {canonical_json(self._arguments(workload))}"
         # The cache is restored from a copy in 32 bits.
         size = self.disk_bytes(workload.base)
         return Need(name, size + (0 if fed else own), 3 * workload.cache_bytes + (own if fed else 0) + 8)
-
-    def disk_bytes(self, base: Workload) -> int:
-        return base.base_bytes + embedding_bytes(base)
 
     def program(self, workload: Workload) -> Program:
         self.check(workload)
@@ -84,16 +87,13 @@ class OpenvinoPrograms:
         return self._program(workload, {**self._arguments(workload), "exact": True})
 
     def _program(self, workload: Workload, arguments: dict[str, Json], *, feeds_adapter: bool = True) -> Program:
-        files = base_graph(workload.shape, self._kind(workload), cache=self._cache, weights=self._weights)
+        files = base_graph(self._kept, workload.shape, workload.weight_format, weights=self._weights)
         feeds = feeds_adapter and workload.mode == "swappable"
         own: dict[str, Json] = {"adapter": self._adapter(workload)} if feeds else {}
-        feed = Feed(workload.hash, canonical_json({**prompt_of(workload), **own}), workload.work())
+        feed = prompt_feed(workload, own)
         brought = tuple(program_file(file) for file in files)
         size = self.need(workload).program_bytes
         return Program(name_of(workload), GRAPH, canonical_json(arguments), (feed,), brought, size)
-
-    def _kind(self, workload: Workload) -> str:
-        return workload.dtype if workload.quantisation == "none" else workload.quantisation
 
     def _arguments(self, workload: Workload) -> dict[str, Json]:
         """Arguments of loading."""
@@ -115,3 +115,25 @@ class OpenvinoPrograms:
                 for half, matrix in zip("AB", halves, strict=True)
             }
         return made
+
+
+def base_graph(kept: KeptFolders, shape: ModelShape, kind: str, *, weights: ModelSource | None = None) -> list[Path]:
+    """Graph and weights of a model in the cache, written if necessary.
+
+    Args:
+        kept: Folders of all graphs.
+        shape: The model.
+        kind: Data type of its weights: `float32`, `float16`, or a quantisation.
+        weights: A model whose weights a graph of its shape has; others have random ones.
+    """
+    stored = stored_weights(weights, shape)
+    versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "openvino")]
+    key = content_hash([LAYOUT, *versions, shape.config, kind, weights_identity(stored)])
+
+    def write(folder: Path) -> None:
+        from adaptare.profiler.models.random_model import base_model
+        from adaptare.profiler.programs.openvino_graph import write_openvino_graph
+
+        write_openvino_graph(base_model(json.loads(shape.config), stored), folder / GRAPH, kind)
+
+    return kept.files(kept.root / key, (GRAPH, WEIGHTS), write)

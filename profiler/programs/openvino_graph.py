@@ -14,6 +14,7 @@ from adaptare.core import ProgramError
 from adaptare.core.quantisation import BLOCK
 from adaptare.devices.agent.openvino_runtime import last_logits
 from adaptare.profiler.models.random_model import cache_argument, head_width
+from adaptare.profiler.programs.openvino import QUANTISED
 from adaptare.profiler.programs.quiet import quiet
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
 ORDER = "beam_idx"
-QUANTISED = ("int8", "int4")
 # Tokens with which a graph is compared with torch, the last one with a cache; and the largest difference of logits over
 # the largest.
 CHECKED, TOLERANCE = 24, 1e-4

@@ -15,7 +15,7 @@ OUTLIERS = 0.1
 
 
 def calibrated(
-    measurements: Sequence[Measurement], *, stored: Sequence[float | None] = (), known_s: float | None = None
+    measurements: Sequence[Measurement], *, stored: Sequence[float] = (), known_s: float | None = None
 ) -> list[Measurement]:
     """Measurements on the scale of the newest calibration of their device, reference and origin.
 
@@ -27,7 +27,7 @@ def calibrated(
     Args:
         measurements: In the order of measuring. Incomplete ones calibrate nothing; without any calibration they are on
             their own scale.
-        stored: Calibration that an earlier version stored with each of them; `None` for none.
+        stored: Calibration that an earlier version stored with each of them; 0 for none.
         known_s: Calibration before the first of them.
     """
     scales: dict[object, float] = {}
@@ -38,15 +38,14 @@ def calibrated(
             before_s = None if first else scales.get(_key(row), known_s)
             recalibrated.add(row.session)
             scales[_key(row)] = stored_s or _calibration(row, before_s)
-    return [replace(row, reference_s=scales.get(_key(row), known_s or _own_s(row))) for row in measurements]
+    return [
+        replace(row, reference_s=scales.get(_key(row)) or known_s or (row.reference_raw_s if row.visits else 0.0))
+        for row in measurements
+    ]
 
 
 def _key(row: Measurement) -> tuple[object, ...]:
     return row.device, row.reference, row.origin
-
-
-def _own_s(row: Measurement) -> float:
-    return row.reference_raw_s if row.visits else 0.0
 
 
 def _calibration(row: Measurement, known_s: float | None) -> float:

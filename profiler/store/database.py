@@ -15,7 +15,7 @@ from adaptare.devices import DeviceInfo
 from adaptare.profiler.store.calibration import calibrated
 from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin
 from adaptare.profiler.store.measurements import Measurements
-from adaptare.profiler.store.rows import DAMAGE, Row, Shapes, measurement_to_json, read_row, reason_of
+from adaptare.profiler.store.rows import DAMAGE, Shapes, measurement_to_json, read_row, reason_of
 from adaptare.profiler.workloads.workload import Workload
 
 # Seconds that one process waits for another to write.
@@ -191,9 +191,9 @@ class Store:
             contents = connection.execute(query).all()
         shapes = Shapes(dict(map(tuple, rows)))
         read = [row for number, text in contents if (row := self._row(number, text, shapes))]
-        return Measurements(calibrated([row.measurement for row in read], stored=[row.reference_s for row in read]))
+        return Measurements(calibrated(read, stored=[row.reference_s for row in read]))
 
-    def _row(self, number: int, text: str, shapes: Shapes) -> Row | None:
+    def _row(self, number: int, text: str, shapes: Shapes) -> Measurement | None:
         try:
             return read_row(text, shapes)
         except DAMAGE as error:

@@ -52,6 +52,16 @@ class Visit:
             wrong = [sample for sample in self.samples_s if not 0 < sample < math.inf]
             raise InputError(f"seconds of calls must be finite numbers above 0, not {wrong[:3]}")
 
+    def to_json(self) -> list[Any]:
+        """Opening, round, first call and samples."""
+        return [self.opening, self.round, self.touch_s, list(self.samples_s)]
+
+    @classmethod
+    def from_json(cls, content: Sequence[Any]) -> "Visit":
+        """Inverse of `to_json`."""
+        opening, number, touch_s, samples_s = content
+        return cls(opening, number, touch_s, tuple(samples_s))
+
     @cached_property
     def median_s(self) -> float:
         """Median of the calls that count, seconds."""

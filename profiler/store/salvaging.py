@@ -64,7 +64,7 @@ def salvage(damaged: str | Path, new: Path) -> Salvage:
                     continue
                 try:
                     if found := read_row(row[0], shapes):
-                        read.append(found.measurement)
+                        read.append(found)
                     else:
                         obsolete += 1
                 except DAMAGE as error:

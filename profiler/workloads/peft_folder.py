@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     kind = _kind(settings, file)
-    _check_scale(settings, file)
-    _check_ranks(settings, file)
+    _check_numbers(settings, file)
     weights = file.with_name(WEIGHTS)
     if not config_only and not weights.exists():
         link = f" (it is a link to {str(weights.readlink())!r}, which is not there)" if weights.is_symlink() else ""
@@ -122,25 +121,19 @@ def _check_same(weights: Mapping[str, int], written: Mapping[str, int], file: Pa
         )
 
 
-def _check_scale(settings: Mapping[str, Any], file: Path) -> None:
-    pattern = settings.get("alpha_pattern") or {}
-    scales = {"lora_alpha": [settings.get("lora_alpha", 8)]}
-    scales["alpha_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
+def _check_numbers(settings: Mapping[str, Any], file: Path) -> None:
+    """Raises `InputError` unless scales are finite, and ranks are whole numbers above 0."""
     largest = sys.float_info.max  # NaN compares as False
-    for name, numbers in scales.items():
-        if wrong := [number for number in numbers if not isinstance(number, int | float) or not abs(number) <= largest]:
-            raise InputError(f"{file}: {name} must be finite numbers, not {wrong[0]!r:.60}; save it anew with PEFT")
-
-
-def _check_ranks(settings: Mapping[str, Any], file: Path) -> None:
-    pattern = settings.get("rank_pattern") or {}
-    ranks = {"r": [settings.get("r", 8)]}
-    ranks["rank_pattern"] = list(pattern.values()) if isinstance(pattern, Mapping) else [pattern]
-    for name, numbers in ranks.items():
-        if wrong := [number for number in numbers if type(number) is not int or number < 1]:
-            raise InputError(
-                f"{file}: {name} must be whole numbers above 0, not {wrong[0]!r:.60}; save it anew with PEFT"
-            )
+    rules: list[tuple[str, str, Callable[[Any], bool], str]] = [
+        ("lora_alpha", "alpha_pattern", lambda n: isinstance(n, int | float) and abs(n) <= largest, "finite numbers"),
+        ("r", "rank_pattern", lambda n: type(n) is int and n >= 1, "whole numbers above 0"),
+    ]
+    for usual, pattern, is_right, rule in rules:
+        own = settings.get(pattern) or {}
+        patterns = list(own.values()) if isinstance(own, Mapping) else [own]
+        for name, numbers in {usual: [settings.get(usual, 8)], pattern: patterns}.items():
+            if wrong := [number for number in numbers if not is_right(number)]:
+                raise InputError(f"{file}: {name} must be {rule}, not {wrong[0]!r:.60}; save it anew with PEFT")
 
 
 def _kind(settings: Any, file: Path) -> AdapterKind:

@@ -233,11 +233,6 @@ class ModelShape:
         return sum(site.in_features * site.out_features for site in self.sites) + self.vocabulary * self.hidden
 
 
-def no_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of a config without decoder layers: embedding, last norm and logits."""
-    return with_kept_layers(config, ())
-
-
 def one_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     """Content of a config with one decoder layer and a minimal vocabulary."""
     tokens = {name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(name) is not None}
@@ -248,6 +243,17 @@ def with_kept_layers(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str
     """Content of a config with some of its decoder layers only."""
     types = {"layer_types": [config["layer_types"][layer] for layer in kept]} if config.get("layer_types") else {}
     return {**config, **types, "num_hidden_layers": len(kept)}
+
+
+def part_of(
+    config: Mapping[str, Any], ranks: Mapping[str, int], *, scope: str
+) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+    """Config and ranks of the part that is loaded for a scope: one decoder layer for a block, none for a head."""
+    if scope == "model":
+        return config, ranks
+    if scope == "head":
+        return with_kept_layers(config, ()), {}
+    return one_layer(config), {first_layer(path): rank for path, rank in ranks.items()}
 
 
 def first_layer(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptare.core.content_hash import Json
 from adaptare.devices.agent.feeds import uniform
 from adaptare.profiler.workloads.configuration import Configuration
 
@@ -82,6 +83,12 @@ class RandomMatrix:
     def array(self) -> NDArray[np.float32]:
         """The weights, in fp32."""
         return uniform(self.seed, self.shape, self.limit)
+
+    def spec(self, dtype: str = "float32", *, padded_to: tuple[int, int] | None = None) -> dict[str, Json]:
+        """Specification for a worker, as `filled` takes it, zero-padded to a larger shape if one is given."""
+        values: dict[str, Json] = {"uniform": self.limit, "seed": self.seed} if min(self.shape) else {"constant": 0}
+        padded = {"padded_to": list(padded_to)} if padded_to and padded_to != self.shape else {}
+        return {"dtype": dtype, "shape": list(self.shape), **values, **padded}
 
 
 def random_adapter(path: str, rank: int, in_features: int, out_features: int) -> tuple[RandomMatrix, RandomMatrix]:

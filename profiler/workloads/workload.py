@@ -108,10 +108,10 @@ class Workload:
     def describe(self) -> str:
         """Short description of everything except the adapter."""
         batch = f", batch {self.batch}" if self.batch > 1 else ""
-        weights = self.dtype if self.quantisation == "none" else self.quantisation
         caches = "" if self.scope == "model" else f" {self.caches}"
         mode = f"{self.mode}{' open' * (self.graph == 'open')}"
-        return f"{self.scope}{caches} {self.phase} {self.length} {mode} {weights}{batch} ({self.shape.hash[:6]})"
+        call = f"{self.scope}{caches} {self.phase} {self.length} {mode}"
+        return f"{call} {self.weight_format}{batch} ({self.shape.hash[:6]})"
 
     @property
     def bare(self) -> "Workload":
@@ -225,6 +225,11 @@ class Workload:
             return 0
         lengths = self.linears.outputs[self.linears.ranks > 0] if self.configuration.kind == "dora" else 0
         return BYTES[self.dtype] * int(self.linears.adapter_weights.sum() + np.sum(lengths))
+
+    @property
+    def weight_format(self) -> str:
+        """Name of the number format of the base's weights: its quantisation or, if it has none, its data type."""
+        return self.dtype if self.quantisation == "none" else self.quantisation
 
     @property
     def base_weight_bytes(self) -> float:

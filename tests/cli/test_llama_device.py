@@ -9,6 +9,7 @@ import pytest
 
 from adaptare.devices.agent.llama_library import CARRIERS
 from adaptare.profiler import open_model
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.programs.gguf_base import base_file
 
 pytestmark = pytest.mark.llama
@@ -30,7 +31,7 @@ def test_an_adapter_is_measured_against_its_base(run: Run, saved: Callable[..., 
 
 
 def test_a_file_is_measured_as_it_is(run: Run, model_cache: Path) -> None:
-    file = base_file(open_model("tiny-random", cache=model_cache).shape, "Q8_0", cache=model_cache)
+    file = base_file(KeptFolders(model_cache, "gguf"), open_model("tiny-random", cache=model_cache).shape, "Q8_0")
     written = overhead(run, model_cache, f"llama-cpu:file={file}")
     assert written.code == 0, written.err
     assert not list(file.parent.glob("*.sha256"))

@@ -14,6 +14,7 @@ from mixed_ranks import MIXED
 
 from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
 from adaptare.profiler import ModelShape, open_model
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.programs import gguf_site
 from adaptare.profiler.programs.gguf_base import base_file
 from adaptare.profiler.programs.gguf_names import adapter_names
@@ -39,7 +40,7 @@ def shape(model_cache: Path) -> ModelShape:
 @pytest.fixture
 def models(model_cache: Path, shape: ModelShape) -> Callable[[str], Path]:
     source = open_model("tiny-random", cache=model_cache)
-    return lambda kind: base_file(shape, kind, cache=model_cache, weights=source)
+    return lambda kind: base_file(KeptFolders(model_cache, "gguf"), shape, kind, weights=source)
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_other_weights_of_the_base_are_named(
     check: Run, exported: Path, models: Callable[[str], Path], shape: ModelShape, tmp_path: Path
 ) -> None:
     given = ("--adapter-file", exported)
-    other = base_file(shape, "F32", cache=tmp_path, merged={Q: 16, "model.layers.1.mlp.up_proj": 16})
+    other = base_file(KeptFolders(tmp_path, "gguf"), shape, "F32", merged={Q: 16, "model.layers.1.mlp.up_proj": 16})
     for words, message in (
         (("--file", other), "another base: the logits differ by"),
         (

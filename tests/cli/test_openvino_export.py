@@ -12,7 +12,8 @@ from mixed_ranks import MIXED
 
 from adaptare.devices.agent.openvino_runtime import last_logits
 from adaptare.profiler import open_model
-from adaptare.profiler.programs.openvino_base import base_graph
+from adaptare.profiler.models.disk_cache import KeptFolders
+from adaptare.profiler.programs.openvino import base_graph
 from adaptare.search.export.peft import read_halves, scale_of_tensors
 
 pytestmark = pytest.mark.openvino
@@ -30,7 +31,7 @@ def adapter(saved: Callable[..., Path]) -> Path:
 @pytest.fixture
 def base(model_cache: Path) -> Path:
     source = open_model("tiny-random", cache=model_cache)
-    return base_graph(source.shape, "float32", cache=model_cache, weights=source)[0]
+    return base_graph(KeptFolders(model_cache, "openvino"), source.shape, "float32", weights=source)[0]
 
 
 @pytest.fixture

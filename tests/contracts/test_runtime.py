@@ -14,8 +14,9 @@ from adaptare.devices.agent.llama_runtime import LlamaRuntime
 from adaptare.devices.agent.openvino_runtime import OpenvinoRuntime
 from adaptare.devices.agent.ort_runtime import CPU, OrtRuntime
 from adaptare.devices.agent.torch_runtime import TorchRuntime
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.programs.gguf_base import base_file
-from adaptare.profiler.programs.openvino_base import base_graph
+from adaptare.profiler.programs.openvino import base_graph
 from adaptare.testing import RuntimeProgram, RuntimeSuite, onnx_programs
 from adaptare.testing.program_builder import SHAPE
 
@@ -46,13 +47,13 @@ def genai_program(folder: Path) -> RuntimeProgram:
 
 
 def gguf_program(folder: Path) -> RuntimeProgram:
-    file = base_file(SHAPE, "Q8_0", cache=folder)
+    file = base_file(KeptFolders(folder, "gguf"), SHAPE, "Q8_0")
     ids = {"dtype": "int32", "shape": [9], "integers": 72, "seed": 1}
     return RuntimeProgram(str(file.parent), file.name, {}, {"ids": ids, "before": 8, "adapter": {}})
 
 
 def openvino_program(folder: Path) -> RuntimeProgram:
-    graph, _ = base_graph(SHAPE, "float32", cache=folder)
+    graph, _ = base_graph(KeptFolders(folder, "openvino"), SHAPE, "float32")
     ids = {"dtype": "int32", "shape": [9], "integers": 72, "seed": 1}
     return RuntimeProgram(str(graph.parent), graph.name, {}, {"ids": ids, "before": 8})
 

@@ -148,7 +148,7 @@ def test_every_call_computes_anew_from_the_inputs_that_were_bound(setup: Setup, 
     assert bound.tolist() == [8.0]
     for value in (5.0, 6.0):
         restore()
-        bound._inputs[0].update_inplace(np.array([value], dtype=np.float32))
+        bound._kept[0].update_inplace(np.array([value], dtype=np.float32))
         assert call() is bound
         assert bound.tolist() == [2 * value]
 

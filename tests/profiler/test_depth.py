@@ -119,9 +119,8 @@ def compare(
         (place / file.name).write_bytes(file.read_bytes())
     copied = replace(base, folder=place)
     write_narrow(copied, {}, place / "cut.onnx", left_out=left_out)
-    sites = {site.path: site for site in Configuration.of(left_out=left_out).sites(shape)}
-    found = narrow_base(copied, sites, "cut.onnx", 0, left_out=left_out)
-    assert set(found.sites) == set(sites)
+    found = narrow_base(copied, "cut.onnx", 0)
+    assert set(found.sites) == {site.path for site in Configuration.of(left_out=left_out).sites(shape)}
     inputs = inputs_of(found)
     ours, expected = run_model(found.model, inputs), torch_outputs(deleted(model, left_out), inputs)
     assert len(ours) == len(expected) == 1 + 2 * (shape.layers - len(left_out))

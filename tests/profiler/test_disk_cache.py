@@ -20,8 +20,8 @@ from adaptare.profiler.models.disk_cache import (
     make_room,
     mark_used,
 )
+from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.onnx.bases import OnnxBases
-from adaptare.profiler.programs.torch.weights import TorchWeights
 
 Write = Callable[[Path], None]
 KINDS = {"folder": cached_folder, "file": cached_file}
@@ -187,7 +187,7 @@ def test_the_environment_may_set_the_limit(monkeypatch: pytest.MonkeyPatch) -> N
         cache_limit_bytes()
 
 
-@pytest.mark.parametrize("opened", [OnnxBases, TorchWeights])
+@pytest.mark.parametrize("opened", [OnnxBases, lambda place: TorchPrograms(cache=place)])
 def test_a_wrong_limit_is_found_before_anything_is_written(
     opened: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from adaptare.devices.agent.llama_runtime import last_logits, write_adapter
 from adaptare.devices.agent_worker import AgentWorker
 from adaptare.devices.llama_device import llama_cpu
 from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.gguf_base import TYPES, base_file
 from adaptare.profiler.programs.gguf_names import adapter_tensors, architecture_of
@@ -59,7 +60,7 @@ def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_do
 ) -> None:
     # llama.cpp has Qwen2 with heads that fill the width only.
     shape = of_family(family, tie_word_embeddings=tied, head_dim=8 if family == "qwen2" else 16)
-    model, file = str(base_file(shape, "F32", cache=tmp_path)), tmp_path / "adapter.gguf"
+    model, file = str(base_file(KeptFolders(tmp_path, "gguf"), shape, "F32")), tmp_path / "adapter.gguf"
     halves = adapter(shape)
     write_adapter(file, architecture_of(shape), adapter_tensors(halves, shape))
     base, adapted = (last_logits(model, name, TOKENS) for name in ("", str(file)))
@@ -75,7 +76,7 @@ def test_scaled_positions_are_computed_as_in_torch(tmp_path: Path) -> None:
         scaled = {"rope_theta": 100.0, "factor": 8.0, **own}
         shape = of_family("llama", rope_parameters=scaled, initializer_range=0.3)
         right, plain = (torch_logits(each, {}) for each in (shape, of_family("llama", initializer_range=0.3)))
-        found = last_logits(str(base_file(shape, "F32", cache=tmp_path)), "", TOKENS)
+        found = last_logits(str(base_file(KeptFolders(tmp_path, "gguf"), shape, "F32")), "", TOKENS)
         largest = np.max(np.abs(right))
         assert np.max(np.abs(found - right)) < CLOSE * largest < np.max(np.abs(right - plain)) / 4
 
@@ -84,14 +85,14 @@ def test_scaled_positions_are_computed_as_in_torch(tmp_path: Path) -> None:
 def test_rounded_bases_are_close_to_exact_ones(kind: str, tmp_path: Path) -> None:
     shape = of_family("llama", hidden_size=64, intermediate_size=96)
     exact = torch_logits(shape, {})
-    found = last_logits(str(base_file(shape, kind, cache=tmp_path)), "", TOKENS)
+    found = last_logits(str(base_file(KeptFolders(tmp_path, "gguf"), shape, kind)), "", TOKENS)
     assert np.max(np.abs(found - exact)) < {"Q4_0": 0.3, "Q8_0": 0.03}.get(kind, 0.01) * np.max(np.abs(exact))
 
 
 def test_an_adapter_of_another_base_is_refused_by_the_library(tmp_path: Path) -> None:
     shape = of_family("llama", hidden_size=64)
     write_adapter(tmp_path / "adapter.gguf", "llama", adapter_tensors(adapter(shape), shape))
-    model = str(base_file(SHAPE, "F32", cache=tmp_path))
+    model = str(base_file(KeptFolders(tmp_path, "gguf"), SHAPE, "F32"))
     with pytest.raises(RuntimeError, match="maybe wrong base model"):
         last_logits(model, str(tmp_path / "adapter.gguf"), TOKENS)
 
@@ -144,7 +145,7 @@ def test_what_does_not_run_is_refused_before_a_file_is_written(
 def test_a_file_is_timed_as_it_is_and_must_be_of_the_base(
     programs: Callable[..., LlamaPrograms], tmp_path: Path
 ) -> None:
-    file = base_file(SHAPE, "Q8_0", cache=tmp_path)
+    file = base_file(KeptFolders(tmp_path, "gguf"), SHAPE, "Q8_0")
     given = programs(f"file={file}")
     assert [brought.path for brought in given.program(Workload(SHAPE, ADAPTER)).files] == [file]
     for workload, message in (
@@ -176,7 +177,7 @@ def test_adapters_have_the_data_type_of_the_device(programs: Callable[..., Llama
 
 def test_a_merged_file_computes_what_torch_does(tmp_path: Path) -> None:
     halves = {site.path: Halves.random(site.path, 8, site.in_features, site.out_features) for site in SHAPE.sites}
-    file = base_file(SHAPE, "F32", cache=tmp_path, merged=dict.fromkeys(halves, 8))
+    file = base_file(KeptFolders(tmp_path, "gguf"), SHAPE, "F32", merged=dict.fromkeys(halves, 8))
     right, plain = torch_logits(SHAPE, halves), torch_logits(SHAPE, {})
     largest = np.max(np.abs(right))
     found = last_logits(str(file), "", TOKENS)

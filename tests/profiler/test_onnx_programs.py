@@ -19,10 +19,10 @@ from adaptare.core import InputError, MissingPackageError, StorageError
 from adaptare.devices import Feed, Program, ort_cpu
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, ModelShape, Workload, open_model, programs_for
+from adaptare.profiler.models import disk_cache
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.equality import largest_difference
-from adaptare.profiler.programs.onnx import bases as onnx_bases
 from adaptare.profiler.programs.onnx import export as onnx_export
 from adaptare.profiler.programs.onnx.base import OnnxBase
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
@@ -274,8 +274,8 @@ def test_what_is_in_the_cache_is_not_made_again(
     wanted = [replace(mixed, mode=mode) for mode in programs.modes(mixed)]
     before = [programs.program(workload).files for workload in wanted]
     written = {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()}
-    monkeypatch.setattr(onnx_bases, "cached_folder", refuse)
-    monkeypatch.setattr(onnx_bases, "cached_file", refuse)
+    monkeypatch.setattr(disk_cache, "cached_folder", refuse)
+    monkeypatch.setattr(disk_cache, "cached_file", refuse)
     later = OnnxPrograms(CPU.info(), cache=onnx_cache)
     assert [later.program(workload).files for workload in wanted] == before
     assert {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()} == written
@@ -296,7 +296,7 @@ def test_a_program_that_is_not_whole_is_made_again(
     workload = replace(mixed, mode=mode)
     before = outputs(programs.program(workload))
     DAMAGE[damage](programs.program(workload).files[0].path)
-    monkeypatch.setattr(onnx_bases, "cached_folder", refuse)
+    monkeypatch.setattr(disk_cache, "cached_folder", refuse)
     assert outputs(programs.program(workload)) == before
 
 

@@ -14,9 +14,9 @@ from adaptare.devices import DeviceInfo
 from adaptare.devices.agent.openvino_runtime import OpenvinoRuntime, last_logits
 from adaptare.devices.openvino_device import openvino_cpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
+from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.random_model import random_model
-from adaptare.profiler.programs.openvino import OpenvinoPrograms
-from adaptare.profiler.programs.openvino_base import base_graph
+from adaptare.profiler.programs.openvino import OpenvinoPrograms, base_graph
 from adaptare.profiler.programs.openvino_graph import openvino_graph
 from adaptare.profiler.workloads import Halves
 from adaptare.testing.program_builder import ADAPTER, SHAPE
@@ -52,7 +52,7 @@ def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_do
     family: str, kind: str, tmp_path: Path
 ) -> None:
     shape = of_family(family)
-    file, _ = base_graph(shape, kind, cache=tmp_path)
+    file, _ = base_graph(KeptFolders(tmp_path, "openvino"), shape, kind)
     base, adapted = (last_logits(str(file), TOKENS, halves) for halves in ({}, adapter(shape)))
     largest = np.max(np.abs(torch_logits(shape, adapted=True)))
     close = {"float32": 1e-5, "float16": 1e-2}[kind] * largest
@@ -66,10 +66,10 @@ def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_do
 def test_rounded_bases_are_close_to_exact_ones(kind: str, close: float, width: int, tmp_path: Path) -> None:
     shape = of_family("llama", hidden_size=width, intermediate_size=96)
     exact = torch_logits(shape, adapted=False)
-    graph, weights = base_graph(shape, kind, cache=tmp_path)
+    graph, weights = base_graph(KeptFolders(tmp_path, "openvino"), shape, kind)
     difference = np.max(np.abs(last_logits(str(graph), TOKENS, {}) - exact))
     assert 0 < difference < close * np.max(np.abs(exact))
-    whole = base_graph(shape, "float32", cache=tmp_path)[1].stat().st_size
+    whole = base_graph(KeptFolders(tmp_path, "openvino"), shape, "float32")[1].stat().st_size
     assert weights.stat().st_size < whole / (3 if kind == "int8" or width == 48 else 5)
 
 

@@ -140,7 +140,7 @@ def test_rows_cannot_be_changed(llama: ModelShape, file: Path, change: str) -> N
 def test_all_or_nothing_is_added(llama: ModelShape, file: Path) -> None:
     store = Store(file)
     first, second = measure(llama)
-    broken = replace(second, environment={"not": {"json"}})
+    broken = replace(second, environment={"not": object()})
     with pytest.raises(TypeError):
         store.append([first, broken])
     assert store.measurements() == []

@@ -10,8 +10,8 @@ import torch
 
 from adaptare.devices import Program, TorchCpu
 from adaptare.profiler import Configuration, ModelShape, Workload
+from adaptare.profiler.models import disk_cache
 from adaptare.profiler.programs.builders import TorchPrograms
-from adaptare.profiler.programs.torch import weights as torch_weights
 from adaptare.profiler.programs.torch.programs import Bindable, build
 
 PATH = "model.layers.1.mlp.down_proj"
@@ -60,7 +60,7 @@ def test_a_file_is_made_once(llama: ModelShape, tmp_path: Path, monkeypatch: pyt
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this was made already")
 
-    monkeypatch.setattr(torch_weights, "_write", refuse)
+    monkeypatch.setattr(disk_cache, "cached_folder", refuse)
     assert TorchPrograms(cache=tmp_path).program(adapted(llama)).files == before
 
 

@@ -174,7 +174,7 @@ def _narrowed(base: OnnxBase, shape: ModelShape, folder: Path) -> OnnxBase:
     copied = OnnxBase.load(folder)
     narrow = Configuration.of(widths=WIDTHS)
     write_narrow(copied, narrow.parts(shape), folder / "narrow.onnx")
-    return narrow_base(copied, {site.path: site for site in narrow.sites(shape)}, "narrow.onnx", 0)
+    return narrow_base(copied, "narrow.onnx", 0)
 
 
 @pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import Configuration, Quantisation
-from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
+from adaptare.profiler.programs.onnx.base import write_onnx_adapter
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.search import Origin
 from adaptare.search.export import onnx as onnx_exports

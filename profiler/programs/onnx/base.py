@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptare.core import InputError
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.core import InputError, MissingPackageError
 from adaptare.core.codec import from_json, to_json
+from adaptare.devices.agent.ort_runtime import write_adapter
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
 # Graph without adapters, whose q, k and v are one product.
@@ -121,6 +125,24 @@ def beside(graph: Path, name: str) -> Path:
 def adapter_inputs(path: str) -> tuple[str, str]:
     """Names of the graph inputs for A and B of a site."""
     return f"{path}.lora_A", f"{path}.lora_B"
+
+
+def write_onnx_adapter(tensors: Mapping[str, NDArray[np.float32]], file: Path) -> None:
+    """Writes a file for `onnxruntime.LoraAdapter`.
+
+    Args:
+        tensors: Name of an input of the graph -> its value.
+        file: Target; by convention it ends in `.onnx_adapter`.
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed.
+    """
+    try:
+        write_adapter(str(file), {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+    except ImportError as error:
+        raise MissingPackageError(
+            "adapters for ONNX Runtime need onnxruntime; install with: pip install 'adaptare[torch,onnx]'"
+        ) from error
 
 
 def _sum(terms: str, named: Mapping[str, int]) -> int:

@@ -3,8 +3,6 @@
 import importlib.metadata
 import importlib.util
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,21 +10,12 @@ from pathlib import Path
 from adaptare.core import InputError, MissingPackageError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
 from adaptare.devices import this_machine
-from adaptare.profiler.models.disk_cache import (
-    UNFINISHED,
-    cache_folder,
-    cache_limit_bytes,
-    cached_file,
-    cached_folder,
-    make_room,
-    mark_used,
-)
-from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.models.stored_model import stored_model, weights_identity
+from adaptare.profiler.models.disk_cache import KeptFolders
+from adaptare.profiler.models.model_source import ModelSource, stored_weights, weights_identity
 from adaptare.profiler.programs.builders import embedding_bytes
 from adaptare.profiler.programs.onnx.base import HEAD, MODEL, PACKED, RECORD, OnnxBase
 from adaptare.profiler.programs.onnx.form import ORT, is_ort_file
-from adaptare.profiler.workloads.shape import first_layer, one_layer
+from adaptare.profiler.workloads.shape import one_layer
 from adaptare.profiler.workloads.workload import Workload
 
 # Graphs of an older layout are regenerated.
@@ -54,23 +43,19 @@ class OnnxBases:
         self, cache: str | Path | None = None, *, weights: ModelSource | None = None, tied: bool = True
     ) -> None:
         check_installed()
-        self._root, self._limit_bytes = cache_folder(cache) / "onnx", cache_limit_bytes()
-        self._weights, self.tied = weights, tied
+        self._kept, self._weights, self.tied = KeptFolders(cache, "onnx"), weights, tied
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxruntime-genai")]
         self._made_by = [*versions, _onnxruntime_version()]
-        # Paths that were returned may be loaded at any time, so they are never evicted.
-        self._in_use: set[Path] = set()
 
     def base(self, workload: Workload) -> OnnxBase:
         """The base of a workload, exported and quantised unless it is cached."""
 
         def export(folder: Path) -> None:
-            from adaptare.profiler.models.random_model import random_model
+            from adaptare.profiler.models.random_model import base_model
             from adaptare.profiler.programs.onnx.export import export_decoder
 
             _check_memory(workload)
-            stored = self._stored(workload)
-            model = stored_model(stored) if stored else random_model(json.loads(config_of(workload)))
+            model = base_model(json.loads(config_of(workload)), self._stored(workload))
             export_decoder(model, folder, module=module_of(workload))
 
         if workload.quantisation == "none" and _cut_name(workload):
@@ -83,7 +68,9 @@ class OnnxBases:
                 self.base(replace(workload, quantisation="none")), folder, workload.quantisation, tied=self.tied
             )
 
-        return self._kept(self.folder(workload), export if workload.quantisation == "none" else quantise)
+        folder = self.folder(workload)
+        self._kept.files(folder, FILES, export if workload.quantisation == "none" else quantise)
+        return OnnxBase.load(folder)
 
     def graph(self, workload: Workload) -> Path:
         """The graph of the base of a workload; one with layers cut is in the folder of the base it is cut from."""
@@ -92,33 +79,18 @@ class OnnxBases:
 
     def folder(self, workload: Workload) -> Path:
         """Folder of the base of a workload, which may not exist yet."""
-        stored = self._stored(workload)
-        identity = weights_identity(stored) if stored else None
+        identity = weights_identity(self._stored(workload))
         key = content_hash([LAYOUT, *self._made_by, config_of(workload), module_of(workload), identity])
         if workload.quantisation == "none":
-            return self._root / key
+            return self._kept.root / key
         parts = [key, _cut_name(workload), workload.quantisation, "" if self.tied else "untied"]
-        return self._root / "-".join(filter(None, parts))
+        return self._kept.root / "-".join(filter(None, parts))
 
     def file(self, file: Path, write: Callable[[Path], None]) -> None:
         """Writes a file, and its data in `FILE.data`, into the folder of a base unless it exists; marks it as used."""
-        from adaptare.profiler.programs.onnx.surgery import data_of, is_graph
+        from adaptare.profiler.programs.onnx.surgery import is_graph
 
-        def write_both(fresh: Path) -> None:
-            # A graph refers to its data by name, so both get their final names before they are moved.
-            with tempfile.TemporaryDirectory(dir=file.parent, prefix=UNFINISHED) as place:
-                new = Path(place) / file.name
-                write(new)
-                if data_of(new).exists():
-                    data_of(new).replace(data_of(file))
-                new.replace(fresh)
-
-        self._in_use |= {file, *(file.parent / name for name in FILES)}
-        if not (is_ort_file(file) if file.suffix == ORT else is_graph(file)):
-            file.unlink(missing_ok=True)
-            cached_file(file, write_both)
-            make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
-        mark_used(file)
+        self._kept.file(file, is_ort_file if file.suffix == ORT else is_graph, write)
 
     def _narrow(self, workload: Workload) -> OnnxBase:
         """The base of a workload with narrower or fewer layers, in floating point."""
@@ -126,30 +98,13 @@ class OnnxBases:
 
         usual = workload.base
         base, file = self.base(usual), self.graph(workload)
-        rename = first_layer if workload.scope != "model" else str
         left_out = workload.configuration.left_out
-
         self.file(file, lambda fresh: write_narrow(base, workload.parts, fresh, left_out=left_out))
-        sites = {rename(site.path): site for site in workload.scope_sites}
-        weight_bytes = base.weight_bytes - usual.base_bytes + workload.base_bytes
-        return narrow_base(base, sites, file.name, weight_bytes, left_out=left_out)
-
-    def _kept(self, folder: Path, write: Callable[[Path], None]) -> OnnxBase:
-        """The base in a folder, written if missing, and marked as used."""
-        files = [folder / name for name in FILES]
-        self._in_use.update(files)
-        if not all(file.exists() for file in files):  # some files may have been evicted from the cache
-            shutil.rmtree(folder, ignore_errors=True)
-            cached_folder(folder, write)
-            make_room(self._root, limit_bytes=self._limit_bytes, keep=self._in_use)
-        for file in files:
-            mark_used(file)
-        return OnnxBase.load(folder)
+        return narrow_base(base, file.name, base.weight_bytes - usual.base_bytes + workload.base_bytes)
 
     def _stored(self, workload: Workload) -> Path | None:
         """The folder with weights of exactly this shape, if there is one."""
-        known = self._weights is not None and workload.scope == "model" and workload.shape == self._weights.shape
-        return self._weights.folder if self._weights is not None and known else None
+        return stored_weights(self._weights, workload.shape) if workload.scope == "model" else None
 
 
 def check_installed() -> None:

@@ -30,14 +30,13 @@ from adaptare.profiler.programs.onnx.base import (
     MODEL,
     TIED,
     OnnxBase,
-    Port,
     SiteTensors,
     check_head,
 )
-from adaptare.profiler.programs.onnx.bypass import bypass
 from adaptare.profiler.programs.onnx.cut import cut, end_of_block
+from adaptare.profiler.programs.onnx.narrow import bypass
 from adaptare.profiler.programs.onnx.packed import write_packed
-from adaptare.profiler.programs.onnx.surgery import replace_entries, weight_bytes
+from adaptare.profiler.programs.onnx.surgery import port_of, replace_entries, weight_bytes
 from adaptare.profiler.programs.quiet import quiet
 
 # Sizes at which an export is compared with torch.
@@ -206,13 +205,6 @@ def _name_sites(graph: onnx.GraphProto) -> dict[str, SiteTensors]:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     return sites
-
-
-def port_of(value: onnx.ValueInfoProto) -> Port:
-    """Name, type and shape of a tensor that the graph declares."""
-    tensor = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    return Port(value.name, dtype, tuple(size.dim_param or size.dim_value for size in tensor.shape.dim))
 
 
 def _difference_from_torch(model: PreTrainedModel, files: Sequence[Path]) -> float:

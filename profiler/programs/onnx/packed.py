@@ -23,8 +23,8 @@ from adaptare.profiler.programs.onnx.surgery import (
 )
 
 ATTENTION = "GroupQueryAttention"
-# Ends of the paths of linears of one input -> that of their product.
-JOINED = {("q_proj", "k_proj", "v_proj"): "qkv_proj"}
+# Ends of the paths of linears of one input, and that of their product.
+PARTS, JOINED = ("q_proj", "k_proj", "v_proj"), "qkv_proj"
 # Operator -> dimension of its weights that counts outputs: (in, out); (out, blocks, bytes) and (out, blocks); (out,).
 OUTPUTS = {"MatMul": 1, "MatMulNBits": 0, "Add": 0}
 # Places of weights of a base: its data file, or its graph if they are small.
@@ -92,10 +92,9 @@ def pack(
 def _of_one_input(base: OnnxBase) -> Iterator[list[str]]:
     """Paths of linears that may be one product."""
     for parent in dict.fromkeys(path.rpartition(".")[0] for path in base.sites):
-        for names in JOINED:
-            paths = [f"{parent}.{name}" for name in names]
-            if base.sites.keys() >= set(paths):
-                yield paths
+        paths = [f"{parent}.{name}" for name in PARTS]
+        if base.sites.keys() >= set(paths):
+            yield paths
 
 
 def _join_weights(
@@ -127,9 +126,7 @@ def _outputs(product: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -
 
 def _packed(name: str) -> str:
     """Name of a node, tensor or weight of the packed product, by that of its first part; any other name stays."""
-    for names, joined in JOINED.items():
-        name = name.replace(names[0], joined)
-    return name
+    return name.replace(PARTS[0], JOINED)
 
 
 def _held(base: OnnxBase) -> list[onnx.TensorProto]:

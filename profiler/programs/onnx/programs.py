@@ -8,12 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
-from adaptare.devices.agent.feeds import filled
 from adaptare.profiler.models.model_source import ModelSource
 from adaptare.profiler.programs.builders import (
     Need,
@@ -22,8 +19,8 @@ from adaptare.profiler.programs.builders import (
     copies_name,
     embedding_bytes,
     name_of,
+    with_tasks,
 )
-from adaptare.profiler.programs.onnx.adapter_file import write_onnx_adapter
 from adaptare.profiler.programs.onnx.base import (
     MASK,
     PACKED,
@@ -34,6 +31,7 @@ from adaptare.profiler.programs.onnx.base import (
     adapter_inputs,
     beside,
     check_head,
+    write_onnx_adapter,
 )
 from adaptare.profiler.programs.onnx.bases import OnnxBases, config_of
 from adaptare.profiler.programs.onnx.form import LARGEST_BYTES, ORT, Form, Shapes
@@ -139,18 +137,9 @@ class OnnxPrograms:
         """
         program, base = self.program(workload), self.program(workload.base)
         known, arguments = (json.loads(each.feeds[0].arguments) for each in (base, program))
-        adapter = {name: made for name, made in arguments["inputs"].items() if name not in known["inputs"]}
-        feeds, files = list[Feed](), list[ProgramFile]()
-        for task in range(tasks):
-            file = folder / f"task-{task}.onnx_adapter"
-            # The content differs, so that no task finds that of another in the page cache.
-            write_onnx_adapter(
-                {name: filled(name, made) * np.float32(1 + task) for name, made in adapter.items()}, file
-            )
-            own: dict[str, Json] = {**arguments, "inputs": known["inputs"], "adapter": file.name}
-            feeds.append(replace(program.feeds[0], name=f"{workload.hash}-{task}", arguments=canonical_json(own)))
-            files.append(program_file(file))
-        return replace(program, feeds=tuple(feeds), files=(*program.files, *files))
+        adapter = {name: spec for name, spec in arguments["inputs"].items() if name not in known["inputs"]}
+        files = [folder / f"task-{task}.onnx_adapter" for task in range(tasks)]
+        return with_tasks(program, {**arguments, "inputs": known["inputs"]}, adapter, files, write_onnx_adapter)
 
     def merged_reference(self, workload: Workload) -> Program:
         """One graph, with the weights of every site as inputs, serves any adapter."""
@@ -264,9 +253,7 @@ def _fed(workload: Workload, ranks: Mapping[str, int], *, width: int = 0) -> dic
         halves = random_adapter(path, rank, scope[path].in_features, scope[path].out_features)
         padded = ((scope[path].in_features, width), (width, scope[path].out_features)) if width else (None, None)
         for name, half, shape in zip(adapter_inputs(path), halves, padded, strict=True):
-            made: dict[str, Json] = {"dtype": "float32", "shape": list(half.shape)}
-            made |= {"uniform": half.limit, "seed": half.seed} if min(half.shape) else {"constant": 0}
-            inputs[name] = made | ({"padded_to": list(shape)} if shape and shape != half.shape else {})
+            inputs[name] = half.spec(padded_to=shape)
     return inputs
 
 

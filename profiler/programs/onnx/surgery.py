@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from adaptare.profiler.programs.onnx.base import OnnxBase
+from adaptare.profiler.programs.onnx.base import OnnxBase, Port
 
 ALIGNMENT = 4096
 
@@ -23,6 +23,13 @@ ALIGNMENT = 4096
 def load_graph(base: OnnxBase) -> onnx.ModelProto:
     """The graph of a base; its weights stay in their file."""
     return onnx.load(base.model, load_external_data=False)
+
+
+def port_of(value: onnx.ValueInfoProto) -> Port:
+    """Name, type and shape of a tensor that the graph declares."""
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return Port(value.name, dtype, tuple(size.dim_param or size.dim_value for size in tensor.shape.dim))
 
 
 def is_graph(file: Path) -> bool:

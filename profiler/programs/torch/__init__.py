@@ -1,1 +1,1 @@
-"""PyTorch modules with adapters, and the checkpoints they load."""
+"""PyTorch modules with adapters."""

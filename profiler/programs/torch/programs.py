@@ -8,16 +8,16 @@ import json
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 
 from adaptare.core.codec import from_json
-from adaptare.profiler.models.model_cache import without_bars
-from adaptare.profiler.models.random_model import cache_argument, random_model
+from adaptare.profiler.models.random_model import base_model, cache_argument
 from adaptare.profiler.programs.torch.cut import (
     merge,
     narrowed,
@@ -27,10 +27,10 @@ from adaptare.profiler.programs.torch.cut import (
     shared_copy,
     tensors_of,
 )
-from adaptare.profiler.programs.torch.weights import part_of
 from adaptare.profiler.workloads.configuration import AdapterKind
 from adaptare.profiler.workloads.part import Part
 from adaptare.profiler.workloads.peft_folder import peft_arguments
+from adaptare.profiler.workloads.shape import part_of
 from adaptare.profiler.workloads.sub_adapter import SubAdapter
 from adaptare.profiler.workloads.workload import Scope
 
@@ -90,24 +90,13 @@ def _base(request: ProgramRequest, config: Mapping[str, Any]) -> nn.Module:
     key = (folder or json.dumps(config, sort_keys=True), request.dtype, stored, request.copy, request.device)
     base = _bases.get(key)
     if base is None:
-        base = _loaded(folder, stored) if folder else random_model(config, dtype=stored)
-        base = base.to(request.device)
+        base = base_model(config, Path(folder) if folder else None, dtype=stored).to(request.device)
         base = base.to(getattr(torch, request.dtype)) if request.rounded else base
         if request.copy and folder:  # otherwise all copies would be mapped from the same pages
             for parameter in base.parameters():
                 parameter.data = parameter.data.clone()
         _bases[key] = base
     return base
-
-
-def _loaded(folder: str, dtype: str) -> nn.Module:
-    """A checkpoint, loaded as in transformers' documentation."""
-    with without_bars():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
-        )
-    loaded: nn.Module = model.eval().requires_grad_(False)
-    return loaded
 
 
 def _adapted(adapted: SubAdapter[nn.Module], mode: str, rounded: str) -> nn.Module:
