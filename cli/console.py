@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO, TypeVar
 
 import typer
 
+from adaptare.arguments import JsonOption
 from adaptare.core import AdaptareError, InputError, NoSolutionError
 from adaptare.core.lazy_names import missing_package
 from adaptare.exit_codes import ExitCode
@@ -31,15 +32,20 @@ PLAIN_INTERVAL_S: Final = 5.0
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Made = TypeVar("Made")
-# Arguments of the running command by name.
+# Arguments of the running command by name, and its console.
 _ARGUMENTS: ContextVar[Mapping[str, Any]] = ContextVar("arguments")
+_CONSOLE: ContextVar["Console"] = ContextVar("console")
 
 
 def command(function: Callable[P, int]) -> Callable[P, None]:
-    """Turns the return value of a command into its exit code, and an exception into a message and an exit code."""
+    """Turns the return value of a command into its exit code, and an exception into a message and an exit code.
+
+    The command gets the option `--json`, which its `console` knows.
+    """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        _CONSOLE.set(Console(as_json=bool(kwargs.pop("as_json", False))))
         _ARGUMENTS.set(kwargs)
         try:
             _check_given(function, kwargs)
@@ -67,7 +73,17 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             refuse(f"unexpected {type(error).__name__}: {error}; this is a fault of adaptare, please report it")
             raise typer.Exit(ExitCode.WORLD_FAILED) from error
 
+    signature = inspect.signature(function)
+    as_json = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption)
+    parameters = [*signature.parameters.values(), as_json]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {**function.__annotations__, "as_json": JsonOption}
     return run
+
+
+def console() -> "Console":
+    """Output of the running command."""
+    return _CONSOLE.get()
 
 
 def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) -> None:
@@ -185,7 +201,7 @@ class Console:
     """
 
     def __init__(self, *, as_json: bool, name: str = "") -> None:
-        self._as_json = as_json
+        self.as_json = as_json
         self._name = name
         self._above: list[AnyTable] = []
 
@@ -214,7 +230,7 @@ class Console:
 
         if isinstance(section, Note):
             self.note(section.text)
-        elif self._as_json:
+        elif self.as_json:
             return
         elif isinstance(section, str):
             typer.echo(section)
@@ -236,7 +252,7 @@ class Console:
         from adaptare.core.codec import to_json
 
         self.sections(sections(result))
-        if self._as_json:
+        if self.as_json:
             typer.echo(json.dumps(_finite(to_json(result)), indent=1))
         return exit_code(result) if exit_code else ExitCode.DONE
 

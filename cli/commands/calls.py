@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, requested
+from adaptare.console import command, console, requested
 
 SitesOption = Annotated[
     str | None, typer.Option("--sites", help="Kinds of linears, for example q_proj,v_proj.", show_default="all")
@@ -26,18 +26,16 @@ def operators(
     device: arguments.DeviceOption = arguments.DEFAULT_DEVICE,
     calls: Annotated[int, typer.Option("--calls", help="Profiled calls in each of three repetitions.", min=1)] = 20,
     cache: arguments.CacheOption = None,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Time of a call by operator, without an adapter and with it."""
     from adaptare.inputs import check_alone, read_phase
     from adaptare.views import calls as view
     from adaptare.workflows.profiling.calls import CallRequest, report_operators
 
-    console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank is not None, sites=sites)
     request = requested(CallRequest, phase=phase, length=length)
-    return console.show(report_operators(request, calls=calls, feedback=console.feedback), view.operator_sections)
+    return console().show(report_operators(request, calls=calls, feedback=console().feedback), view.operator_sections)
 
 
 @command
@@ -58,7 +56,6 @@ def parts(
     openings: arguments.OpeningsOption = None,
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
     from adaptare.core import InputError
@@ -67,7 +64,6 @@ def parts(
     from adaptare.views import calls as view
     from adaptare.workflows.profiling.calls import CallRequest, report_parts
 
-    console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)
     check_alone(adapter, rank=rank, sites=sites)
     if not (adapter or rank) and (sites or mode != "swappable"):
@@ -76,4 +72,4 @@ def parts(
         )
     request = requested(CallRequest, phase=phase, length=length)
     stop = precise_within(half_width, seconds, openings)
-    return console.show(report_parts(request, stop=stop, seed=seed, feedback=console.feedback), view.part_sections)
+    return console().show(report_parts(request, stop=stop, seed=seed, feedback=console().feedback), view.part_sections)

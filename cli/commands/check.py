@@ -3,8 +3,8 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import CacheOption, JsonOption, Quantisation, registered
-from adaptare.console import Console, command, requested
+from adaptare.arguments import CacheOption, Quantisation, registered
+from adaptare.console import command, console, requested
 
 
 @command
@@ -42,7 +42,6 @@ def check(
         ),
     ] = None,
     cache: CacheOption = None,
-    as_json: JsonOption = False,
 ) -> int:
     """Is an adapter applied in a runtime, on every site and at the right scale? Compares its logits with PEFT's."""
     from adaptare.search.checking import adapter_runtime
@@ -50,7 +49,6 @@ def check(
     from adaptare.workflows.checking import CheckRequest, check_adapter
 
     chosen = adapter_runtime(runtime)
-    console = Console(as_json=as_json)
-    with console.progress("checking"):
-        result = check_adapter(requested(CheckRequest, runtime=chosen), console.note)
-    return console.show(result, view.sections, view.exit_code)
+    with console().progress("checking"):
+        result = check_adapter(requested(CheckRequest, runtime=chosen), console().note)
+    return console().show(result, view.sections, view.exit_code)

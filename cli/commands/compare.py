@@ -3,8 +3,8 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import DEFAULT_BAND, BandOption, JsonOption
-from adaptare.console import Console, command, requested
+from adaptare.arguments import DEFAULT_BAND, BandOption
+from adaptare.console import command, console, requested
 
 
 @command
@@ -26,7 +26,6 @@ def compare(
         Path | None, typer.Option("--other-adapter", help="In OTHER; compared with the first.", show_default="the same")
     ] = None,
     band: BandOption = DEFAULT_BAND,
-    as_json: JsonOption = False,
 ) -> int:
     """Compares the same workloads in two stores or on two devices, or two adapters.
 
@@ -44,4 +43,4 @@ def compare(
         raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
     here, there = Store(store, create=False), Store(other or store, create=False)
     report = requested(compare_stores, here=here, there=there)
-    return Console(as_json=as_json).show(report, view.sections, view.exit_code)
+    return console().show(report, view.sections, view.exit_code)

@@ -3,8 +3,7 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import JsonOption
-from adaptare.console import Console, command
+from adaptare.console import command, console
 
 dataset = typer.Typer(
     name="dataset",
@@ -33,37 +32,33 @@ def export_command(
     cost_table: CostTableOption = None,
     licence: LicenceOption = "unknown",
     title: TitleOption = "",
-    as_json: JsonOption = False,
 ) -> int:
     """Writes the measurements of stores as Parquet, with a card, and without addresses and paths."""
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.cost_table import check_suffix, costs_of, write_costs
     from adaptare.workflows.dataset.files import export_dataset, read_rows
 
-    console = Console(as_json=as_json)
     if cost_table:
         check_suffix(cost_table)
-    with console.progress("exporting"):
+    with console().progress("exporting"):
         written = export_dataset(stores, folder, licence=licence, title=title)
         if cost_table:
             write_costs(costs_of(read_rows(folder)), cost_table)
-    return console.show(written, view.sections)
+    return console().show(written, view.sections)
 
 
 @dataset.command("validate", epilog="Example: adaptare dataset validate my-phone")
 @command
 def validate_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a data set.")],
-    as_json: JsonOption = False,
 ) -> int:
     """Compares a data set with its schema, units and valid ranges; exit code 1 if it is not valid."""
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import faults_of
 
-    console = Console(as_json=as_json)
-    with console.progress("validating"):
+    with console().progress("validating"):
         faults = view.Validation(folder, tuple(faults_of(folder)))
-    return console.show(faults, view.fault_sections, view.exit_code)
+    return console().show(faults, view.fault_sections, view.exit_code)
 
 
 @dataset.command("merge", epilog="Example: adaptare dataset merge my-phone my-board -o both")
@@ -73,13 +68,11 @@ def merge_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the merged data set.")],
     licence: LicenceOption = "unknown",
     title: TitleOption = "",
-    as_json: JsonOption = False,
 ) -> int:
     """Writes the rows of several data sets as one; equal rows are written once."""
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import merge_datasets
 
-    console = Console(as_json=as_json)
-    with console.progress("merging"):
+    with console().progress("merging"):
         written = merge_datasets(folders, output, licence=licence, title=title)
-    return console.show(written, view.sections)
+    return console().show(written, view.sections)

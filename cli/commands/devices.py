@@ -4,8 +4,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adaptare.arguments import JsonOption, registered
-from adaptare.console import Console, command, requested
+from adaptare.arguments import registered
+from adaptare.console import command, console, requested
 
 
 class DevicesGroup(TyperGroup):
@@ -76,19 +76,17 @@ def agent(
             show_default="those of the device",
         ),
     ] = None,
-    as_json: JsonOption = False,
 ) -> int:
     """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
     from adaptare.devices.native import build_bundle, kept_for, target_named
     from adaptare.views import devices as view
     from adaptare.workflows.devices import AgentBundles
 
-    console = Console(as_json=as_json)
     chosen = target_named(target)
     if not build:
-        return console.show(AgentBundles(chosen.name, kept_for(chosen)), view.bundle_sections)
+        return console().show(AgentBundles(chosen.name, kept_for(chosen)), view.bundle_sections)
     bundle = requested(build_bundle, target=chosen, libraries=libraries or [])
-    return console.show(AgentBundles(chosen.name, [bundle], is_new=True), view.bundle_sections)
+    return console().show(AgentBundles(chosen.name, [bundle], is_new=True), view.bundle_sections)
 
 
 @devices.command("list", epilog="Example: adaptare devices list ssh://user@board/ort-cpu torch-cpu")
@@ -106,13 +104,11 @@ def list_devices(
     clean: Annotated[
         bool, typer.Option("--clean", help="Remove what adaptare keeps on the named remote devices.")
     ] = False,
-    as_json: JsonOption = False,
 ) -> int:
     """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
     from adaptare.views import devices as view
     from adaptare.workflows.devices import cleaned, machines
 
-    console = Console(as_json=as_json)
     if clean:
-        return console.show(cleaned(named or []), view.cleaned_sections)
-    return console.show(machines(named or [], feedback=console.feedback), view.sections, view.exit_code)
+        return console().show(cleaned(named or []), view.cleaned_sections)
+    return console().show(machines(named or [], feedback=console().feedback), view.sections, view.exit_code)

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from adaptare.arguments import CacheOption, JsonOption, Quantisation, registered
-from adaptare.console import Console, command, requested
+from adaptare.arguments import CacheOption, Quantisation, registered
+from adaptare.console import command, console, requested
 from adaptare.core.extensions import extensions
 
 GROUP: Final = "adaptare.exports"
@@ -82,7 +82,6 @@ def export(
         ),
     ] = None,
     cache: CacheOption = None,
-    as_json: JsonOption = False,
 ) -> int:
     """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
     from adaptare.core import InputError
@@ -91,7 +90,6 @@ def export(
     from adaptare.workflows.adapter_files import CONFIG
     from adaptare.workflows.exporting import ExportRequest, export_files
 
-    console = Console(as_json=as_json)
     chosen = export_kind(kind)
     _check_options(
         chosen,
@@ -115,9 +113,9 @@ def export(
         raise InputError(
             f"--base is for a PEFT folder, which {source} is not; leave it out, its training knows the base"
         )
-    with console.progress("exporting"):
-        result = export_files(requested(ExportRequest, source=source, kind=chosen), console.note)
-    return console.show(result, view.sections)
+    with console().progress("exporting"):
+        result = export_files(requested(ExportRequest, source=source, kind=chosen), console().note)
+    return console().show(result, view.sections)
 
 
 def _check_options(chosen: "ExportKind", **given: str) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, requested
+from adaptare.console import command, console, requested
 
 
 @command
@@ -70,7 +70,6 @@ def fit(
         typer.Option("--figure", help="Draws predicted over measured, in the format that the name ends in."),
     ] = None,
     cache: arguments.CacheOption = None,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Fits a latency predictor to the measurements of a device, cross-validates it, and writes it to two files.
 
@@ -86,14 +85,13 @@ def fit(
     from adaptare.workflows.fit.fit_rows import RowFilter
     from adaptare.workflows.fit.fitting import FitRequest, fit_rows
 
-    console = Console(as_json=as_json)
     check_figure(figure)
     shape = open_model(model, cache=cache).shape if model else None
     phase, lengths = read_phase_and_lengths(prefill, decode)
     rows = requested(RowFilter, phase=phase, lengths=lengths, open=every_site, model=shape)
-    result = fit_rows(requested(FitRequest, rows=rows), feedback=console.feedback)
-    code = drawn(view.parity(result), figure, console) if figure else 0
-    return console.show(result, view.sections, view.exit_code) or code
+    result = fit_rows(requested(FitRequest, rows=rows), feedback=console().feedback)
+    code = drawn(view.parity(result), figure, console()) if figure else 0
+    return console().show(result, view.sections, view.exit_code) or code
 
 
 @command
@@ -129,7 +127,6 @@ def predict(
     device: Annotated[str | None, typer.Option("--device", help="Refuse a predictor of another device.")] = None,
     recalibrate: arguments.NowOption = False,
     cache: arguments.CacheOption = None,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Predicted cost of adapters, without running them: time, and memory for weights, adapter and cache."""
     from adaptare.inputs import check_alone, read_ranks
@@ -143,5 +140,4 @@ def predict(
         ranks=() if rank is None else read_ranks(rank),
         budget=None if budget is None else read_budget(budget),
     )
-    console = Console(as_json=as_json)
-    return console.show(predict_adapters(request, feedback=console.feedback), view.predicted_sections)
+    return console().show(predict_adapters(request, feedback=console().feedback), view.predicted_sections)

@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, feedback_of, requested
+from adaptare.console import command, console, feedback_of, requested
 
 DEFAULT_RANK = "16"
 
@@ -73,7 +73,6 @@ def overhead(
     store: arguments.StoreOption = arguments.DEFAULT_STORE,
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
     from adaptare.core import InputError
@@ -84,7 +83,6 @@ def overhead(
     from adaptare.workflows.overhead.overhead import OverheadRequest, measure_overhead
     from adaptare.workflows.overhead.side_by_side import side_by_side
 
-    console = Console(as_json=as_json)
     devices = devices or [arguments.DEFAULT_DEVICE]
     check_alone(adapters, rank=ranks is not None, sites=placements)
     check_figure(figure)
@@ -101,13 +99,13 @@ def overhead(
     )
     if len(devices) > 1:
         together = side_by_side(request, devices, feedback=feedback_of)
-        code = console.show(together, view.sections_of_several, view.exit_code_of_several)
-        return code or (reported(together, report_file, console, name=model) if report_file else 0)
-    report = measure_overhead(request, feedback=console.feedback_with(view.sections))
-    code, failed = console.show(report, view.sections, view.exit_code), 0
+        code = console().show(together, view.sections_of_several, view.exit_code_of_several)
+        return code or (reported(together, report_file, console(), name=model) if report_file else 0)
+    report = measure_overhead(request, feedback=console().feedback_with(view.sections))
+    code, failed = console().show(report, view.sections, view.exit_code), 0
     if figure and report.rows:
         chart = view.over_rank(report.rows, view.title(report))
-        failed = drawn(chart, figure, console)
+        failed = drawn(chart, figure, console())
     if report_file:
-        failed = reported(report, report_file, console, name=model) or failed
+        failed = reported(report, report_file, console(), name=model) or failed
     return code or failed

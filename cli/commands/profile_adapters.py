@@ -3,7 +3,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, requested
+from adaptare.console import command, console, requested
 
 
 @command
@@ -52,15 +52,13 @@ def profile(
     store: arguments.StoreOption = arguments.DEFAULT_STORE,
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Measures configurations of a space into the store; the same command again measures only what is missing."""
     from adaptare.inputs import read_phase, whole_numbers
     from adaptare.views import profile_adapters as view
     from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
 
-    console = Console(as_json=as_json)
     phase, length = read_phase(prefill, decode)
     chosen = None if ranks is None else whole_numbers(ranks, "--rank")
     request = requested(ProfileRequest, ranks=chosen, phase=phase, length=length)
-    return console.show(profile_space(request, feedback=console.feedback), view.sections, view.exit_code)
+    return console().show(profile_space(request, feedback=console().feedback), view.sections, view.exit_code)

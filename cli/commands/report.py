@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from adaptare.arguments import DEFAULT_STORE, JsonOption
-from adaptare.console import Console, command
+from adaptare.arguments import DEFAULT_STORE
+from adaptare.console import command, console
 
 
 @command
@@ -23,7 +23,6 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     png: Annotated[Path | None, typer.Option("--png", help="Folder for every figure as PNG.")] = None,
     svg: Annotated[Path | None, typer.Option("--svg", help="Folder for every figure as SVG.")] = None,
-    as_json: JsonOption = False,
 ) -> int:
     """One page with figures and tables of results, for a browser without a network; several inputs side by side."""
     from adaptare.report_files import check_report, sections, write_report
@@ -31,7 +30,7 @@ def report(
 
     folders = {suffix: folder for suffix, folder in ((".png", png), (".svg", svg)) if folder}
     check_report(output, folders)
-    return Console(as_json=as_json).show(write_report(list(map(read_source, inputs)), output, folders), sections)
+    return console().show(write_report(list(map(read_source, inputs)), output, folders), sections)
 
 
 @command
@@ -53,7 +52,6 @@ def serve(
             show_default="the device's page loads it from cdn.jsdelivr.net",
         ),
     ] = None,
-    as_json: JsonOption = False,
 ) -> int:
     """The page of `report`, refreshed while campaigns run, and a page that makes a phone's browser a device."""
     import segno
@@ -61,8 +59,7 @@ def serve(
     from adaptare.devices.browser import page_server
     from adaptare.live_page import serve_live
 
-    console = Console(as_json=as_json)
-    device = page_server(name=name, runtime_files=runtime_files, report=console.note)
+    device = page_server(name=name, runtime_files=runtime_files, report=console().note)
     if inputs:
         from adaptare.workflows.reporting.inputs import read_source
 
@@ -70,15 +67,15 @@ def serve(
             read_source(place)
 
     def started(url: str) -> None:
-        if as_json:
+        if console().as_json:
             typer.echo(json.dumps({"url": url, "device": f"browser:{name}", "device_url": device.url}))
             return
         drawn, forwarded = io.StringIO(), "tcp:{0.port} tcp:{0.port}".format(urlsplit(url))
         segno.make(device.url).terminal(out=drawn, compact=True)
         typer.echo(f"results, refreshed when they change:\n\n  {url}\n")
         typer.echo(f"open on a device, which is then browser:{name}:\n\n  {device.url}\n\n{drawn.getvalue()}")
-        console.note(f"an Android phone on a cable: adb reverse {forwarded}, and open the same address there")
-        console.note(f"then, in another terminal: adaptare overhead MODEL --device browser:{name}; Ctrl-C ends this")
+        console().note(f"an Android phone on a cable: adb reverse {forwarded}, and open the same address there")
+        console().note(f"then, in another terminal: adaptare overhead MODEL --device browser:{name}; Ctrl-C ends this")
 
     serve_live(inputs or [DEFAULT_STORE], device, host=host, port=port, started=started)
     return 0

@@ -3,8 +3,8 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import CacheOption, JsonOption, NowOption, Quantisation, SeedOption, registered
-from adaptare.console import Console, command, requested
+from adaptare.arguments import CacheOption, NowOption, Quantisation, SeedOption, registered
+from adaptare.console import command, console, requested
 
 
 @command
@@ -48,16 +48,14 @@ def search(
     ] = "loky",
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
 ) -> int:
     """Finds the adapters with the lowest loss whose predicted latency stays within a budget."""
     from adaptare.search import read_budget
     from adaptare.views import search as view
     from adaptare.workflows.search.searching import SearchRequest, search_folder
 
-    console = Console(as_json=as_json)
     request = requested(SearchRequest, budgets=[read_budget(each) for each in budgets])
-    return console.show(search_folder(request, feedback=console.feedback), view.sections)
+    return console().show(search_folder(request, feedback=console().feedback), view.sections)
 
 
 @command
@@ -88,7 +86,6 @@ def shrink(
     cache: CacheOption = None,
     recalibrate: NowOption = False,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
 ) -> int:
     """Cuts an existing adapter to a latency budget, without training a super-adapter."""
     from adaptare.search import read_budget
@@ -97,11 +94,10 @@ def shrink(
     from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
     from adaptare.workflows.train.task import TrainingData
 
-    console = Console(as_json=as_json)
     request = requested(
         ShrinkRequest,
         adapter=adapter.parent if adapter.name == CONFIG else adapter,
         budget=read_budget(budget),
         data=requested(TrainingData, file=data) if data else None,
     )
-    return console.show(shrink_adapter(request, feedback=console.feedback), view.shrunk_sections)
+    return console().show(shrink_adapter(request, feedback=console().feedback), view.shrunk_sections)

@@ -3,8 +3,8 @@ from typing import Annotated
 
 import typer
 
-from adaptare.arguments import DEFAULT_STORE, JsonOption
-from adaptare.console import Console, command
+from adaptare.arguments import DEFAULT_STORE
+from adaptare.console import command, console
 
 
 @command
@@ -19,7 +19,6 @@ def store(
             show_default=False,
         ),
     ] = None,
-    as_json: JsonOption = False,
 ) -> int:
     """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
     from adaptare.profiler import Store
@@ -27,7 +26,6 @@ def store(
     from adaptare.views import store as view
     from adaptare.workflows.reporting.store_report import contents_of
 
-    console = Console(as_json=as_json)
     if salvage is not None:
-        return console.show(rescue(place, salvage), view.salvage_sections)
-    return console.show(contents_of(Store(place, create=False)), view.sections)
+        return console().show(rescue(place, salvage), view.salvage_sections)
+    return console().show(contents_of(Store(place, create=False)), view.sections)

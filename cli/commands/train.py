@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, requested
+from adaptare.console import command, console, requested
 
 
 @command
@@ -82,7 +82,6 @@ def train(
     ] = "",
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
     from adaptare.inputs import whole_numbers
@@ -92,7 +91,6 @@ def train(
     from adaptare.workflows.train.training import TrainRequest
     from adaptare.workflows.train.training import train as run
 
-    console = Console(as_json=as_json)
     request = requested(
         TrainRequest,
         data=requested(TrainingData, file=data),
@@ -100,13 +98,13 @@ def train(
         ranks=None if ranks is None else whole_numbers(ranks, "--rank"),
         budget=read_budget(budget) if budget else None,
     )
-    return console.show(run(request, feedback=console.feedback), view.sections)
+    return console().show(run(request, feedback=console().feedback), view.sections)
 
 
 @command
-def recipes(as_json: arguments.JsonOption = False) -> int:
+def recipes() -> int:
     """Recipes of super-adapters for `adaptare train --recipe`: the idea and its paper, needs, and result."""
     from adaptare.search.recipes import all_recipes
     from adaptare.views import train as view
 
-    return Console(as_json=as_json).show({"recipes": all_recipes()}, view.recipe_sections)
+    return console().show({"recipes": all_recipes()}, view.recipe_sections)

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from adaptare.arguments import CacheOption, DataOption, DeviceOption, JsonOption, ModelArgument, SeedOption
-from adaptare.console import Console, command, requested
+from adaptare.arguments import CacheOption, DataOption, DeviceOption, ModelArgument, SeedOption
+from adaptare.console import command, console, requested
 
 # Adapters weigh most on a base of 4-bit weights, and merging is not free there.
 DEVICE: Final = "ort-cpu:int4,threads=1"
@@ -57,14 +57,13 @@ def tune(
     quick: QuickOption = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
 ) -> int:
     """Model, data, device and budget to an adapter: profiles, fits, trains, searches, verifies, trains again, exports.
 
     Each step is that of the command of its name. The same command goes on after an interruption at any time.
     """
     given = {name: value for name, value in {"steps": steps, "held_out": held_out}.items() if value is not None}
-    return _run({**(QUICK if quick else {}), **given}, as_json=as_json)
+    return _run({**(QUICK if quick else {}), **given})
 
 
 @command
@@ -77,22 +76,20 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of all results.")] = Path("adaptare-demo"),
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
 ) -> int:
     """The whole path of `tune` on a real 135M model, in about 12 minutes."""
-    return _run(QUICK if quick else DEMO, as_json=as_json)
+    return _run(QUICK if quick else DEMO)
 
 
-def _run(pace: Mapping[str, Any], *, as_json: bool) -> int:
+def _run(pace: Mapping[str, Any]) -> int:
     from adaptare.report_files import report_folder
     from adaptare.search import read_budget
     from adaptare.views import tune as view
     from adaptare.workflows.tuning import TuneRequest
     from adaptare.workflows.tuning import tune as run
 
-    console = Console(as_json=as_json)
     request = requested(TuneRequest, **pace)
     request = replace(request, budgets=[read_budget(str(each)) for each in request.budgets])
-    code = console.show(run(request, feedback=console.feedback_with(view.sections)), view.sections, view.exit_code)
-    report_folder(request.output, console)
+    code = console().show(run(request, feedback=console().feedback_with(view.sections)), view.sections, view.exit_code)
+    report_folder(request.output, console())
     return code

@@ -4,7 +4,7 @@ from typing import Annotated
 import typer
 
 from adaptare import arguments
-from adaptare.console import Console, command, requested
+from adaptare.console import command, console, requested
 
 
 @command
@@ -28,7 +28,6 @@ def verify(
     store: arguments.StoreOption = arguments.DEFAULT_STORE,
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
-    as_json: arguments.JsonOption = False,
 ) -> int:
     """Measures the winners of a search and its baselines in one session, and compares them with the budget.
 
@@ -41,6 +40,5 @@ def verify(
     from adaptare.views import verify as view
     from adaptare.workflows import verification
 
-    console = Console(as_json=as_json)
     request = requested(verification.VerifyRequest, stop=precise_within(half_width, seconds, openings))
-    return console.show(verification.verify(request, feedback=console.feedback), view.sections, view.exit_code)
+    return console().show(verification.verify(request, feedback=console().feedback), view.sections, view.exit_code)

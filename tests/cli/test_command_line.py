@@ -135,12 +135,12 @@ def test_ctrl_c_while_training_resumes_to_the_same_adapter(
 ENDLESS = """
 import typer
 from adaptare.app import app
-from adaptare.console import Console, command
+from adaptare.console import command, console
 
 @app.command("say")
 @command
-def say(as_json: bool = typer.Option(False, "--json")):
-    return Console(as_json=as_json).show(LINES, lambda lines: lines)
+def say() -> int:
+    return console().show(LINES, lambda lines: lines)
 
 LINES = ["a long line " * 20] * 10_000
 
