@@ -146,7 +146,7 @@ class LivePage:
         """The inputs as they are now; read once for all who ask meanwhile."""
         async with self._lock:
             stamp = _stamp(self._inputs)
-            if not self._last.version or stamp != self._last.stamp or _is_remote(self._inputs):
+            if not self._last.version or stamp != self._last.stamp or any("://" in place for place in self._inputs):
                 self._last = await asyncio.to_thread(Reading.of, self._inputs, stamp)
             return self._last
 
@@ -175,10 +175,6 @@ async def _add_headers(request: web.BaseRequest, response: web.StreamResponse) -
 
 def _is_there(place: str) -> bool:
     return "://" in place or Path(place).exists()
-
-
-def _is_remote(inputs: Sequence[str]) -> bool:
-    return any("://" in place for place in inputs)
 
 
 @cache

@@ -178,9 +178,6 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
 
     begin(2, f"a first look at rank {RANKS[-1]} on {target.device.info().device}")
     (phase, length), *_ = phases
-    where: dict[str, Any] = (
-        {"prompts": (length,), "depths": ()} if phase == "prefill" else {"prompts": (), "depths": (length,)}
-    )
     pace: dict[str, Any] = {
         "half_width": request.half_width,
         "cache": request.cache,
@@ -192,9 +189,10 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
         device=device,
         programs=programs,
         ranks=RANKS[-1:],
+        prompts=(length,) if phase == "prefill" else (),
+        depths=(length,) if phase == "decode" else (),
         seconds=FIRST_LOOK_S,
         resume=True,
-        **where,
         **pace,
     )
     first = measure_overhead(look, feedback=feedback)

@@ -8,6 +8,7 @@ from adaptare.core.chart import Chart, Panel, Place, Series, Style
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, energy, megabytes, milliseconds, per_second, percent
 from adaptare.exit_codes import ExitCode
+from adaptare.profiler.workloads import IN_WEIGHTS
 from adaptare.views.compare import compared
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, Way
 from adaptare.workflows.overhead.overhead import OverheadReport
@@ -162,7 +163,7 @@ def charts(report: OverheadReport) -> Iterator[Chart]:
     """Overhead over rank, and over the number of adapted linears if that differs."""
     if alike := [row for row in report.rows if row.placement != MIXED]:
         yield over_rank(alike, title(report))
-    unmerged = [row for row in report.rows if row.mode not in ("merged", "requantised")]
+    unmerged = [row for row in report.rows if row.mode not in IN_WEIGHTS]
     if len({row.sites for row in unmerged}) > 1:
         yield Chart("overhead-over-linears", "Overhead over the number of adapted linears", _over_linears(unmerged))
 

@@ -8,7 +8,7 @@ from adaptare.core.units import megabytes, milliseconds, percent
 from adaptare.profiler import Measurement, Mode, Programs
 from adaptare.profiler.analysis import Interval, verdict
 from adaptare.profiler.measuring import Memory, Session, Swap, fed_bytes
-from adaptare.profiler.workloads import BYTES
+from adaptare.profiler.workloads import BYTES, IN_WEIGHTS
 from adaptare.workflows.grid import Case
 from adaptare.workflows.profiling.campaign import Campaign
 
@@ -184,10 +184,10 @@ def _pays(tokens: Interval) -> str:
 
 
 def _folded(ways: Sequence[Way]) -> Way | None:
-    return next((way for way in ways if way.mode in ("merged", "requantised")), None)
+    return next((way for way in ways if way.mode in IN_WEIGHTS), None)
 
 
 def _quickest_beside(ways: Sequence[Way]) -> Way | None:
     """The unmerged mode with the shortest task change."""
-    beside = [way for way in ways if way.mode not in ("merged", "requantised")]
+    beside = [way for way in ways if way.mode not in IN_WEIGHTS]
     return min(beside, key=lambda way: way.swap_s.middle, default=None)

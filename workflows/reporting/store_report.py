@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from adaptare.devices import DeviceInfo
-from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
+from adaptare.profiler import Configuration, Measurement, Store, Workload
 from adaptare.profiler.analysis import EQUIVALENCE_BAND, LEAST_OPENINGS, speed_changes
 from adaptare.profiler.store import Origin
 from adaptare.workflows.grid import ALL, Case
@@ -161,11 +161,7 @@ def case_of(workload: Workload) -> Case:
     whole = {site.path for site in shape.sites if site.kind in kinds} == set(configuration.by_path)
     if len(ranks) != 1 or not whole or configuration.cuts_base:
         return Case(MIXED, rank, configuration)
-    return Case(ALL if kinds == _kinds(shape) else ",".join(sorted(kinds)), rank, configuration)
-
-
-def _kinds(shape: ModelShape) -> set[str]:
-    return {site.kind for site in shape.sites}
+    return Case(ALL if len(configuration.by_path) == len(shape.sites) else ",".join(sorted(kinds)), rank, configuration)
 
 
 def _overheads(rows: Sequence[Measurement]) -> OverheadReport:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from adaptare.core.progress import Feedback
 from adaptare.predictor import FittedPredictor, Prediction, load_predictor
 from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.analysis import Interval
-from adaptare.profiler.workloads import Dimension
+from adaptare.profiler.workloads import IN_WEIGHTS, Dimension
 from adaptare.search import (
     Front,
     Limit,
@@ -28,7 +28,6 @@ from adaptare.workflows.calibrating import Recalibration, recalibrated
 from adaptare.workflows.search.result import Choice, SearchResult, place_of
 
 Points = NDArray[np.int64]
-FOLDED: Final = ("merged", "requantised")
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Problem:
     def predicted(self, row: Choice, cost: Cost) -> Choice:
         """A row with its prediction under one budget; merged into the whole base, an adapter costs nothing."""
         configuration = row.configuration
-        if row.mode in FOLDED and not configuration.cuts_base:
+        if row.mode in IN_WEIGHTS and not configuration.cuts_base:
             return replace(row, predicted=Interval(*(cost.predictor.base_value,) * 3))
         configuration = configuration if row.mode == self.mode else configuration.without_adapter
         predicted = cost.predictor.predict(self.space.encode(configuration)[None], self.space.dimensions)
