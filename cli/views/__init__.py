@@ -1,1 +1,1 @@
-"""Views of results: the tables, sentences and notes of each command, and its exit code where the answer can be no."""
+"""Views of results: tables, sentences, notes and charts of each job, and its exit code where the answer can be no."""
