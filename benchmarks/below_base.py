@@ -255,7 +255,7 @@ def plain(
 ) -> Any:
     """LoRA on a cut model, the only one of a space, trained for as many steps as the recipe."""
     from adaptare.search import SuperAdapter, TrainingSettings, load_base, train_super_adapter
-    from adaptare.search.super_adapter.quantised_base import round_base
+    from adaptare.search.super_adapter.base_model import round_base
     from adaptare.search.training.step import TrainingStep, UniformSampler
 
     model, _ = load_base(base)
@@ -314,8 +314,8 @@ def exported(folder: Path, adaptation: Any, super_adapter: Any, config: Any) -> 
 
     from adaptare.search import export_adapter
     from adaptare.search.export.kinds import ExportOptions
+    from adaptare.search.super_adapter.base_model import original
     from adaptare.search.super_adapter.merging import dense
-    from adaptare.search.super_adapter.quantised_base import original
 
     uniform = len(set(widths_of(config, super_adapter.shape))) == 1
     adapted = super_adapter.sub_adapter(config, adaptation.origin)
@@ -323,7 +323,7 @@ def exported(folder: Path, adaptation: Any, super_adapter: Any, config: Any) -> 
     found = {"onnx": export_adapter(adapted, folder / "onnx", kind="onnx", options=options)}
     if uniform:
         export_adapter(adapted, folder / "merged", kind="merged")
-        expected = dense(replace(adapted, base=original(adapted.base, "none")))
+        expected = dense(original(adapted, "none"))
         loaded, ids = AutoModelForCausalLM.from_pretrained(folder / "merged"), torch.arange(3, 27)[None]
         with torch.inference_mode():
             found["transformers"] = float((loaded(ids).logits - expected(ids).logits).abs().max())

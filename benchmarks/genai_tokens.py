@@ -36,7 +36,7 @@ from transformers import (
 
 from adaptare.profiler import open_model
 from adaptare.search import load_base
-from adaptare.search.super_adapter.quantised_base import round_base
+from adaptare.search.super_adapter.base_model import round_base
 
 NEW, PROMPT = 32, 12
 WEIGHTS = ("none", "int4-weight-only", "int4")

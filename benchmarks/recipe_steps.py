@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from adaptare.profiler import ModelShape
 from adaptare.search import SuperAdapter, load_base
 from adaptare.search.recipes.recipe import recipe_named
-from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
+from adaptare.search.super_adapter.base_model import keep_masters, round_base
 from adaptare.search.training.gradients import accumulate_gradients
 
 Batch = dict[str, torch.Tensor]

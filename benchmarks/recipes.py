@@ -52,11 +52,10 @@ from adaptare.search import (
 )
 from adaptare.search.algorithms.algorithm import STAGED, algorithm_named
 from adaptare.search.recipes.recipe import Recipe, recipe_named
-from adaptare.search.super_adapter.base_model import Origin
+from adaptare.search.super_adapter.base_model import Origin, keep_masters, original, round_base
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, original, round_base
 from adaptare.search.training.data import split_examples
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.step import TrainingStep, UniformSampler
@@ -246,8 +245,7 @@ def merged_losses(
 
 def merged_into_codes(super_adapter: SuperAdapter, config: Configuration, base: Path) -> SuperAdapter:
     """The base of 4 bits with a sub-adapter in its codes, without adapters."""
-    adapted = super_adapter.sub_adapter(config, Origin(base))
-    merged = dense(replace(adapted, base=original(adapted.base, "int4")))
+    merged = dense(original(super_adapter.sub_adapter(config, Origin(base)), "int4"))
     return SuperAdapter(merged, super_adapter.space, seed=0)
 
 

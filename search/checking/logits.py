@@ -26,9 +26,8 @@ from adaptare.search.checking.hypotheses import (
 )
 from adaptare.search.checking.runtimes import AdapterRuntime, Files, faults
 from adaptare.search.export.onnx import OTHER_BASE
-from adaptare.search.super_adapter.base_model import Base
+from adaptare.search.super_adapter.base_model import Base, original, round_base
 from adaptare.search.super_adapter.merging import dense
-from adaptare.search.super_adapter.quantised_base import original, round_base
 
 TOKENS: Final = 25
 # Share of the adapter's effect: below the first one nothing else is tried, above the second one rounding hides it.

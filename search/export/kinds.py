@@ -1,14 +1,16 @@
-"""Kinds of exports, and the one way to write them."""
+"""Kinds of exports, and the one way to write them, with a model card."""
 
+import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json
 from adaptare.core.extensions import extension
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
+from adaptare.profiler.models import dequantised_file
 from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.check import Expectation, check
 from adaptare.search.export.folder import export_folder
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 # Entry points are named after their kind; each is an `ExportKind`.
 EXPORTS: Final = "adaptare.exports"
+CARD: Final = "README.md"
+# Stands for the name of the base in a snippet.
+PLACE: Final = "BASE"
+# Adapter and its base.
+Adapted: TypeAlias = "SubAdapter[Base]"
 Option = Literal["quantisation", "every_site", "base_name", "adapter_of"]
 
 
@@ -64,8 +71,8 @@ class ExportKind:
     name: str
     summary: str
     snippet: str
-    write: Callable[[SubAdapter["Base"], Path, ExportOptions], None]
-    expectations: Callable[[SubAdapter["Base"], ExportOptions], Sequence[Expectation]] | None = None
+    write: Callable[[Adapted, Path, ExportOptions], None]
+    expectations: Callable[[Adapted, ExportOptions], Sequence[Expectation]] | None = None
     options: tuple[Option, ...] = ()
     commands: Mapping[str, str] | None = None
     pads_ranks: bool = False
@@ -88,7 +95,7 @@ def export_kind(name: str) -> ExportKind:
 
 
 def export_adapter(
-    adapted: SubAdapter["Base"],
+    adapted: Adapted,
     folder: str | Path,
     *,
     kind: str | ExportKind = "peft",
@@ -111,8 +118,6 @@ def export_adapter(
         DeviceError: A reader computes something else, or failed; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
-    from adaptare.search.export.card import CARD, card
-
     form = export_kind(kind) if isinstance(kind, str) else kind
     if options.quantisation not in QUANTISATIONS:
         raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {options.quantisation!r}")
@@ -127,14 +132,41 @@ def export_adapter(
     with export_folder(folder, origin=origin) as fresh:
         form.write(adapted, fresh, options)
         difference = _compared(form, adapted, fresh, options)
-        (fresh / CARD).write_text(card(form, adapted, options, difference=difference), encoding="utf-8")
+        (fresh / CARD).write_text(_card(form, adapted, options, difference), encoding="utf-8")
     return difference
 
 
-def _compared(form: ExportKind, adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> float | None:
+def _compared(form: ExportKind, adapted: Adapted, folder: Path, options: ExportOptions) -> float | None:
     expectations = form.expectations(adapted, options) if form.expectations else ()
     if not expectations:
         return None
     options.note("comparing the logits of the written files with those of torch")
     words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
     return check(folder, expectations, export=words, advice=form.advice)
+
+
+def _card(kind: ExportKind, adapted: Adapted, options: ExportOptions, difference: float | None) -> str:
+    """Model card, in Markdown: what the files hold, how far their logits are from torch's, and how to load them."""
+    origin = adapted.base.origin
+    given = f"base_model: {origin.name}\n" if origin.name else ""
+    file = dequantised_file(origin.folder) if origin.folder else None
+    base = origin.name or "not named; it has no hub id"
+    if file:
+        base += f"; made with the weights of {file}, which are rounded; they are dequantised when the file is read"
+    form = QUANTISATIONS[options.quantisation]
+    rows = {"Base": base, "Adapter": f"LoRA, {adapted.configuration.describe()}"}
+    if "quantisation" in kind.options:
+        rounding = "; ONNX Runtime also rounds activations" if form.rounds_activations else ""
+        rows["Weights"] = f"{form.bits or 32}-bit weights{rounding}"
+    rows["Logits"] = (
+        f"differ by at most {difference:.1e} of the largest logit from those of torch with these weights"
+        if difference is not None
+        else "not compared with those of torch"
+    )
+    rows["Made by"] = f"adaptare {importlib.metadata.version('adaptare')}, export of kind `{kind.name}`"
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    code = kind.snippet.replace(PLACE, origin.name) if origin.name else kind.snippet
+    return (
+        f"---\n{given}tags: [lora, adaptare]\n---\n\n# {kind.summary[0].upper()}{kind.summary[1:]}\n\n"
+        f"| | |\n|---|---|\n{table}\n\nRun in this folder:\n\n```python\n{code.strip()}\n```\n"
+    )

@@ -7,21 +7,17 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core.lazy_names import check_installed
 from adaptare.profiler import programs
-from adaptare.profiler.workloads import SubAdapter
 from adaptare.search import super_adapter
 from adaptare.search.export.check import Expectation, Library
-from adaptare.search.export.kinds import ExportKind, ExportOptions
+from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 from adaptare.search.export.peft import check_adapter_alone
-
-if TYPE_CHECKING:
-    from adaptare.search.super_adapter import Base
 
 ADAPTER_FILE: Final = "adapter.gguf"
 # Keys and values have 16 bits in llama.cpp.
@@ -38,17 +34,17 @@ print(json.dumps(last_logits(request["model"], request["adapter"], request["toke
 )
 
 
-def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     check_adapter_alone(adapted)
     programs.write_gguf_adapter(folder / ADAPTER_FILE, adapted.halves, adapted.base.shape)
 
 
-def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+def _expectations(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
     reader = partial(_read_on_base, adapted.without_adapter)
     return [Expectation(LLAMA_CPP.name, reader, super_adapter.dense(adapted), TOLERANCE)]
 
 
-def _read_on_base(base: SubAdapter["Base"], folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+def _read_on_base(base: Adapted, folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits with the adapter of a folder, on the base written in 32 bits."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         model = Path(place, "base.gguf")

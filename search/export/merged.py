@@ -4,18 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adaptare.profiler import models
-from adaptare.profiler.workloads import SubAdapter
 from adaptare.search import super_adapter
 from adaptare.search.export.check import Expectation, Library
-from adaptare.search.export.kinds import ExportKind, ExportOptions
+from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from adaptare.search.super_adapter import Base
 
-
-def merged_model(adapted: SubAdapter["Base"]) -> "PreTrainedModel":
+def merged_model(adapted: Adapted) -> "PreTrainedModel":
     """The model with the adapter in the weights that the base had before it was rounded for training.
 
     One width of all layers becomes the `intermediate_size`; layers left out make `num_hidden_layers` smaller.
@@ -28,24 +25,24 @@ def merged_model(adapted: SubAdapter["Base"]) -> "PreTrainedModel":
     return model
 
 
-def save_tokenizer(adapted: SubAdapter["Base"], folder: Path) -> None:
+def save_tokenizer(adapted: Adapted, folder: Path) -> None:
     """Saves the tokenizer of the base, if it has one."""
     if adapted.base.origin.tokenizer is not None:
         adapted.base.origin.tokenizer.save_pretrained(folder)
 
 
-def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     with models.without_bars():
         merged_model(adapted).save_pretrained(folder)
     save_tokenizer(adapted, folder)
 
 
-def before_rounding(adapted: SubAdapter["Base"]) -> SubAdapter["Base"]:
+def before_rounding(adapted: Adapted) -> Adapted:
     """The adapter on the weights that its base had before it was rounded for training."""
     return adapted if adapted.base.origin.quantisation == "none" else super_adapter.original(adapted, "none")
 
 
-def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+def _expectations(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
     return [Expectation(TRANSFORMERS.name, TRANSFORMERS, super_adapter.dense(before_rounding(adapted)))]
 
 

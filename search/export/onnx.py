@@ -29,13 +29,11 @@ from adaptare.profiler.programs import (
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
 from adaptare.search import super_adapter
 from adaptare.search.export.check import Expectation, Library
-from adaptare.search.export.kinds import ExportKind, ExportOptions
+from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 from adaptare.search.export.merged import before_rounding, save_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from adaptare.search.super_adapter import Base
 
 # Bits of the codes that adapters are trained on.
 CODES = 4
@@ -107,7 +105,7 @@ print(json.dumps(logits))
 )
 
 
-def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write_merged(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     """Merges in floating point and then quantises, or writes the codes of an adapter that was trained on the grid."""
     adapted = super_adapter.original(adapted, "none")
     super_adapter.check_still_sparse(adapted)
@@ -126,12 +124,12 @@ def _write_merged(adapted: SubAdapter["Base"], folder: Path, options: ExportOpti
     _write_beside(adapted, graph, folder)
 
 
-def _keeps_codes(adapted: SubAdapter["Base"], options: ExportOptions) -> bool:
+def _keeps_codes(adapted: Adapted, options: ExportOptions) -> bool:
     """True if the adapter was trained on the grid of the codes that are written."""
     return adapted.base.layer.on_grid and QUANTISATIONS[options.quantisation].bits == CODES
 
 
-def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write_swappable(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     _write_adapter(adapted, folder, options)
     every = adapted.configuration.sites(adapted.base.shape) if options.every_site else ()
     nothing = {site.path: Halves.zero(site.in_features, site.out_features) for site in every}
@@ -139,7 +137,7 @@ def _write_swappable(adapted: SubAdapter["Base"], folder: Path, options: ExportO
 
 
 def _write_apart(
-    adapted: SubAdapter["Base"], folder: Path, options: ExportOptions, *, application: Literal["static", "optional"]
+    adapted: Adapted, folder: Path, options: ExportOptions, *, application: Literal["static", "optional"]
 ) -> None:
     super_adapter.check_apart(adapted)
     graph = SubAdapter(adapted.configuration, adapted.halves, _base(adapted, options))
@@ -147,7 +145,7 @@ def _write_apart(
     _write_beside(adapted, graph.base, folder)
 
 
-def _write_adapter(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write_adapter(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     """Writes the adapter alone, for a swappable model with these widths and at least these sites."""
     if not adapted.halves:
         raise InputError("an adapter without any site cannot be swapped; export a config with at least one")
@@ -163,7 +161,7 @@ def _write_adapter(adapted: SubAdapter["Base"], folder: Path, options: ExportOpt
     write_onnx_adapter(named, folder / ADAPTER_FILE)
 
 
-def _base(adapted: SubAdapter["Base"], options: ExportOptions) -> OnnxBase:
+def _base(adapted: Adapted, options: ExportOptions) -> OnnxBase:
     """The base without adapter as ONNX, at the widths and depth of the configuration, from the cache or exported."""
     stored, quantisation = open_model(str(_source(adapted))), options.quantisation
     bases = OnnxBases(options.cache, weights=stored)
@@ -174,14 +172,14 @@ def _base(adapted: SubAdapter["Base"], options: ExportOptions) -> OnnxBase:
     return bases.base(workload)
 
 
-def _source(adapted: SubAdapter["Base"]) -> Path:
+def _source(adapted: Adapted) -> Path:
     """Folder of the base's original weights: those in memory may be rounded."""
     if adapted.base.origin.folder is None:
         raise InputError("a model for ONNX Runtime is made of the original weights; give the folder of the base model")
     return adapted.base.origin.folder
 
 
-def _write_beside(adapted: SubAdapter["Base"], graph: OnnxBase, folder: Path) -> None:
+def _write_beside(adapted: Adapted, graph: OnnxBase, folder: Path) -> None:
     """Copies the configs of the base and of onnxruntime-genai, with the layers that are left; saves the tokenizer."""
     config, source = adapted.configuration, _source(adapted)
     settings = json.loads((graph.folder / GENAI).read_text(encoding="utf-8"))
@@ -197,7 +195,7 @@ def _write_beside(adapted: SubAdapter["Base"], graph: OnnxBase, folder: Path) ->
     save_tokenizer(adapted, folder)
 
 
-def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+def _merged_first(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
     if _keeps_codes(adapted, options):
         return _rounded_first([""], ONNX_RUNTIME, adapted, options)
     model = super_adapter.dense(super_adapter.original(adapted, "none"))
@@ -206,7 +204,7 @@ def _merged_first(adapted: SubAdapter["Base"], options: ExportOptions) -> list[E
 
 
 def _rounded_first(
-    adapters: Sequence[str], library: Library, adapted: SubAdapter["Base"], options: ExportOptions
+    adapters: Sequence[str], library: Library, adapted: Adapted, options: ExportOptions
 ) -> list[Expectation]:
     """Logits with the first adapter file or the constants, and with the second one, which is none: the base alone."""
     adapted = super_adapter.original(adapted, options.quantisation)
@@ -215,7 +213,7 @@ def _rounded_first(
     return [each for of_adapter in every for each in of_adapter]
 
 
-def _of_folder(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+def _of_folder(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
     """Logits of the adapter in the folder that it is written for; of rounded weights they are only near to torch's."""
     folder = options.adapter_of
     if folder is None:

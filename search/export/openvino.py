@@ -2,17 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from adaptare.core.lazy_names import check_installed
 from adaptare.profiler import programs
-from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.check import Expectation, Library
-from adaptare.search.export.kinds import ExportKind, ExportOptions
+from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 from adaptare.search.export.merged import merged_model, save_tokenizer
-
-if TYPE_CHECKING:
-    from adaptare.search.super_adapter import Base
 
 MODEL_FILE: Final = "openvino_model.xml"
 # Rounds nothing. An adapter has the tensors of PEFT, and is applied as OpenVINO GenAI does, without alpha.
@@ -36,14 +32,14 @@ print(json.dumps(last_logits(request["model"], request["tokens"], halves).tolist
 )
 
 
-def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     model = merged_model(adapted)
     programs.write_openvino_graph(model, folder / MODEL_FILE, "float32")
     model.config.save_pretrained(folder)
     save_tokenizer(adapted, folder)
 
 
-def _expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+def _expectations(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
     return [Expectation(OPENVINO_RUNTIME.name, OPENVINO_RUNTIME, merged_model(adapted))]
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import safetensors.numpy
@@ -25,10 +25,7 @@ from adaptare.profiler import Configuration
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, peft_arguments
 from adaptare.search import super_adapter
 from adaptare.search.export.check import Expectation, Library, logits_of
-from adaptare.search.export.kinds import ExportKind, ExportOptions
-
-if TYPE_CHECKING:
-    from adaptare.search.super_adapter import Base
+from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 
 # Its model is a base, and the adapter a folder.
 PEFT_LIBRARY: Final = Library(
@@ -106,18 +103,18 @@ def read_tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
     return {name: tensor.float().numpy() for name, tensor in loaded.items()}
 
 
-def _read(rule: Rule, adapted: SubAdapter["Base"], folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+def _read(rule: Rule, adapted: Adapted, folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits of the base of an adapter with the update that a program reads by its rule."""
     plain = replace(adapted.base, layer=super_adapter.ElasticLinear)
     return logits_of(super_adapter.dense(SubAdapter(Configuration(), read_halves(folder, rule), plain)), tokens)
 
 
-def _write(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     check_adapter_alone(adapted)
     _write_files(adapted, folder)
 
 
-def _write_portable(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write_portable(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     """Keeps every rank, and folds scales into B such that one `lora_alpha` over the rank of each site remains."""
     check_adapter_alone(adapted)
     alpha = max(adapted.configuration.by_path.values())
@@ -128,14 +125,14 @@ def _write_portable(adapted: SubAdapter["Base"], folder: Path, options: ExportOp
     _write_files(replace(adapted, halves=halves), folder, {"lora_alpha": alpha, "alpha_pattern": {}})
 
 
-def _write_folded(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write_folded(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     """Keeps every rank, and folds scales into B entirely."""
     check_adapter_alone(adapted)
     halves = {path: Halves(own.A, own.B * np.float32(own.scale)) for path, own in adapted.halves.items()}
     _write_files(replace(adapted, halves=halves), folder)
 
 
-def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOptions) -> None:
+def _write_uniform(adapted: Adapted, folder: Path, options: ExportOptions) -> None:
     """Pads every site to the largest rank with zeros, and folds scales into B entirely: every rule gives 1.
 
     Sites without adapter are absent: padding them would make them cost latency, and no reader needs them.
@@ -150,7 +147,7 @@ def _write_uniform(adapted: SubAdapter["Base"], folder: Path, options: ExportOpt
     _write_files(SubAdapter(config, halves, adapted.base), folder)
 
 
-def check_adapter_alone(adapted: SubAdapter["Base"]) -> None:
+def check_adapter_alone(adapted: Adapted) -> None:
     """Raises `InputError` for adapters that do not go onto the base that others have."""
     config = adapted.configuration
     if not config.ranks:
@@ -167,7 +164,7 @@ def check_adapter_alone(adapted: SubAdapter["Base"]) -> None:
             raise InputError(f"the adapter of {path!r} has NaN or infinite values; train it again, or choose another")
 
 
-def _write_files(adapted: SubAdapter["Base"], folder: Path, settings: Mapping[str, Json] | None = None) -> None:
+def _write_files(adapted: Adapted, folder: Path, settings: Mapping[str, Json] | None = None) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json`, in which some settings can be replaced.
 
     The config names every site by its full path, with a separate rank and alpha; sites without adapter are absent.
@@ -183,8 +180,8 @@ def _write_files(adapted: SubAdapter["Base"], folder: Path, settings: Mapping[st
     (folder / CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _read_by(rules: Mapping[str, Rule]) -> Callable[[SubAdapter["Base"], ExportOptions], list[Expectation]]:
-    def expectations(adapted: SubAdapter["Base"], options: ExportOptions) -> list[Expectation]:
+def _read_by(rules: Mapping[str, Rule]) -> Callable[[Adapted, ExportOptions], list[Expectation]]:
+    def expectations(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
         model = super_adapter.dense(adapted)
         return [Expectation(name, partial(_read, rule, adapted), model) for name, rule in rules.items()]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from adaptare.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from adaptare.search.super_adapter.base_model import Base
+    from adaptare.search.super_adapter.base_model import Base, load_rounded, original, round_base
     from adaptare.search.super_adapter.elastic import ElasticLinear
     from adaptare.search.super_adapter.file import hash_of_weights
     from adaptare.search.super_adapter.merging import (
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         merged_weights,
         requantised,
     )
-    from adaptare.search.super_adapter.quantised_base import load_rounded, original, round_base
     from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
 
 __all__ = ["Base", "ElasticLinear", "check_apart", "check_still_sparse", "dense", "energy_lost", "fills_zeros"]

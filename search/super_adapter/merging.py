@@ -12,10 +12,9 @@ from adaptare.core.quantisation import BLOCK
 from adaptare.profiler import Configuration
 from adaptare.profiler.programs import narrowed, set_weight, shallow, shared_copy, tensors_of
 from adaptare.profiler.workloads import WHOLE, SubAdapter
-from adaptare.search.super_adapter.base_model import Base, Origin
+from adaptare.search.super_adapter.base_model import Base, Origin, original, round_base
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import original, round_base
 
 Weights = dict[str, torch.Tensor]
 # A base counts as sparse from this share of zeros on. Rounding a dense base to 4 bits makes about 10 % of it zero.

@@ -7,6 +7,7 @@ from adaptare.search.training.accuracy import UNTRAINED, Accuracy
 from adaptare.search.training.data import HELD_OUT_SHARE, Split, split_examples
 
 if TYPE_CHECKING:
+    from adaptare.search.training.adapter_trainer import check_trackers
     from adaptare.search.training.answers import Answers, Scoring
     from adaptare.search.training.chat_templates import ALPACA, set_chat_template
     from adaptare.search.training.loss_changes import FisherChanges, fisher_changes, slope_changes
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from adaptare.search.training.remembered import Remembered, Values
     from adaptare.search.training.successive_halving import decide, race
     from adaptare.search.training.token_examples import TokenSplit
-    from adaptare.search.training.trackers import check_trackers
 
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
 __all__ += ["activation_grams", "check_examples", "check_free", "decide", "fisher_changes", "paired_difference"]

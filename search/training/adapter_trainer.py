@@ -1,6 +1,6 @@
 """Extensions of `transformers.Trainer` for a super-adapter."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import integration_utils as integrations
 from transformers.trainer_pt_utils import safe_globals
 
 from adaptare.core import InputError
@@ -145,3 +146,13 @@ def check_checkpoint(checkpoint: Path) -> None:
         raise InputError(
             f"the checkpoint {str(checkpoint)!r} cannot be read: {reason}; remove it, and training begins again"
         ) from error
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises `InputError` unless transformers knows each name, and its package is installed."""
+    for name in names:
+        if name not in integrations.INTEGRATION_TO_CALLBACK:
+            takes = ", ".join(sorted(integrations.INTEGRATION_TO_CALLBACK))
+            raise InputError(f"transformers reports to none called {name!r}; it knows {takes}", parameter="report_to")
+        if name not in integrations.get_available_reporting_integrations():
+            raise InputError(f"the package of {name} is not installed; install it, and repeat", parameter="report_to")

@@ -14,9 +14,9 @@ from adaptare.search import Origin, export_adapter
 from adaptare.search.export.check import Expectation, check
 from adaptare.search.export.kinds import ExportOptions
 from adaptare.search.export.peft import PEFT_LIBRARY
+from adaptare.search.super_adapter.base_model import keep_masters, round_base
 from adaptare.search.super_adapter.merging import dense
 from adaptare.search.super_adapter.model import SuperAdapter
-from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 
 
 def exported(

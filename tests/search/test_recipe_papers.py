@@ -16,7 +16,7 @@ from adaptare.profiler import WIDTH, ModelShape
 from adaptare.profiler.workloads import LAYER
 from adaptare.search.algorithms.algorithm import STAGED
 from adaptare.search.recipes.recipe import Recipe, all_recipes, recipe_named
-from adaptare.search.super_adapter.base_model import decoder_linears
+from adaptare.search.super_adapter.base_model import decoder_linears, keep_masters, round_base
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import (
@@ -26,7 +26,6 @@ from adaptare.search.super_adapter.quantised import (
     int4_scales,
     int4_values,
 )
-from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.importance_orders import activation_scores, layer_order
 from adaptare.search.training.pruning import prune_by_wanda
 from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, TrainingStep, UniformSampler

@@ -16,11 +16,11 @@ from adaptare.search.super_adapter.file import load_super_adapter
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import MaskedElasticLinear
 from adaptare.search.training import train as train_module
+from adaptare.search.training.adapter_trainer import check_trackers
 from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.step import SANDWICH, TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
-from adaptare.search.training.trackers import check_trackers
 from adaptare.search.training.train import train_super_adapter
 
 Examples = Callable[[int], list[TokenExample]]

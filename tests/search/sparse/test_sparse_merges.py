@@ -18,13 +18,12 @@ from adaptare.profiler import Configuration, ModelShape
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.profiler.workloads.space_file import grouped_space
 from adaptare.search import CompletionLoss, train_super_adapter
-from adaptare.search.super_adapter.base_model import decoder_linears
+from adaptare.search.super_adapter.base_model import decoder_linears, keep_masters, round_base
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.file import load_super_adapter, save_super_adapter
 from adaptare.search.super_adapter.merging import merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import MaskedElasticLinear, QuantisedElasticLinear
-from adaptare.search.super_adapter.quantised_base import keep_masters, round_base
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.token_examples import TokenExample
 
