@@ -81,7 +81,7 @@ def by_rules(settings: Mapping[str, Any], halves: Updates) -> Iterator[Hypothesi
     for reason, factors in rules.items():
         if not any(_alike(factors, other) for other in seen):
             seen.append(factors)
-            yield Hypothesis(reason, scaled(halves, factors), factors)
+            yield with_factors(halves, factors, reason)
 
 
 def finding_by_rule(runtime: AdapterRuntime, settings: Mapping[str, Any], ranks: Mapping[str, int]) -> Finding:
@@ -107,6 +107,11 @@ def scaled(halves: Updates, factors: Mapping[str, float]) -> dict[str, Halves]:
     """Updates with factors on their scales; sites without a factor are unchanged, those with factor 0 are left out."""
     kept = {path: (own, factors.get(path, 1.0)) for path, own in halves.items()}
     return {path: replace(own, scale=own.scale * factor) for path, (own, factor) in kept.items() if factor}
+
+
+def with_factors(halves: Updates, factors: Mapping[str, float], reason: str = "") -> Hypothesis:
+    """All sites, with factors on their scales."""
+    return Hypothesis(reason, scaled(halves, factors), factors)
 
 
 def with_other_rows(halves: Updates, shape: ModelShape) -> Iterator[Hypothesis]:
@@ -135,14 +140,13 @@ def omissions(halves: Updates) -> Iterator[Hypothesis]:
         "no {} is adapted": lambda path: path.rpartition(".")[2],
         "{} is left out": lambda path: ".".join(path.split(".")[:3]),
     }
-    yield Hypothesis("the logits are those of the base", {}, dict.fromkeys(halves, 0.0))
+    yield with_factors(halves, dict.fromkeys(halves, 0.0), "the logits are those of the base")
     for words, name in names.items():
         groups = dict.fromkeys(map(name, halves))
         for group in groups if len(groups) > 1 else ():
             yield without(halves, [path for path in halves if name(path) == group], words.format(group))
 
 
-def without(halves: Updates, left_out: Collection[str], reason: str) -> Hypothesis:
+def without(halves: Updates, left_out: Collection[str], reason: str = "") -> Hypothesis:
     """All sites but some."""
-    factors = {path: 0.0 if path in left_out else 1.0 for path in halves}
-    return Hypothesis(reason, scaled(halves, factors), factors)
+    return with_factors(halves, {path: 0.0 if path in left_out else 1.0 for path in halves}, reason)

@@ -1,6 +1,7 @@
 """Finds the way of applying an adapter that reproduces a runtime's logits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import nan
@@ -21,6 +22,7 @@ from adaptare.search.checking.hypotheses import (
     by_rules,
     omissions,
     scaled,
+    with_factors,
     with_other_rows,
     without,
 )
@@ -57,13 +59,10 @@ class Reference:
 
     def logits(self, halves: Updates) -> Logits:
         """Shape (prompts * last, vocabulary)."""
-        handles = [self.model.get_submodule(path).register_forward_hook(_adding(own)) for path, own in halves.items()]
-        try:
-            with torch.inference_mode():
-                found = self.model(torch.tensor(self.prompts)).logits[:, -self.last :].double().numpy()
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, torch.inference_mode():
+            for path, own in halves.items():
+                hooks.enter_context(self.model.get_submodule(path).register_forward_hook(_adding(own)))
+            found = self.model(torch.tensor(self.prompts)).logits[:, -self.last :].double().numpy()
         return np.asarray(found.reshape(-1, found.shape[-1]), dtype=np.float64)
 
 
@@ -136,15 +135,11 @@ class Comparison:
         paths = list(self.halves)
         start = min(UNIFORM, key=lambda factor: self.misfit(self._at([paths], np.array([factor]))))
         (factor,) = self.refined([paths], [start])
-        yield Hypothesis(
-            "the scale is another one",
-            scaled(self.halves, dict.fromkeys(paths, factor)),
-            dict.fromkeys(paths, factor),
-        )
+        yield with_factors(self.halves, dict.fromkeys(paths, factor), "the scale is another one")
 
     def by_sites(self) -> Iterator[Hypothesis]:
         """Factors on few sites, each added where it explains most of what remains."""
-        off = ((path, without(self.halves, [path], "").halves) for path in self.halves)
+        off = ((path, without(self.halves, [path]).halves) for path in self.halves)
         effects = {path: self.right - self.reference.logits(halves) for path, halves in off}
         effects = {path: effect for path, effect in effects.items() if effect.any()}
         chosen: list[str] = []
@@ -156,9 +151,9 @@ class Comparison:
             factors = self.refined([[each] for each in [*chosen, path]], [*factors[: len(chosen)], guess])
             chosen.append(path)
             changed = {each: 0.0 if abs(one) < ZERO else one for each, one in zip(chosen, factors, strict=True)}
-            halves = scaled(self.halves, changed)
-            rest = self.found - self.reference.logits(halves)
-            yield Hypothesis("", halves, {**dict.fromkeys(self.halves, 1.0), **changed})
+            found = with_factors(self.halves, {**dict.fromkeys(self.halves, 1.0), **changed})
+            rest = self.found - self.reference.logits(found.halves)
+            yield found
             if np.linalg.norm(rest) <= CLEAN * np.linalg.norm(self.right - self.nothing):
                 return
 

@@ -1,7 +1,7 @@
 """Quality of sub-adapters: loss on held-out completions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,9 @@ class CompletionLoss:
         elsewhere: Computes `nats` of several configurations in other processes.
     """
 
+    # Of the objective, with its unit.
+    name: Final = "loss_nats"
+
     def __init__(
         self,
         super_adapter: SuperAdapter,
@@ -132,11 +135,6 @@ class CompletionLoss:
         self._nats = CompletionNats(super_adapter, groups, remembered=remembered)
         self._elsewhere = elsewhere
         self._batches = np.arange(len(examples)) // batch_size  # of each example, in that order
-
-    @property
-    def name(self) -> str:
-        """Name of the objective, with its unit."""
-        return "loss_nats"
 
     @property
     def tokens(self) -> NDArray[np.int64]:
