@@ -205,6 +205,7 @@ def test_nothing_in_the_graph_tells_where_it_was_made(export: Export, module: st
     content = base.model.read_bytes()
     assert re.findall(rb"[\w./-]*(?:site-packages|\.py\b|pkg\.torch|nn\.Module)[\w./-]*", content) == []
     assert str(base.folder.parent).encode() not in content
+    assert re.fullmatch(r"[\d.]+", model.producer_version)  # the version of the builder, without a commit
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "phi3"])

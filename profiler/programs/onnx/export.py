@@ -128,6 +128,8 @@ def _built(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
         file.unlink()
     graph = onnx.load(folder / MODEL, load_external_data=False)
     del graph.metadata_props[:]
+    # The builder adds the commit of the working folder, and equal models would have other bytes in another one.
+    graph.producer_version = graph.producer_version.partition("+")[0]
     _name_tied_embedding(graph.graph)
     _tidy(graph.graph, head_width=head_width(model.config))
     return graph
