@@ -24,6 +24,8 @@ from adaptare.exit_codes import ExitCode
 from adaptare.tables import drawn, print_table
 
 if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
     from adaptare.core.progress import Feedback
     from adaptare.core.table import AnyTable, Section
 
@@ -204,6 +206,7 @@ class Console:
         self.as_json = as_json
         self._name = name
         self._above: list[AnyTable] = []
+        self._bar_console: RichConsole | None = None  # while a bar is drawn
 
     @property
     def feedback(self) -> "Feedback":
@@ -221,8 +224,11 @@ class Console:
         )
 
     def note(self, text: str) -> None:
-        """Prints a line on stderr."""
-        typer.echo(f"{self._name}: {text}" if self._name else text, err=True)
+        """Prints a line on stderr, above the bar if there is one."""
+        if self._bar_console:
+            self._bar_console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(f"{self._name}: {text}" if self._name else text, err=True)
 
     def section(self, section: "Section") -> None:
         """Prints a table or line of the result, omitted if the result is JSON, or a note."""
@@ -234,8 +240,8 @@ class Console:
             return
         elif isinstance(section, str):
             typer.echo(section)
-        else:
-            print_table(section)
+        elif left_out := print_table(section):
+            self.note(f"a wider terminal also shows: {', '.join(left_out)}")
 
     def sections(self, sections: "Iterable[Section]") -> None:
         """Prints several sections."""
@@ -291,7 +297,11 @@ class Console:
             def update(share: float, text: str) -> None:
                 bar.update(task, completed=share, description=text)
 
-            yield update
+            self._bar_console = console
+            try:
+                yield update
+            finally:
+                self._bar_console = None
 
     def _lines(self, title: str) -> Iterator[Callable[[float, str], None]]:
         from adaptare.core.progress import time_left

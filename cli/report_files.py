@@ -72,7 +72,7 @@ def write_report(sources: Sequence[Source], file: Path, folders: Mapping[str, Pa
 def sections(report: WrittenReport) -> Iterator[Section]:
     """Chapters and files."""
     for name, headings in report.chapters.items():
-        yield f"{name}: {', '.join(headings)}"
+        yield f"{name}: {'; '.join(headings)}"
     if report.figures:
         yield f"figures: {len(report.figures)} in {', '.join(sorted({str(file.parent) for file in report.figures}))}"
     yield f"written: {report.page}; open it in a browser"

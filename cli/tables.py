@@ -18,15 +18,22 @@ FOLDED: Final = 16
 PIPE_WIDTH: Final = 120
 
 
-def print_table(table: "AnyTable") -> None:
-    """Prints within the width of the terminal, or `COLUMNS`; default for a pipe: 120."""
+def print_table(table: "AnyTable") -> list[str]:
+    """Prints within the width of the terminal, or `COLUMNS`; default for a pipe: 120.
+
+    Returns:
+        Headings of the columns that were left out.
+    """
     from rich.console import Console
 
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     console = Console(width=None if known else PIPE_WIDTH, highlight=False, markup=False)
-    for part in drawn(table, console.width):
+    parts = drawn(table, console.width)
+    for part in parts:
         console.width = max(console.width, _total([column.width or 0 for column in part.columns]))
         console.print(part)
+    printed = {column.header for part in parts for column in part.columns}
+    return [column.heading for column in table.columns if column.heading not in printed]
 
 
 def drawn(table: "AnyTable", width: int) -> "list[RichTable]":

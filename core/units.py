@@ -8,7 +8,7 @@ COMPOSED: Final = ", composed from stubs"
 
 def milliseconds(seconds: float) -> str:
     """Milliseconds with three significant digits, and as whole numbers from 1,000 on."""
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
+    return f"{seconds * 1e3:#.3g}".removesuffix(".") if seconds < 1 else f"{seconds * 1e3:,.0f}"
 
 
 def energy(joules: float) -> str:

@@ -47,7 +47,8 @@ def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]
     if type(named_schema) is not int or named_schema < 1:
         raise InputError(f"{otherwise}; {str(file)!r} names no schema")
     if named_schema > schema:
-        raise InputError(f"{str(file)!r} has schema {named_schema}, this version reads up to {schema}; update adaptare")
+        newer = f"{str(file)!r} has schema {named_schema}, this version reads up to {schema}"
+        raise InputError(f"{newer}; update adaptare, unless {otherwise}")
     return dict(content)
 
 

@@ -16,7 +16,7 @@ class Reach:
     """Reachability of a device.
 
     Args:
-        name: Spelling without options.
+        name: Spelling.
         info: Identity, if it is reachable.
         worker: Facts reported by its worker.
         problem: Reason it is not reachable, and what to do.
@@ -75,9 +75,9 @@ def machines(named: Sequence[str] = (), *, feedback: Feedback = SILENT) -> Machi
     Raises:
         InputError: One of the names is of no device.
     """
-    names = [str(target_of(name).place) for name in named]
+    names = list(named)
     for name in names:
-        connect(name)
+        connect(_place(name))
     if not named:
         discovered = [name for entry in extensions("adaptare.transports").values() for name in entry.load().discover()]
         names = sorted([*extensions("adaptare.devices"), *discovered])
@@ -89,9 +89,14 @@ def machines(named: Sequence[str] = (), *, feedback: Feedback = SILENT) -> Machi
     return Machines(devices, named=bool(named))
 
 
+def _place(name: str) -> str:
+    """Spelling of a device without the weights of the base."""
+    return str(target_of(name).place)
+
+
 def _reach(name: str) -> Reach:
     try:
-        device = connect(name)
+        device = connect(_place(name))
         with device.open() as worker:
             return Reach(name, device.info(), worker.info)
     except (AdaptareError, ImportError) as error:

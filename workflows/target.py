@@ -67,8 +67,9 @@ def weight_words(quantisation: Quantisation, dtype: str) -> list[str]:
 
 
 def spelled(device: str, quantisation: Quantisation, dtype: str) -> str:
-    """Spelling of a device, with the weight format."""
-    return ",".join([device, *weight_words(quantisation, dtype)])
+    """Spelling of a device, with the weight format: what `target_of` parses."""
+    name, options = split_options(device)
+    return ":".join(filter(None, (name, ",".join(filter(None, (options, *weight_words(quantisation, dtype)))))))
 
 
 def target_of(device: str | Device) -> Target:

@@ -29,6 +29,7 @@ from adaptare.search import TrainingSettings, read_budget
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, predicted_limit
 from adaptare.search.export import export_kind
+from adaptare.search.training import check_free
 from adaptare.workflows.exporting import ExportRequest, export_files
 from adaptare.workflows.fit.fit_rows import RowFilter
 from adaptare.workflows.fit.fitting import FitRequest, fit_rows
@@ -39,11 +40,13 @@ from adaptare.workflows.search.scores import polish
 from adaptare.workflows.search.searching import SearchRequest, search_folder
 from adaptare.workflows.target import target_of
 from adaptare.workflows.train.adaptation import reload_adaptation
+from adaptare.workflows.train.result import TrainResult
 from adaptare.workflows.train.task import TrainingData
-from adaptare.workflows.train.training import TrainRequest, TrainResult, check_request, train
+from adaptare.workflows.train.training import TrainRequest, check_request, train
 from adaptare.workflows.verification import VerifyRequest, verdicts, verify
 
 RANKS: Final = (0, 2, 4, 8, 16)
+RECORD: Final = "tune.json"
 # Of the scale of a budget, so that the first number comes early.
 FIRST_LOOK_S: Final = 15.0
 # Winners that are trained alone.
@@ -306,7 +309,8 @@ def _training(request: TuneRequest, quantisation: Quantisation) -> TrainRequest:
 
 def _claim(request: TuneRequest) -> None:
     """Records the request in its folder. Raises `InputError` if the folder is of another one."""
-    file = request.output / "tune.json"
+    check_free(request.output, RECORD)
+    file = request.output / RECORD
     ours = {each.name: getattr(request, each.name) for each in fields(request) if each.name not in ("output", "cache")}
     ours = to_json({**ours, "data": request.data.resolve() if request.data else None})
     if not file.exists():

@@ -57,7 +57,10 @@ def parts(
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
 ) -> int:
-    """Latency of blocks and head alone, with cold caches and hot ones, and difference of their sum from the whole."""
+    """Latency of blocks and head alone, caches cold and hot.
+
+    The difference of their sum from the whole model is measured too.
+    """
     from adaptare.core import InputError
     from adaptare.inputs import check_alone, read_phase
     from adaptare.profiler import precise_within

@@ -43,7 +43,10 @@ def check(
     ] = None,
     cache: CacheOption = None,
 ) -> int:
-    """Is an adapter applied in a runtime, on every site and at the right scale? Compares its logits with PEFT's."""
+    """Checks that a runtime applies an adapter as PEFT does.
+
+    Logits tell whether it is applied on every site and at the right scale.
+    """
     from adaptare.search.checking import adapter_runtime
     from adaptare.views import check as view
     from adaptare.workflows.checking import CheckRequest, check_adapter

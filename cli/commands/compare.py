@@ -27,7 +27,7 @@ def compare(
     ] = None,
     band: BandOption = DEFAULT_BAND,
 ) -> int:
-    """Compares the same workloads in two stores or on two devices, or two adapters.
+    """Compares two stores, devices or adapters.
 
     Exit code 1 if the second is slower by more than the band for certain. On one device, overheads over the base are
     compared, which are reproducible; on two devices, latencies.

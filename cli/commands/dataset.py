@@ -8,7 +8,8 @@ from adaptare.console import command, console
 dataset = typer.Typer(
     name="dataset",
     rich_markup_mode=None,
-    help="Published data sets of measurements: export of stores to Parquet, validation, merging.",
+    no_args_is_help=True,
+    help="Public data sets of measurements. Exports stores to Parquet, validates and merges them.",
 )
 LicenceOption = Annotated[
     str, typer.Option("--licence", help="Identifier of Hugging Face for the card, such as cc-by-4.0.")
@@ -27,7 +28,7 @@ CostTableOption = Annotated[
 @dataset.command("export", epilog="Example: adaptare dataset export adaptare.db -o my-phone --cost-table costs.csv")
 @command
 def export_command(
-    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="Files or database URLs.")],
+    stores: Annotated[list[str], typer.Argument(metavar="STORE", help="Files or database URLs.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the data set; its files are replaced.")],
     cost_table: CostTableOption = None,
     licence: LicenceOption = "unknown",
@@ -64,7 +65,7 @@ def validate_command(
 @dataset.command("merge", epilog="Example: adaptare dataset merge my-phone my-board -o both")
 @command
 def merge_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of data sets.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of data sets.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the merged data set.")],
     licence: LicenceOption = "unknown",
     title: TitleOption = "",

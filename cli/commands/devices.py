@@ -13,7 +13,7 @@ class DevicesGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Puts `list` in front of them."""
-        known = bool(args) and (args[0] in self.commands or args[0] == "--help")
+        known = bool(args) and (args[0] in self.commands or args[0] in ("--help", "-h"))
         return super().parse_args(ctx, args if known else ["list", *args])
 
 
@@ -21,7 +21,7 @@ devices = typer.Typer(
     name="devices",
     cls=DevicesGroup,
     rich_markup_mode=None,
-    help="Devices that can be reached from here: `adaptare devices [DEVICE]...` lists them; see `list --help`.",
+    help="Devices that can be reached from here. `adaptare devices [DEVICE]...` lists them; see `list --help`.",
 )
 
 
@@ -95,7 +95,7 @@ def list_devices(
     named: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DEVICE]...",
+            metavar="DEVICE",
             help="For example ssh://user@host/ort-cpu.",
             show_default="every device of this machine",
             autocompletion=registered("adaptare.devices"),

@@ -83,7 +83,10 @@ def export(
     ] = None,
     cache: CacheOption = None,
 ) -> int:
-    """Writes a winner, or an adapter of your own, as files that stock PEFT, transformers or ONNX Runtime load."""
+    """Writes an adapter as files for the program that runs it.
+
+    The adapter is a winner of a search, or your own.
+    """
     from adaptare.core import InputError
     from adaptare.search.export import export_kind
     from adaptare.views import export as view

@@ -71,12 +71,12 @@ def fit(
     ] = None,
     cache: arguments.CacheOption = None,
 ) -> int:
-    """Fits a latency predictor to the measurements of a device, cross-validates it, and writes it to two files.
+    """Fits a latency predictor to the measurements of a device.
 
-    The device need not be reachable: rows measured elsewhere are chosen by its spelling there, or by the hash that
-    `adaptare compare` and error messages show. Rows of several lengths give one predictor for all lengths between. An
-    existing predictor is replaced by one of the same kind unless that is expected to be worse (exit code 1), and by
-    others only with --replace.
+    It is cross-validated, and written to two files. The device need not be reachable: rows measured elsewhere are
+    chosen by its spelling there, or by the hash that `adaptare compare` and error messages show. Rows of several
+    lengths give one predictor for all lengths between. An existing predictor is replaced by one of the same kind unless
+    that is expected to be worse (exit code 1), and by others only with --replace.
     """
     from adaptare.figures import check_figure, drawn
     from adaptare.inputs import read_phase_and_lengths
@@ -100,7 +100,7 @@ def predict(
     adapters: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[ADAPTER...]",
+            metavar="ADAPTER",
             help="PEFT folders, JSON files of module path or glob to rank, or CSV files of many adapters; else --rank.",
         ),
     ] = None,
@@ -128,7 +128,10 @@ def predict(
     recalibrate: arguments.NowOption = False,
     cache: arguments.CacheOption = None,
 ) -> int:
-    """Predicted cost of adapters, without running them: time, and memory for weights, adapter and cache."""
+    """Predicted cost of adapters, without running them.
+
+    The cost is time, and memory of weights, adapter and cache.
+    """
     from adaptare.inputs import check_alone, read_ranks
     from adaptare.search import read_budget
     from adaptare.views import fit as view

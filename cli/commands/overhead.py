@@ -15,7 +15,7 @@ def overhead(
     adapters: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="ADAPTER...",
+            metavar="ADAPTER",
             help="PEFT folders, or .onnx_adapter files; the first is compared with the others.",
             show_default="--rank",
         ),
@@ -74,7 +74,10 @@ def overhead(
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
 ) -> int:
-    """Cost of adapters on a device, merged and not, in prefill and decode, with 95 % intervals."""
+    """Cost of adapters on a device, with 95 % intervals.
+
+    Adapters are measured merged and not, in prefill and decode, interleaved with the base.
+    """
     from adaptare.core import InputError
     from adaptare.figures import check_figure, drawn
     from adaptare.inputs import check_alone, read_lengths, read_ranks

@@ -53,7 +53,10 @@ def profile(
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
 ) -> int:
-    """Measures configurations of a space into the store; the same command again measures only what is missing."""
+    """Measures configurations of a space into the store.
+
+    The same command again measures only what is missing.
+    """
     from adaptare.inputs import read_phase, whole_numbers
     from adaptare.views import profile_adapters as view
     from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space

@@ -15,7 +15,7 @@ def report(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Stores, fronts, predictors, what --json of a command printed, or folders of tune and demo.",
             show_default=False,
         ),
@@ -24,7 +24,10 @@ def report(
     png: Annotated[Path | None, typer.Option("--png", help="Folder for every figure as PNG.")] = None,
     svg: Annotated[Path | None, typer.Option("--svg", help="Folder for every figure as SVG.")] = None,
 ) -> int:
-    """One page with figures and tables of results, for a browser without a network; several inputs side by side."""
+    """One page with figures and tables of results, for a browser.
+
+    The page needs no network. Several inputs are compared side by side.
+    """
     from adaptare.report_files import check_report, sections, write_report
     from adaptare.workflows.reporting.inputs import read_source
 
@@ -38,7 +41,7 @@ def serve(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="INPUT...", help="Stores, or folders of tune and demo; see report.", show_default=DEFAULT_STORE
+            metavar="INPUT", help="Stores, or folders of tune and demo; see report.", show_default=DEFAULT_STORE
         ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the device, which is browser:NAME.")] = "page",
@@ -53,7 +56,10 @@ def serve(
         ),
     ] = None,
 ) -> int:
-    """The page of `report`, refreshed while campaigns run, and a page that makes a phone's browser a device."""
+    """The page of `report`, refreshed while campaigns run.
+
+    Another page makes the browser of a phone a device.
+    """
     import segno
 
     from adaptare.devices.browser import page_server

@@ -49,7 +49,10 @@ def search(
     cache: CacheOption = None,
     seed: SeedOption = 0,
 ) -> int:
-    """Finds the adapters with the lowest loss whose predicted latency stays within a budget."""
+    """Finds the adapters with the lowest loss within a budget.
+
+    Latency is predicted. Only `adaptare verify` can say that a budget is met.
+    """
     from adaptare.search import read_budget
     from adaptare.views import search as view
     from adaptare.workflows.search.searching import SearchRequest, search_folder
@@ -87,7 +90,10 @@ def shrink(
     recalibrate: NowOption = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Cuts an existing adapter to a latency budget, without training a super-adapter."""
+    """Cuts an existing adapter to a latency budget.
+
+    No super-adapter is trained.
+    """
     from adaptare.search import read_budget
     from adaptare.views import search as view
     from adaptare.workflows.adapter_files import CONFIG

@@ -20,7 +20,7 @@ def store(
         ),
     ] = None,
 ) -> int:
-    """Contents of a store: devices, models, phases and modes, with the number of measurements of each."""
+    """Contents of a store: measurements by device, model and mode."""
     from adaptare.profiler import Store
     from adaptare.profiler.store import salvage as rescue
     from adaptare.views import store as view

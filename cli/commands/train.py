@@ -83,7 +83,10 @@ def train(
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
 ) -> int:
-    """Trains one super-adapter whose slices are the adapters of the space; Ctrl-C and the same command resume."""
+    """Trains a super-adapter, whose slices are all adapters.
+
+    After Ctrl-C, the same command goes on from the last checkpoint.
+    """
     from adaptare.inputs import whole_numbers
     from adaptare.search import TrainingSettings, read_budget
     from adaptare.views import train as view
@@ -103,7 +106,10 @@ def train(
 
 @command
 def recipes() -> int:
-    """Recipes of super-adapters for `adaptare train --recipe`: the idea and its paper, needs, and result."""
+    """Recipes of super-adapters for `adaptare train --recipe`.
+
+    Each has its idea, paper, needs and result.
+    """
     from adaptare.search.recipes import all_recipes
     from adaptare.views import train as view
 

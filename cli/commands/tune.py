@@ -58,9 +58,10 @@ def tune(
     cache: CacheOption = None,
     seed: SeedOption = 0,
 ) -> int:
-    """Model, data, device and budget to an adapter: profiles, fits, trains, searches, verifies, trains again, exports.
+    """Exports an adapter within a budget, from model and data.
 
-    Each step is that of the command of its name. The same command goes on after an interruption at any time.
+    It profiles, fits, trains, searches, verifies, trains again and exports. Each step is that of the command of its
+    name. The same command goes on after an interruption at any time.
     """
     given = {name: value for name, value in {"steps": steps, "held_out": held_out}.items() if value is not None}
     return _run({**(QUICK if quick else {}), **given})
@@ -77,7 +78,7 @@ def demo(
     cache: CacheOption = None,
     seed: SeedOption = 0,
 ) -> int:
-    """The whole path of `tune` on a real 135M model, in about 12 minutes."""
+    """The whole path of `tune` on a 135M model, in 10 minutes."""
     return _run(QUICK if quick else DEMO)
 
 

@@ -29,12 +29,12 @@ def verify(
     cache: arguments.CacheOption = None,
     seed: arguments.SeedOption = 0,
 ) -> int:
-    """Measures the winners of a search and its baselines in one session, and compares them with the budget.
+    """Measures the winners of a search on the device.
 
-    A winner has met the budget if its whole interval lies within it, and missed it if the whole interval lies above;
-    otherwise it is ambiguous, and all are measured longer. A budget in milliseconds is compared with those of this
-    session. Exit code 0: a winner met the budget; else 3: a winner could not be
-    measured; 4: a winner is still ambiguous; 1: all missed it.
+    Its baselines are measured in the same session. A winner has met the budget if its whole interval lies within it,
+    and missed it if the whole interval lies above; otherwise it is ambiguous, and all are measured longer. A budget in
+    milliseconds is compared with those of this session. Exit code 0: a winner met the budget; else 3: a winner could
+    not be measured; 4: a winner is still ambiguous; 1: all missed it.
     """
     from adaptare.profiler import precise_within
     from adaptare.views import verify as view

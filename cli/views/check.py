@@ -26,9 +26,9 @@ def sections(result: CheckResult) -> Iterator[Section]:
     if isnan(finding.scale):
         return
     scale = f"{round(finding.scale, 2) + 0.0:.2f}"  # no minus sign before zero
-    yield f"scale by regression {scale}; logits differ by at most {finding.difference:.1e} of the largest from PEFT's"
+    yield f"scale by regression {scale}; logits differ from PEFT's by at most {finding.difference:.1e} of the largest"
     if finding.verdict == "applied":
-        yield Note(f"a site with less than {finding.resolution:.1%} of the adapter's effect would not be seen")
+        yield Note(f"a site with less than {100 * finding.resolution:.1g} % of the adapter's effect would not be seen")
 
 
 def exit_code(result: CheckResult) -> int:

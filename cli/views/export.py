@@ -22,11 +22,14 @@ def sections(result: ExportResult) -> Iterator[Section]:
         )
     names_base = "base_name" in kind.options
     if kind.name.startswith("peft") and result.base_name is None:
-        yield Note("it names no base, because no hub has these weights; load it beside the base, or give --base-name")
+        yield Note(
+            "adapter_config.json names no base, because no hub has these weights; load the base yourself, or give "
+            "--base-name"
+        )
     if result.prepared and names_base:
-        yield Note(f"it fits the base that its recipe prepared, and no other: {result.base}")
+        yield Note(f"the adapter fits the base that its recipe prepared, and no other: {result.base}")
     if result.open:
-        yield "It takes adapters on every site; those without one cost a little."
+        yield "the model takes adapters on every site; sites without one cost a little."
     if result.difference is not None:
-        largest_difference = f"{result.difference:.1e} of the largest"
-        yield f"Its logits differ by at most {largest_difference} from torch's with these weights."
+        most = f"{result.difference:.1e} of the largest logit"
+        yield f"logits differ by at most {most} from those of torch with these weights."

@@ -28,8 +28,8 @@ def error_sections(predictor: FitResult | FittedPredictor) -> Iterator[Section]:
     correlation = "unknown" if card.kendall_tau is None else f"{card.kendall_tau:.2f}"
     yield (
         f"mean absolute error {card.mape:.2f} % of {predictor.quantity}, 95 % upper bound {upper}; rank correlation "
-        f"{correlation}; intervals of ±{card.half_width_points:.2f} points contain {card.coverage:.0%} of the held-out "
-        "rows"
+        f"{correlation}; intervals of ±{card.half_width_points:.2f} points contain {100 * card.coverage:.0f} % of the "
+        "held-out rows"
     )
 
 
@@ -70,18 +70,20 @@ def predicted_sections(result: PredictResult) -> Iterator[Section]:
         Column("sites", lambda row: str(row.sites), 3),
         Column(unit, lambda row: number(row.predicted.middle)),
         Column(
-            f"{result.level:.0%}, {'this' if result.recalibration else 'a new'} session",
+            f"{100 * result.level:.0f} %, {'this' if result.recalibration else 'a new'} session",
             lambda row: row.predicted.ends(number),
         ),
         Column("overhead", lambda row: percent(row.overhead.middle)),
-        Column(f"{result.level:.0%}, of it alone", lambda row: row.overhead.ends(percent)),
+        Column(f"{100 * result.level:.0f} % interval", lambda row: row.overhead.ends(percent)),
         Column("memory MB", lambda row: megabytes(row.memory_bytes), 2),
-        Column("outside the profiled range", lambda row: "yes" if row.extrapolates else "no", 1),
     ]
     if result.budget:
-        columns.append(Column(result.budget, lambda row: "" if row.within is None else f"{row.within:.0%}"))
+        heading = f"probability to meet {result.budget}"
+        columns.append(Column(heading, lambda row: "" if row.within is None else f"{row.within:.0%}"))
     base = f"{result.workload}; base {number(result.base)} {unit}"
     yield Table(f"{result.origin.capitalize()} for {result.device}: {base}", columns, result.rows)
+    if outside := [row.adapter for row in result.rows if row.extrapolates]:
+        yield Note(f"outside the profiled range of the predictor: {', '.join(outside)}; intervals are not valid there")
     yield Note(f"next: adaptare train MODEL -o FOLDER, then adaptare search FOLDER --predictor {result.predictor}")
 
 

@@ -64,7 +64,7 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
         Column[Choice]("ranks of how many linears", lambda row: row.configuration.describe(), 2, folds=True),
         Column[Choice](f"{result.origin} {unit}", lambda row: text(row.predicted.middle)),
         Column[Choice](
-            f"{result.level:.0%}, {_where(result)}",
+            f"{100 * result.level:.0f} %, {_where(result)}",
             lambda row: row.predicted.ends(text),
         ),
     ]

@@ -4,7 +4,7 @@ from typing import Final
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.search.recipes import Recipe
 from adaptare.views.accuracies import accuracy_table
-from adaptare.workflows.train.training import TrainResult
+from adaptare.workflows.train.result import TrainResult
 
 RECIPES: Final[tuple[Column[Recipe], ...]] = (
     Column("recipe", lambda recipe: recipe.name),
@@ -20,8 +20,8 @@ def sections(result: TrainResult) -> Iterator[Section]:
     change = result.loss_difference
     ends = change.ends(lambda loss: f"{loss:+.3f}")
     yield (
-        f"held-out loss {result.base_loss:.3f} without adapter, {result.start_loss:.3f} with the recipe's choice "
-        f"without a search, {result.full_loss:.3f} with all of it: {change.middle:+.3f}, 95 % {ends}"
+        f"validation loss {result.base_loss:.3f} without adapter, {result.start_loss:.3f} with the recipe's choice, "
+        f"{result.full_loss:.3f} with the largest of every choice: a change of {change.middle:+.3f}, 95 % {ends}"
     )
     if result.accuracies:
         yield accuracy_table(result.accuracies, "validation")

@@ -9,7 +9,7 @@ from adaptare.views.search import loss
 from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.search.result import Choice
-from adaptare.workflows.train.training import TrainResult
+from adaptare.workflows.train.result import TrainResult
 from adaptare.workflows.tuning import RANKS, TuneResult
 from adaptare.workflows.verification import met
 

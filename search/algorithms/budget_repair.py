@@ -171,10 +171,11 @@ def _infeasible(space: Space, limit: Limit, point: NDArray[np.int64]) -> Infeasi
     else:
         advice = "raise the budget, or merge the adapter into the base"
     name, _, unit = limit.cost.name.rpartition("_")
+    cost = "a predicted upper end" if name == "predicted_upper" else name or unit
     shown, text = displayed(unit)
     bound, reachable, base = (f"{text(value)} {shown}" for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(
-        f"no configuration in the space {space.name!r} has {name or unit} <= {bound}: "
+        f"no configuration in the space {space.name!r} has {cost} <= {bound}: "
         f"the smallest reachable is {reachable}, and that of the base {base}; {advice}",
         name=limit.cost.name,
         bound=limit.bound,

@@ -91,12 +91,12 @@ def read_losses(folder: Path, settings: Mapping[str, Any]) -> tuple[float, ...]:
     return record.losses
 
 
-def check_free(folder: Path) -> None:
-    """Raises `InputError` if the folder is a file, or holds visible files and no record of a training."""
-    if not folder.exists() or (folder / _FILE).exists():
+def check_free(folder: Path, record: str = _FILE) -> None:
+    """Raises `InputError` if the folder is a file, or holds visible files without that record of our own."""
+    if not folder.exists() or (folder / record).exists():
         return
     if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file; training needs a folder", parameter="folder")
+        raise InputError(f"{str(folder)!r} is a file; name a folder", parameter="folder")
     if others := sorted(each.name for each in folder.iterdir() if not each.name.startswith(".")):
         raise InputError(
             f"{str(folder)!r} holds files of another program, such as {others[0]!r}; name a new or empty folder",

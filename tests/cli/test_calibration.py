@@ -103,8 +103,8 @@ def test_a_prediction_may_be_of_the_present_speed(
         widths = [row["predicted"]["upper"] / row["predicted"]["lower"] for row in (old, new)]
         assert widths[1] < widths[0]
     assert Path("adaptare.db").read_bytes() == kept, "the store is as it was"
-    assert "90%, this session" in predicted("--recalibrate").out
-    assert "90%, a new session" in predicted().out
+    assert "90 %, this session" in predicted("--recalibrate").out
+    assert "90 %, a new session" in predicted().out
 
 
 def test_the_base_of_another_device_is_not_looked_at(predicted: Callable[..., Any]) -> None:

@@ -27,6 +27,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_report_is_written_without_torch() -> None:
+    code = f"import sys, adaptare.report_files; print([name for name in {HEAVY[:2]} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("name", ["Phase", "Mode"])
 def test_options_offer_what_the_library_has(name: str) -> None:
     assert set(get_args(getattr(arguments, name))) == set(get_args(getattr(profiler, name)))

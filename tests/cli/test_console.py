@@ -1,6 +1,7 @@
 """Tables: above the bar while something is measured, and within the width that there is."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,32 @@ def test_a_terminal_shows_the_latest_table_above_the_bar(monkeypatch: pytest.Mon
     last = terminal.getvalue().rpartition("so far")[2]
     assert "+24 %" in last
     assert last.index("all r16") < last.index("opening 2")
+
+
+def test_a_note_is_a_line_of_its_own_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    console = Console(as_json=False)
+    note = "comparing the logits of [the written files] with those of torch, which takes a while"
+    with console.progress("exporting"):
+        console.note(note)
+    shown = [
+        line.rpartition("\r")[2] for line in re.sub("\x1b\\[[0-9?;]*[A-Za-z]", "", terminal.getvalue()).split("\n")
+    ]
+    assert note in shown
+
+
+def test_columns_that_are_left_out_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = [
+        Column[str](name, lambda row: row, rank) for rank, name in enumerate(("adapter", "overhead", "tokens/s"))
+    ]
+    for width, words in {25: "tokens/s", 60: ""}.items():
+        monkeypatch.setenv("COLUMNS", str(width))
+        Console(as_json=False).section(Table("", columns, ["r8"]))
+        assert capsys.readouterr().err == (f"a wider terminal also shows: {words}\n" if words else "")
 
 
 def test_a_pipe_shows_no_table_before_the_end(capsys: pytest.CaptureFixture[str]) -> None:

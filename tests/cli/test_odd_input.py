@@ -134,5 +134,5 @@ def test_training_does_not_mix_its_files_with_others(run: Run, model_cache: Path
     Path("mine/thesis.txt").write_text("mine")
     words = ("train", "tiny-random", "--steps", 2, "--data", data, "--cache", model_cache)
     refused(run(*words, "-o", "mine"), "'mine' holds files of another program, such as 'thesis.txt'", "--output")
-    refused(run(*words, "-o", data), "is a file; training needs a folder")
+    refused(run(*words, "-o", data), "is a file; name a folder")
     assert [each.name for each in Path("mine").iterdir()] == ["thesis.txt"]

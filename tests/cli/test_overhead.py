@@ -112,8 +112,9 @@ def test_what_rests_on_too_few_openings_says_so(overhead: Callable[..., Any], op
     assert answer.code == 0, answer.err
     parts = [*answer.json["rows"], *answer.json["slopes"], *answer.json["requests"]]
     assert {each["too_few_openings"] for each in parts} == {openings if openings < 4 else 0}
-    merged = sum(row["mode"] == "merged" for row in answer.json["rows"])
-    assert overhead(*words).out.count(f"too few openings: {openings}") == (0 if openings > 3 else len(parts) + merged)
+    out = overhead(*words).out
+    assert out.count(f"too few openings: {openings}") == (0 if openings > 3 else len(parts))
+    assert out.count("merged adapters run the graph of the base, so their overheads here are measurement error") == 1
 
 
 def test_the_table_is_shown_from_the_first_opening_on(

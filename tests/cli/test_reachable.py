@@ -9,10 +9,8 @@ from adaptare.workflows.devices import machines
 
 
 def test_named_devices_are_looked_at_alone() -> None:
-    assert [reach.name for reach in machines(["simulated:seed=1", "simulated"]).devices] == [
-        "simulated:seed=1",
-        "simulated",
-    ]
+    named = ["simulated:seed=1,int4", "simulated"]
+    assert [reach.name for reach in machines(named).devices] == named
     with pytest.raises(InputError, match="unknown device 'abacus'"):
         machines(["simulated", "abacus"])
 

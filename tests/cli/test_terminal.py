@@ -89,6 +89,15 @@ def test_a_completion_imports_nothing_heavy() -> None:
     assert (done.stdout.strip(), done.stderr.strip()) == ("ort-cpu", "[]")
 
 
+@pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
+def test_h_is_help(words: tuple[str, ...], run: Callable[..., Any]) -> None:
+    assert run(*words, "-h").out == run(*words, "--help").out != ""
+
+
+def test_the_list_of_commands_cuts_no_sentence(run: Callable[..., Any]) -> None:
+    assert "..." not in run("--help").out.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_the_help_of_a_command_ends_with_an_example_of_that_command(
     words: tuple[str, ...], run: Callable[..., Any]

@@ -28,6 +28,17 @@ def test_what_is_given_beside_quick_is_taken(run: Callable[..., Any], model_cach
     assert (recorded["steps"], recorded["held_out"]) == (7, 18)
 
 
+def test_a_folder_of_other_files_is_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    Path("tuned").mkdir()
+    Path("tuned/adapter_config.json").write_text("{}", encoding="utf-8")
+    answer = run(*TUNE, "--cache", model_cache)
+    assert answer.code == 2
+    assert "'tuned' holds files of another program, such as 'adapter_config.json'; name a new or empty" in answer.err
+    assert [file.name for file in Path("tuned").iterdir()] == ["adapter_config.json"]
+
+
 @pytest.mark.slow
 def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
     words = (*TUNE, "--cache", model_cache, "--data", data)

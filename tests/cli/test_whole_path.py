@@ -200,7 +200,7 @@ def test_budgets_that_cannot_be_are_refused(trained: Callable[..., Any], budget:
 def test_a_folder_that_is_not_there_is_no_super_adapter(trained: Callable[..., Any]) -> None:
     answer = trained("search", "typo", "--predictor", "predictor-decode", "--budget", "overhead=40%")
     assert answer.code == 2
-    assert "'typo' holds no trained super-adapter; train one there" in answer.err
+    assert "'typo' holds no trained super-adapter; name the folder of a training" in answer.err
 
 
 def test_examples_that_are_cut_are_told(trained: Callable[..., Any], model_cache: Path, data: Path) -> None:

@@ -25,6 +25,11 @@ def test_a_spelling_names_a_device_and_how_the_base_is_quantised(spelling: str, 
     assert target.name == (device if quantisation == "none" else f"{device},{quantisation}")
 
 
+@pytest.mark.parametrize("spelling", ["simulated:int4", "torch-cpu:threads=1,bfloat16", "ort-cpu:threads=1"])
+def test_the_name_of_a_target_is_a_spelling_of_it(spelling: str) -> None:
+    assert target_of(target_of(spelling).name).name == target_of(spelling).name == spelling
+
+
 def test_a_transport_stands_before_what_is_told_of_the_base() -> None:
     said = target_of("ssh://pi@board:22/ort-cpu:int4,python=adaptare/bin/python")
     assert (said.place, said.quantisation) == ("ssh://pi@board:22/ort-cpu:python=adaptare/bin/python", "int4")

@@ -27,7 +27,7 @@ def test_a_task_of_version_0_2_0_dev0_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{}", '{"schema": 2}', '{"schema": 2, "model": 3}'])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "task.json").write_text(content)
-    with pytest.raises(InputError, match="holds no trained super-adapter; train one there"):
+    with pytest.raises(InputError, match="holds no trained super-adapter; name the folder of a training"):
         load_task(tmp_path)
 
 

@@ -21,7 +21,7 @@ from adaptare.workflows.profiling.calls import OperatorsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import Sessions, StoreReport, report_store, sessions_of
 from adaptare.workflows.search.result import SearchResult, load_result
-from adaptare.workflows.train.training import TrainResult
+from adaptare.workflows.train.result import TrainResult
 
 Result = (
     OverheadReport

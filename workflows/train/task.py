@@ -126,7 +126,7 @@ def save_task(task: Task, folder: Path) -> None:
 
 def load_task(folder: Path) -> Task:
     """Reads the task of a folder. Raises `InputError` if the folder was not written by a training."""
-    otherwise = f"{str(folder)!r} holds no trained super-adapter; train one there"
+    otherwise = f"{str(folder)!r} holds no trained super-adapter; name the folder of a training"
     content = read_versioned(folder / FILE, schema=SCHEMA, otherwise=otherwise)
     if "seed" in content:  # schema 1
         data = {field.name: content.pop(field.name) for field in fields(TrainingData) if field.name in content}

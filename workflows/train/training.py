@@ -14,15 +14,15 @@ from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Quantisation, Space, open_model
-from adaptare.profiler.analysis import Interval
 from adaptare.profiler.models import ModelSource, dequantised_file
 from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, train_super_adapter
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
-from adaptare.search.training import Accuracy, Answers, check_trackers, paired_difference
+from adaptare.search.training import Answers, check_trackers, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation, prepare_base, with_layer_order
+from adaptare.workflows.train.result import TrainResult
 from adaptare.workflows.train.task import Task, TrainingData, check_unclaimed, save_task
 
 # Parts of a training after which the validation loss is computed.
@@ -67,41 +67,6 @@ class TrainRequest:
         """Task of the folder on a resolved base model."""
         weights, chosen = recipe_named(self.recipe).quantisation(self.quantisation), source.weights_folder().resolve()
         return Task(chosen, self.model, self.data.resolved(), weights, self.recipe, self.sparsity)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Result of a training.
-
-    Args:
-        seconds: Duration of this call.
-        base_loss: Validation loss without adapter, nats per completion token.
-        start_loss: Validation loss of the configuration that the recipe takes without a search.
-        full_loss: Validation loss with every rank at its largest.
-        loss_difference: Full loss minus that of the base, paired over the validation examples.
-        accuracies: On the validation questions: majority, untrained, and every rank at its largest; none without
-            multiple-choice data.
-        examples: Number of training examples.
-        dropped: Number of examples left out because their prompt alone is too long.
-        cut: Number of examples whose completion is truncated.
-        cuts_base: True if the space has models that are smaller than the base.
-    """
-
-    model: str
-    folder: Path
-    recipe: str
-    quantisation: Quantisation
-    steps: int
-    seconds: float
-    base_loss: float
-    start_loss: float
-    full_loss: float
-    loss_difference: Interval
-    accuracies: tuple[Accuracy, ...]
-    examples: int
-    dropped: int
-    cut: int
-    cuts_base: bool
 
 
 def check_request(request: TrainRequest) -> None:

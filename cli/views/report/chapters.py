@@ -29,7 +29,7 @@ from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import Sessions, StoreReport
 from adaptare.workflows.search.result import SearchResult
 from adaptare.workflows.target import spelled
-from adaptare.workflows.train.training import TrainResult
+from adaptare.workflows.train.result import TrainResult
 
 MEMORY: Sequence[Column[Row]] = (
     Column("phase", lambda row: f"{row.phase} {row.length}"),
