@@ -82,7 +82,7 @@ def title(report: OverheadReport) -> str:
     """Title of the table of all rows."""
     device = spelled(report.device, report.quantisation, report.dtype)
     composed = COMPOSED * (report.origin == "composed")
-    return f"{report.model} on {device}: adapters on {report.linears} linears or some of them{composed}"
+    return f"{report.model} on {device}: adapters on up to {report.linears} linears{composed}"
 
 
 def sections(report: OverheadReport) -> Iterator[Section]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from adaptare.core.chart import Panel, Series
 from adaptare.profiler import Store
+from adaptare.views.report.plots import plot
 
 Run = Callable[..., Any]
 HOSTILE = "</script><script>alert(1)</script>"
@@ -202,3 +204,11 @@ def test_a_verified_front_takes_the_place_of_the_front(there: Run) -> None:
     shutil.copy("front.json", "verified.json")
     assert there("report", ".").code == 0
     assert headings(read(), 3).count("Winners under the budget") == 1
+
+
+def test_long_names_and_titles_are_lines_that_leave_a_phone_room_for_the_values() -> None:
+    name = "k_proj,o_proj,q_proj,v_proj r16, <swappable>"
+    panel = Panel("", "adapter", "overhead over the base, %", [Series("simulated", [name, "all r8"], [1.0, 2.0])])
+    drawn = plot(panel)
+    assert drawn["data"][0]["y"] == ["k_proj,o_proj,q_proj,v_proj<br>r16, &lt;swappable&gt;", "all r8"]
+    assert drawn["layout"]["xaxis"]["title"]["text"] == "overhead over the<br>base, %"

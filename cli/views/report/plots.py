@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,8 @@ DASHES: Final = ("dash", "dot", "dashdot", "longdash")
 # Characters of a place from which on places are listed from top to bottom.
 LONG: Final = 9
 LINE_PIXELS, MARGIN_PIXELS, HEIGHT_PIXELS = 24, 150, 380
+# Characters of a line of a listed place, so that a phone has room for the values, and pixels of a further line.
+FOLDED, FOLDED_TITLE, FURTHER_PIXELS = 24, 18, 14
 # Values of a line from which on it has no markers.
 DENSE: Final = 60
 PLAIN: Final[Mapping[str, Any]] = {"layout": {}}
@@ -49,19 +52,23 @@ def _heat_map(panel: HeatMap) -> "Figure":
 def _axes(panel: Panel) -> "Figure":
     from plotly.graph_objects import Figure
 
-    names = list(dict.fromkeys(place for series in panel.series for place in series.x if isinstance(place, str)))
+    names = list(
+        dict.fromkeys(_folded(place) for series in panel.series for place in series.x if isinstance(place, str))
+    )
     lying = max(map(len, names), default=0) >= LONG
     figure = Figure(layout={"template": PLAIN, "height": HEIGHT_PIXELS})
     if names:
         # Beside each other, not on top of each other; texts that look like dates or numbers stay names.
         figure.update_layout(scattermode="group", xaxis={"type": "-" if lying else "category"})
     figure.add_traces([_trace(series, number, lying=lying) for number, series in enumerate(panel.series)])
-    one, other = ({"title": {"text": text}, "automargin": True} for text in (panel.x, panel.y))
+    title = _folded(panel.y, FOLDED_TITLE) if lying else panel.y
+    one, other = ({"title": {"text": text}, "automargin": True} for text in (panel.x, title))
     if lying:
+        each_pixels = max(LINE_PIXELS, FURTHER_PIXELS * (1 + max(name.count("\n") for name in names)))
         figure.update_layout(
             xaxis=other,
             yaxis={"type": "category", "autorange": "reversed", "automargin": True},
-            height=MARGIN_PIXELS + LINE_PIXELS * len(names) * max(1, len(panel.series) // 2),
+            height=MARGIN_PIXELS + each_pixels * len(names) * max(1, len(panel.series) // 2),
         )
     else:
         figure.update_layout(xaxis=one, yaxis=other)
@@ -77,7 +84,8 @@ def _axes(panel: Panel) -> "Figure":
 
 def _trace(series: Series, number: int, *, lying: bool) -> dict[str, Any]:
     """Trace of a series; bars and points of long names lie, so that the names can be read."""
-    places, values = list(series.x), list(series.y)
+    values = list(series.y)
+    places = [_folded(place) if isinstance(place, str) else place for place in series.x]
     trace: dict[str, Any] = {"name": series.name, "x": values if lying else places, "y": places if lying else values}
     below, above = series.arms
     if above:
@@ -96,6 +104,11 @@ def _trace(series: Series, number: int, *, lying: bool) -> dict[str, Any]:
     return {**trace, "type": "scatter", "mode": mode, "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 7}}
 
 
+def _folded(text: str, width: int = FOLDED) -> str:
+    """Text in lines that are broken between words."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
 def _finite(panel: Panel) -> list[float]:
     """All numbers of both axes that are finite."""
     places = [place for series in panel.series for place in series.x if not isinstance(place, str)]
@@ -104,9 +117,9 @@ def _finite(panel: Panel) -> list[float]:
 
 
 def _escaped(content: Any) -> Any:
-    """Content whose text Plotly shows as it is: it would take tags for format."""
+    """Content whose text Plotly shows as it is, line by line: it would take tags for format."""
     if isinstance(content, Mapping):
         return {name: value if name == "hovertemplate" else _escaped(value) for name, value in content.items()}
     if isinstance(content, list):
         return [_escaped(value) for value in content]
-    return html.escape(content, quote=False) if isinstance(content, str) else content
+    return html.escape(content, quote=False).replace("\n", "<br>") if isinstance(content, str) else content
