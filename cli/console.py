@@ -54,7 +54,7 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
             if code := function(*args, **kwargs):
                 raise typer.Exit(code)
         except KeyboardInterrupt as error:
-            refuse("interrupted; stored results are kept, and profile, train and demo resume from them when run again")
+            refuse("interrupted; stored results are kept, and profile, train, search, tune and demo go on from them")
             raise typer.Exit(ExitCode.INTERRUPTED) from error
         except AdaptareError as error:
             refuse(f"{error}{_option(function, error)}")

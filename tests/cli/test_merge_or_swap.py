@@ -277,7 +277,7 @@ def test_the_conclusion_weighs_both() -> None:
     said = conclude([way("swappable"), MERGED], tasks=8, base_bytes=538 * MEGABYTE)
     assert said == (
         "merged is as fast as the base, needs 8 times 538 MB on disk and 1,020 ms per change of task; swappable costs "
-        "+10.0% in decode, needs 600 MB on disk in all and 20 ms per change; merging pays from 500 [500, 500] tokens "
+        "+10.0% in decode, needs 600 MB on disk in all and 20.0 ms per change; merging pays from 500 [500, 500] tokens "
         "per change of task on"
     )
 

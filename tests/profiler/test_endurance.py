@@ -32,7 +32,7 @@ def test_few_openings_have_no_end_apart_from_the_beginning(openings: int) -> Non
 def test_a_device_that_slows_down_is_said_to() -> None:
     groups = [group(Endurance(*each)) for each in ((0.02, 0.026), (0.02, 0.0206), (0.03, 0.02))]
     assert list(slowed_down([*groups, group(None)])) == [
-        "decode slows down while it is measured: the base took 20 ms at first (burst) and 26 ms at the end "
+        "decode slows down while it is measured: the base took 20.0 ms at first (burst) and 26.0 ms at the end "
         "(sustained); measure for more seconds to see where it settles"
     ]
 

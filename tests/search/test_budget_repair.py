@@ -124,7 +124,7 @@ class Energy:
 
 
 def test_an_infeasible_limit_is_named_in_the_unit_of_its_quantity() -> None:
-    message = r"energy <= 1 mJ: the smallest reachable is 2 mJ, and that of the base 0 mJ"
+    message = r"energy <= 1.00 mJ: the smallest reachable is 2.00 mJ, and that of the base 0.00 mJ"
     with pytest.raises(InfeasibleBudgetError, match=message):
         BudgetRepair(SPACE, [Limit(Energy(), 1e-3)], seed=0)
 

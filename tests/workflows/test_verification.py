@@ -328,7 +328,7 @@ def test_seconds_slowdown_and_ratio_are_told(
     assert (row["verdict"], row["too_few_openings"]) == ("missed", 0)
     Console(as_json=False).show(result, view.sections)
     shown = capsys.readouterr().out
-    assert "base 1 ms, in this session 1.5 ms (+50.0%)" in shown
+    assert "base 1.00 ms, in this session 1.50 ms (+50.0%)" in shown
     for words in ("1.65", "+10.0%", "missed"):
         assert words in shown
 
