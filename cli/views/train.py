@@ -1,12 +1,14 @@
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.search.recipes import Recipe
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.train.result import TrainResult
 
-RECIPES: Final[tuple[Column[Recipe], ...]] = (
+if TYPE_CHECKING:  # imports torch, which a report does without
+    from adaptare.search.recipes import Recipe
+
+RECIPES: Final[tuple[Column["Recipe"], ...]] = (
     Column("recipe", lambda recipe: recipe.name),
     Column("idea", lambda recipe: recipe.summary, folds=True),
     Column("needs", lambda recipe: recipe.needs, folds=True),
@@ -30,7 +32,7 @@ def sections(result: TrainResult) -> Iterator[Section]:
     yield f"written: {result.folder}; next: {search}"
 
 
-def recipe_sections(recipes: Mapping[str, Sequence[Recipe]]) -> Iterator[Section]:
+def recipe_sections(recipes: "Mapping[str, Sequence[Recipe]]") -> Iterator[Section]:
     """A table of the recipes, and the next command."""
     yield Table("Recipes", RECIPES, recipes["recipes"])
     yield Note(f"next: adaptare train MODEL -o FOLDER --recipe {recipes['recipes'][0].name}")
