@@ -114,7 +114,7 @@ def test_ctrl_c_while_profiling_keeps_what_was_measured(
     endless = ("--half-width", "0.0001%", "--seconds", "600")
     code, said = interrupt_when(started(*words, *endless, folder=tmp_path), "round")
     assert code == 130
-    assert "resume from them when run again" in said
+    assert "go on from them" in said
     kept = Store(tmp_path / "adaptare.db", create=False).measurements()
     assert len(kept) == 3
     assert {each.stopped_by for each in kept} == {"interrupted"}

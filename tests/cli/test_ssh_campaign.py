@@ -84,7 +84,7 @@ def test_devices_by_name_tell_their_facts_and_are_cleaned(
     server.add_python()
     answer = run("devices", "ssh://board/ort-cpu:int4", "--json")
     [told] = answer.json["devices"]
-    assert (answer.code, told["problem"], told["name"]) == (0, "", "ssh://board/ort-cpu")
+    assert (answer.code, told["problem"], told["name"]) == (0, "", "ssh://board/ort-cpu:int4")
     assert told["info"]["hardware"] in run("devices", "ssh://board/ort-cpu").out
     kept = sum(file.stat().st_size for file in server.folder.rglob("*") if file.is_file())
     freed = run("devices", "--clean", "ssh://board/ort-cpu", "--json").json["freed_bytes"]
