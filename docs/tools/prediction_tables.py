@@ -170,3 +170,26 @@ def search_gain() -> Table:
         found_by = row["found_by"] or ""
         rows.append([row["name"], found_by, str(row["sites"]), upper, f"{row['test_loss']:.3f}", difference])
     return rows
+
+
+@table
+def search_equal() -> Table:
+    """Losses of placements within one limit on predicted latency, minus that of the winner, by training.
+
+    Differences are in brackets where the interval over the test rows contains 0.
+    """
+    found = kept("search")
+    rows = [["placement", *(f"{part:g} of the overhead" for part in found["parts"])]]
+    for name in dict.fromkeys(row["name"] for seed in found["by_seed"] for row in seed):
+        cells = []
+        for part in found["parts"]:
+            own = [row for seed in found["by_seed"] for row in seed if (row["name"], row["part"]) == (name, part)]
+            losses = [f"{row['loss']:.3f}" for row in own]
+            cells.append(", ".join(losses if name == "winner" else map(_difference, own)))
+        rows.append([name, *cells])
+    return rows
+
+
+def _difference(row: Any) -> str:
+    lower, middle, upper = row["difference"]
+    return f"({middle:+.3f})" if lower < 0 < upper else f"{middle:+.3f}"
