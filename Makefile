@@ -9,8 +9,9 @@ SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,core devices profiler
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
+# Exit code 4: everything is written, and the machine is too noisy for a verdict.
 demo: $(STAMP)  ## the whole path on a real 135M model, about 10 minutes on 2 cores (QUICK=1: less)
-	.venv/bin/adaptare demo $(if $(QUICK),--quick)
+	.venv/bin/adaptare demo $(if $(QUICK),--quick) || [ $$? -eq 4 ]
 
 test: $(STAMP)  ## tests that need nothing but Python packages, and a few seconds each at most
 	$(MAKE) run-tests
