@@ -225,10 +225,11 @@ class Console:
 
     def note(self, text: str) -> None:
         """Prints a line on stderr, above the bar if there is one."""
+        line = f"{self._name}: {text}" if self._name else text
         if self._bar_console:
-            self._bar_console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar_console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            typer.echo(f"{self._name}: {text}" if self._name else text, err=True)
+            typer.echo(line, err=True)
 
     def section(self, section: "Section") -> None:
         """Prints a table or line of the result, omitted if the result is JSON, or a note."""

@@ -36,18 +36,19 @@ def test_a_terminal_shows_the_latest_table_above_the_bar(monkeypatch: pytest.Mon
     assert last.index("all r16") < last.index("opening 2")
 
 
-def test_a_note_is_a_line_of_its_own_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["", "torch-cpu"])
+def test_a_note_is_a_line_of_its_own_above_the_bar(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
-    console = Console(as_json=False)
+    console = Console(as_json=False, name=name)
     note = "comparing the logits of [the written files] with those of torch, which takes a while"
     with console.progress("exporting"):
         console.note(note)
     shown = [
         line.rpartition("\r")[2] for line in re.sub("\x1b\\[[0-9?;]*[A-Za-z]", "", terminal.getvalue()).split("\n")
     ]
-    assert note in shown
+    assert (f"{name}: {note}" if name else note) in shown
 
 
 def test_columns_that_are_left_out_are_named(
