@@ -48,9 +48,17 @@ def read_examples(folder: Path, file: str) -> list[Example]:
     return [Example(row["question"].strip(), CALCULATION.sub("", row["answer"]).strip()) for row in rows]
 
 
-def constant_losses(
-    train: Sequence[TokenExample], rows: Sequence[TokenExample], *, vocabulary: int
-) -> NDArray[np.float64]:
+def read_task(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> tuple[Rows, Rows, Rows]:
+    """Examples to train on and to validate with, and the first of the test file. Raises `InputError` without files."""
+    split = split_examples(read_examples(folder, TRAINING), seed=0)
+    test = read_examples(folder, TEST)[:count]
+    train, validation, rows = (
+        tokenize_examples(part, tokenizer, max_tokens=TOKENS) for part in (split.train, split.validation, test)
+    )
+    return train, validation, rows
+
+
+def constant_losses(train: Rows, rows: Rows, *, vocabulary: int) -> Losses:
     """Losses of a model that ignores every prompt, and knows how frequent each token is at each position of an answer.
 
     A frequency at a position is shrunk towards that at all positions (Dirichlet prior). On multiple-choice data with
@@ -117,13 +125,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300)
     options = parser.parse_args()
     _, tokenizer = load_base(open_model(options.model).weights_folder())
-    train, rows = (
-        tokenize_examples(part, tokenizer, max_tokens=TOKENS)
-        for part in (
-            split_examples(read_examples(options.data, TRAINING), seed=0).train,
-            read_examples(options.data, TEST)[: options.rows],
-        )
-    )
+    train, _, rows = read_task(options.data, tokenizer, options.rows)
     found = {
         "GSM8K": (constant_losses(train, rows, vocabulary=len(tokenizer)), rows),
         " and ".join(CHOICES): on_choices(options.data, tokenizer, options.rows),

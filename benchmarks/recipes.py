@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
-from recipe_tasks import TEST, TOKENS, TRAINING, check_signal, constant_losses, read_examples
+from recipe_tasks import TOKENS, check_signal, constant_losses, read_task
 
 from adaptare.core import InputError
 from adaptare.profiler import WIDTH, Configuration, Space, open_model
@@ -56,10 +56,9 @@ from adaptare.search.super_adapter.base_model import Origin, keep_masters, origi
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
-from adaptare.search.training.data import split_examples
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.step import TrainingStep, UniformSampler
-from adaptare.search.training.token_examples import TokenExample, tokenize_examples
+from adaptare.search.training.token_examples import TokenExample
 
 RECIPES = ("shears", "sqft-sparse", "sqft", "sqft-sparsepeft", "sqft-qa-sparsepeft", "lonas", "subnet")
 PARTS = (*RECIPES, "int4")
@@ -92,12 +91,8 @@ class Bench:
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
-        split = split_examples(read_examples(options.data, TRAINING), seed=0)
-        test = read_examples(options.data, TEST)[: options.rows]
-        self.train, self.validation, self.held_out = (
-            tokenize_examples(part, tokenizer, max_tokens=TOKENS)
-            for part in (split.train, split.validation[:SEARCH_ROWS], test)
-        )
+        self.train, validation, self.held_out = read_task(options.data, tokenizer, options.rows)
+        self.validation = validation[:SEARCH_ROWS]
         self.constant = constant_losses(self.train, self.held_out, vocabulary=self.source.shape.vocabulary)
         if len(self.held_out) < options.rows:
             note(f"{len(self.held_out)} held-out rows of at most {TOKENS} tokens, fewer than --rows {options.rows}")
