@@ -58,6 +58,7 @@ class ExportResult:
 
     Args:
         folder: Their folder.
+        name: Row of the search's result, or the choice; empty for a PEFT folder, which is one adapter.
         quantisation: Quantisation of a model's weights.
         base: Folder of the base model.
         base_name: Name by which others load the base; `None` if it has none.
@@ -68,6 +69,7 @@ class ExportResult:
     """
 
     folder: Path
+    name: str
     kind: ExportKind
     quantisation: Quantisation
     base: Path
@@ -93,7 +95,10 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     """
     kind = request.kind
     kind.check_installed()  # before anything is loaded
-    adapted, opened = (_peft_adapter(request), False) if request.base is not None else _sub_adapter(request, note)
+    if request.base is not None:
+        name, adapted, opened = "", _peft_adapter(request), False
+    else:
+        name, adapted, opened = _sub_adapter(request, note)
     origin = adapted.base.origin
     if request.base_name is not None and origin.prepared:
         raise InputError(
@@ -114,6 +119,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     difference = export_adapter(adapted, request.folder, kind=kind, options=options)
     return ExportResult(
         request.folder,
+        name,
         kind,
         options.quantisation,
         origin.folder or Path(),
@@ -125,8 +131,8 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
     )
 
 
-def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[SubAdapter[Base], bool]:
-    """Winner or choice of a super-adapter, and true if latency was predicted for graphs where every site takes one."""
+def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[str, SubAdapter[Base], bool]:
+    """Name and adapter of a winner or choice, and true if latency was predicted for graphs that are open."""
     folder, rows, predictor = request.source, tuple[Choice, ...](), None
     if not (folder / TASK).exists():
         result = load_result(request.source)
@@ -145,11 +151,12 @@ def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[S
     with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
         opened = predictor is not None and load_predictor(predictor).template.graph == "open"
     if request.choice is not None:
-        configuration = _chosen(request.choice, super_adapter, _choices(super_adapter, adaptation.recipe, rows))
+        name = request.choice
+        configuration = _chosen(name, super_adapter, _choices(super_adapter, adaptation.recipe, rows))
         _note_untrained(configuration, super_adapter, note)
     else:
-        configuration = rows[request.winner - 1].configuration
-    return super_adapter.sub_adapter(configuration, adaptation.origin), opened
+        name, configuration = rows[request.winner - 1].name, rows[request.winner - 1].configuration
+    return name, super_adapter.sub_adapter(configuration, adaptation.origin), opened
 
 
 def _note_untrained(configuration: Configuration, super_adapter: SuperAdapter, note: Callable[[str], None]) -> None:

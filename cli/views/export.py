@@ -10,7 +10,8 @@ VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
 def sections(result: ExportResult) -> Iterator[Section]:
     """Commands that load the files, and notes."""
     kind, folder, ranks = result.kind, result.folder, result.configuration.by_path.values()
-    yield f"written: {folder}; its README.md has Python that loads it and generates text"
+    what = f"{result.name} in {folder}" if result.name else f"{folder}"
+    yield f"written: {what}; its README.md has Python that loads it and generates text"
     largest = max(ranks, default=0)
     rank = next((size for size in VLLM_RANKS if size >= largest), largest)
     for program, words in (kind.commands or {}).items():

@@ -6,6 +6,7 @@ from adaptare.arguments import DEFAULT_STORE
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import COMPOSED, milliseconds, percent
 from adaptare.exit_codes import ExitCode
+from adaptare.predictor import LatencyPredictor
 from adaptare.profiler.workloads import kind_named
 from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
 from adaptare.workflows.target import spelled
@@ -26,7 +27,11 @@ def sections(report: SpaceReport) -> Iterator[Section]:
     opened, composed = " open" * report.open, COMPOSED * (report.origin == "composed")
     title = f"{report.model} on {device}, {report.phase} {report.length}, {report.mode}{opened}{composed}"
     yield Table(title, (*map(_kept, cut), *COLUMNS), report.rows)
-    yield f"next: {shlex.join(['adaptare', 'fit', '--device', device, *_chosen(report)])}"
+    fewest = LatencyPredictor().fewest_adapters
+    if report.alone and len(report.rows) < fewest:
+        yield f"next: profile more, such as --count 24; a predictor is fitted to at least {fewest} adapters"
+    else:
+        yield f"next: {shlex.join(['adaptare', 'fit', '--device', device, *_chosen(report)])}"
 
 
 def _kept(key: str) -> Column[SpaceRow]:

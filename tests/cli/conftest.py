@@ -3,8 +3,9 @@ import json
 import math
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -235,3 +236,14 @@ def front_of(folder: Path) -> SearchResult:
         folder=folder / "run",
         predictor=folder / "predictor",
     )
+
+
+@pytest.fixture
+def rows_of() -> Callable[[str], list[str]]:
+    """Everything in a store; its file may change when a journal is written back."""
+
+    def read(store: str) -> list[str]:
+        with closing(sqlite3.connect(store)) as connection:
+            return list(connection.iterdump())
+
+    return read

@@ -165,14 +165,14 @@ def test_data_that_cannot_be_learned(run: Run, model_cache: Path, content: str, 
     assert not Path("run").exists()
 
 
-def test_a_store_of_a_newer_schema(run: Run, model_cache: Path) -> None:
+def test_a_store_of_a_newer_schema(run: Run, model_cache: Path, rows_of: Callable[[str], list[str]]) -> None:
     assert run(*PROFILE, "--cache", model_cache).code == 0
     with sqlite3.connect("adaptare.db") as connection:
         connection.execute("UPDATE meta SET value = '4' WHERE name = 'schema_version'")
-    before = Path("adaptare.db").read_bytes()
+    before = rows_of("adaptare.db")
     refused(run(*PROFILE, "--cache", model_cache), "has schema 4; this version of adaptare reads up to 3")
     refused(run("fit", "--device", "simulated"), "has schema 4")
-    assert Path("adaptare.db").read_bytes() == before
+    assert rows_of("adaptare.db") == before
 
 
 def test_fit_without_measurements(run: Run, model_cache: Path) -> None:

@@ -1,7 +1,5 @@
 """A device that is slower or faster than when it was calibrated: what commands say, and which seconds they give."""
 
-import contextlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,12 +74,6 @@ def test_overhead_takes_the_present_speed_where_that_is_asked_for(
     assert run(*words, "--recalibrate").json["rows"][0]["base_s"] == pytest.approx(1.04 * base_s)
 
 
-def rows_of(store: str) -> list[str]:
-    """Everything in a store; its file may change when a journal is written back."""
-    with contextlib.closing(sqlite3.connect(store)) as connection:
-        return list(connection.iterdump())
-
-
 @pytest.fixture
 def predicted(run: Callable[..., Any], profiled: Callable[..., Any]) -> Callable[..., Any]:
     """Predicts the base and an adapter with a predictor of 12 adapters."""
@@ -93,7 +85,7 @@ def predicted(run: Callable[..., Any], profiled: Callable[..., Any]) -> Callable
 
 
 def test_a_prediction_may_be_of_the_present_speed(
-    predicted: Callable[..., Any], slow_by: Callable[[float], None]
+    predicted: Callable[..., Any], slow_by: Callable[[float], None], rows_of: Callable[[str], list[str]]
 ) -> None:
     words = ("--budget", "decode=1us", "--json")
     before, kept = predicted(*words).json, rows_of("adaptare.db")

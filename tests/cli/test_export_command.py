@@ -50,7 +50,7 @@ def export(run: Run, model_cache: Path, data: Path, tmp_path: Path, tmp_path_fac
 def test_the_command_says_where_loading_is_shown(export: Run) -> None:
     answer = export("-o", "out", "--to", "merged")
     assert answer.code == 0
-    assert "written: out; its README.md has Python that loads it and generates text" in answer.out
+    assert "written: winner 1 in out; its README.md has Python that loads it and generates text" in answer.out
     assert "logits differ by at most" in answer.out
     assert Path("out/README.md").exists()
 
@@ -290,6 +290,7 @@ def test_the_command_line_offers_every_kind_of_export(run: Run) -> None:
 def test_a_rank_that_vllm_takes_is_named() -> None:
     result = ExportResult(
         Path("out"),
+        "winner 1",
         export_kind("peft-uniform"),
         "none",
         Path("base"),

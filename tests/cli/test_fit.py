@@ -115,6 +115,15 @@ def test_the_next_command_finds_the_rows(run: Run, model_cache: Path) -> None:
     assert (found.json["phase"], found.json["lengths"]) == ("prefill", [16])
 
 
+def test_too_few_adapters_for_a_fit_are_said(run: Run, model_cache: Path) -> None:
+    shown = [profile(run, model_cache, "--count", count).out.splitlines()[-1] for count in (8, 9)]
+    assert shown == [
+        "next: profile more, such as --count 24; a predictor is fitted to at least 9 adapters",
+        "next: adaptare fit --device simulated",
+    ]
+    assert run("fit", "--device", "simulated").code == 0
+
+
 def test_a_campaign_that_goes_on_shows_what_was_there(run: Run, model_cache: Path) -> None:
     first, again = (profile(run, model_cache, "--json").json for _ in range(2))
     assert (first["measured"], again["measured"]) == (10, 0)

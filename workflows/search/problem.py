@@ -144,11 +144,12 @@ class Problem:
         """
         proposer = algorithm_named(algorithm)(self.space, seed=self.seed)
         values: list[float] = []
+        quantity, _, unit = self.objective.name.rpartition("_")
         with self.feedback.progress(title) as update:
 
             def show(candidate: Candidate) -> None:
                 values.append(candidate.values[0])
-                lowest = f"{self.objective.name} {np.fmin.reduce(values):.3f} at best"
+                lowest = f"lowest {quantity} {np.fmin.reduce(values):.3f} {unit}"
                 update(len(values) / evaluations, f"{len(values)} of {evaluations} evaluated, {lowest}")
 
             front = search(
