@@ -11,8 +11,8 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
   rows     B below the rows of the weight: (x, x A) times (W; B), where linears of one input share the product with all
            their A; only in fp32 as constants, and the weights are no longer those of the base
 
-`written` names the way that `adaptare export` and the devices take: `gemm` where it saves more nodes than changing
-dimensions adds, otherwise `sum`.
+`written` names the way in which `adaptare export` and the devices write a swappable adapter: `gemm` where it saves more
+nodes than changing dimensions adds, otherwise `sum`. A static one is written as `sum`.
 
 Every block is one new process that opens all files in random order and calls each of them once in every round. The
 ratio to the base is that of the medians in a block; the interval is Student's t over the blocks.
@@ -20,7 +20,6 @@ ratio to the base is that of the medians in a block; the interval is Student's t
 
 import argparse
 import json
-import math
 import multiprocessing
 import statistics
 import tempfile
@@ -51,6 +50,7 @@ PICKED = {"q+v": ("q_proj", "v_proj"), "all": ("",)}
 CALL = ("--tokens", "1", "--past", "64")
 WARM_UP, ROUNDS = 5, 40
 TOLERANCE = 1e-4
+ADD_ADAPTERS = adapters._add_adapters
 
 
 def by_input(base: OnnxBase, adapter: Mapping[str, Halves]) -> list[list[str]]:
@@ -63,7 +63,7 @@ def by_input(base: OnnxBase, adapter: Mapping[str, Halves]) -> list[list[str]]:
 
 def write_shared(adapted: SubAdapter[OnnxBase], file: Path) -> None:
     """Of constants: one matrix of all A for each input."""
-    write_as(adapted, file, "static", math.inf)
+    write_as(adapted, file, "static", joins=False)
     model = onnx.load(file, load_external_data=False)
     graph = model.graph
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if "lora" in tensor.name}
@@ -123,23 +123,26 @@ def write_rows(adapted: SubAdapter[OnnxBase], file: Path) -> None:
     onnx.save(model, file)
 
 
-def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, added: float, packs: bool = True) -> None:
-    """As if changing dimensions added so many nodes."""
+def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, *, joins: bool, packs: bool = True) -> None:
+    """With or without Gemm, however many nodes change dimensions."""
 
-    def flatten(*arguments: Any) -> float:
+    def flatten(*arguments: Any) -> int:
         rows.flatten(*arguments)
-        return added
+        return 0
 
-    with mock.patch.object(adapters, "flatten", flatten):
+    def add(*arguments: Any, **_: bool) -> None:
+        ADD_ADAPTERS(*arguments, joins=joins)
+
+    with mock.patch.multiple(adapters, flatten=flatten, _add_adapters=add):
         write_graph(adapted, file, application=mode, packs=packs)
 
 
 def written(adapted: SubAdapter[OnnxBase], mode: str, rounded: bool, name: str) -> dict[str, Path]:
     """Graphs of every way, in the folder of the base, whose weights they share."""
-    ways = {"sum": (math.inf, True), "gemm": (0.0, True), "apart": (math.inf, False)}
+    ways = {"sum": (False, True), "gemm": (True, True), "apart": (False, False)}
     files = {way: adapted.base.folder / f"benchmark-{name}-{way}.onnx" for way in (*ways, "shared", "rows")}
-    for way, (added, packs) in ways.items():
-        write_as(adapted, files[way], mode, added, packs)
+    for way, (joins, packs) in ways.items():
+        write_as(adapted, files[way], mode, joins=joins, packs=packs)
     if mode == "static":
         write_shared(adapted, files["shared"])
         if not rounded:

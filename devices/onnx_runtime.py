@@ -14,9 +14,9 @@ XNNPACK = "XnnpackExecutionProvider"
 FORMATS = ("onnx", "ort")
 SHAPES = ("free", "fixed", "flat")
 STYLES = ("fixed", "runtime")
-# Attention and norms in one operator each, and q, k and v in one product, which is split where they carry an adapter;
-# graphs of earlier versions were slower, and are not compared with these.
-GRAPH = "packed-split"
+# Attention and norms in one operator each; q, k and v in one product, which is split where they carry an adapter; a
+# constant adapter in two products and a sum. Graphs of earlier versions were slower, and are not compared with these.
+GRAPH = "packed-split-sum"
 
 
 def ort(

@@ -13,7 +13,7 @@ from adaptare.profiler.workloads import BYTES, Dimension, Site, all_kinds, linea
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
-# Option of devices whose graphs have one product for q, k and v, whose result is split where one carries an adapter.
+# Start of the option of devices whose graphs have one product for q, k and v, split where one carries an adapter.
 PACKS = "graph=packed-split"
 PACKED_KINDS, SPLIT = ("q_proj", "k_proj", "v_proj"), "split:qkv_proj"
 Values = NDArray[np.int64]
@@ -60,7 +60,7 @@ class FeatureSet:
     ) -> "FeatureSet":
         """Features of all kinds of dimensions that some configurations set, for a device with these options."""
         kinds = {kind for configuration in configurations for kind in configuration.kinds}
-        return cls(template, dimensions_of(template, kinds), PACKS in options)
+        return cls(template, dimensions_of(template, kinds), any(option.startswith(PACKS) for option in options))
 
     @classmethod
     def named(cls, template: Workload, names: Collection[str]) -> "FeatureSet":

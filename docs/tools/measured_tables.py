@@ -119,7 +119,7 @@ def adapter_ways() -> Table:
         return percent((middle, lower, upper))
 
     return [
-        ["adapter", "written as", *ways],
+        ["adapter", "swappable is written as", *ways],
         *(
             [name, cell["written"], *(overhead(cell, way) if way in cell["ways"] else "" for way in ways)]
             for name, cell in found.items()

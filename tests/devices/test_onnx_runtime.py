@@ -336,7 +336,7 @@ def test_says_what_changes_latency() -> None:
         "denormals=flush",
         "first_call=left-out",
         "gap_s=0",
-        "graph=packed-split",
+        "graph=packed-split-sum",
         "pin=no",
         f"provider={CPU}",
         "spinning=no",

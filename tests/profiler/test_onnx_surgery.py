@@ -199,6 +199,7 @@ def test_an_adapter_takes_the_form_with_fewer_operators(export: Export, family: 
         added = more(file, base, biases=2 * (family == "qwen2"))
         products = added.pop("MatMul")
         if added["Gemm"]:
+            assert mode == "swappable"
             assert (products, added.pop("Gemm")) == (len(adapter), len(adapter))
             assert set(added) == {"Flatten", "Reshape", "Shape", "Concat"}
             assert added.total() <= len(adapter)
@@ -206,11 +207,14 @@ def test_an_adapter_takes_the_form_with_fewer_operators(export: Export, family: 
             assert (products, dict(added)) == (2 * len(adapter), {"Add": len(adapter)})
 
 
-def test_many_adapters_are_added_in_two_dimensions(export: Export, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "joins"), [("static", False), ("swappable", True)])
+def test_many_swappable_adapters_are_added_in_two_dimensions(
+    export: Export, mode: str, joins: bool, tmp_path: Path
+) -> None:
     model, base = export("llama")
     everywhere = {path: halves_of(*widths[:1], 2, *widths[1:]) for path, widths in widths_of(model, base).items()}
-    file, _ = written(model, beside(base, tmp_path), everywhere, "static")
-    assert more(file, base)["Gemm"] == len(everywhere)
+    file, _ = written(model, beside(base, tmp_path), everywhere, mode)
+    assert more(file, base)["Gemm"] == joins * len(everywhere)
 
 
 def more(file: Path, base: OnnxBase, *, biases: int = 0) -> Counter[str]:

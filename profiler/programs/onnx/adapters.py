@@ -29,14 +29,18 @@ def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widt
         sites: Sites that carry an adapter.
         widths: Module path -> (in, out).
     """
-    _add_adapters(model.graph, sites)
+    _add_adapters(model.graph, sites, joins=True)
     for path in sites:
         _declare_inputs(model.graph, path, widths[path])
 
 
 def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, RowHalves]) -> None:
-    """Adds adapters whose weights are constants of the graph; the base may be quantised."""
-    _add_adapters(model.graph, {path: sites[path] for path in adapter})
+    """Adds adapters whose weights are constants of the graph; the base may be quantised.
+
+    Beside 4-bit weights, a product and a sum are faster than one operator for both, which is measured by
+    `benchmarks/graph_adapters.py`.
+    """
+    _add_adapters(model.graph, {path: sites[path] for path in adapter}, joins=False)
     for path, halves in adapter.items():
         for name, half in zip(adapter_inputs(path), halves, strict=True):
             model.graph.initializer.append(numpy_helper.from_array(half, name))
@@ -83,18 +87,19 @@ def _declare_inputs(graph: onnx.GraphProto, path: str, widths: Widths) -> None:
     )
 
 
-def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> None:
+def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors], *, joins: bool) -> None:
     """Computes x A B after the linear, added to its product before any bias.
 
-    In two dimensions a single operator, Gemm, multiplies by B and adds. It is used unless changing
-    dimensions adds more nodes than that saves (`benchmarks/graph_adapters.py`).
+    Args:
+        joins: Multiplies by B and adds in a single operator, Gemm. It takes two dimensions, so it is not used where
+            changing dimensions adds more nodes than that saves.
     """
     paths = {tensors.output: path for path, tensors in sites.items()}
-    flat = copy.deepcopy(graph)
-    made = _products(graph)
-    joined = len(paths) >= flatten(flat, {made[name].whole for name in paths})
-    if joined:
-        graph.CopyFrom(flat)
+    if joins:
+        flat, made = copy.deepcopy(graph), _products(graph)
+        joins = len(paths) >= flatten(flat, {made[name].whole for name in paths})
+        if joins:
+            graph.CopyFrom(flat)
     made, nodes = _products(graph), []
     for node in graph.node:
         nodes.append(node)
@@ -106,7 +111,7 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors]) -> N
             own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
             nodes.append(helper.make_node("MatMul", [made[result].input, A], [inner], f"{path}/A"))
             node.output[place] = own
-            if joined:
+            if joins:
                 nodes.append(helper.make_node("Gemm", [inner, B, own], [result], f"{path}/B"))
             else:
                 nodes.append(helper.make_node("MatMul", [inner, B], [update], f"{path}/B"))
