@@ -1,9 +1,10 @@
 """Latency of adapted and narrowed models on several devices, beside their base.
 
 python benchmarks/recipe_latency.py benchmarks/measured/recipes.json [--only PART ...] [--seconds 30]
-    [--store recipe-latency.db] [--model smollm2-135m]
+    [--store recipe-latency.db] [--model smollm2-135m] [--device NAME ...]
 
-Measures the configurations of an earlier `recipes.py` again, without training, and prints that file with the new rows.
+Measures the configurations of an earlier `recipes.py` again, without training, and prints that file with the new rows
+of these devices.
 Measurements in the store are not taken again, so a call that was interrupted goes on, and parts share what they have in
 common.
 """
@@ -123,10 +124,12 @@ def uniform_configs(space: Space) -> dict[str, Configuration]:
 def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Latency of the configurations of a part that `recipes.py` found."""
     shape = open_model(options.model).shape
-    measure = partial(latency_rows, options.model, seconds=options.seconds, store=options.store)
+    known = (INT4_DEVICE,) if name == "int4" else DEVICES
+    devices = [each for each in known if each in options.device]
+    measure = partial(latency_rows, options.model, devices=devices, seconds=options.seconds, store=options.store)
     if name == "int4":
         configs = uniform_configs(recipe_named("shears").space(shape, ranks=INT4_RANKS))
-        return measure(configs, apart=True, merged=True, devices=[INT4_DEVICE])
+        return measure(configs, apart=True, merged=True)
     recipe = recipe_named(name)
     space = recipe.space(shape, ranks=recipe.ranks)
     configs = {"start": space.decode(space.at(recipe.start(space)))}
@@ -135,7 +138,7 @@ def again(name: str, part: Mapping[str, Any], options: argparse.Namespace) -> li
         configs["searched"] = Configuration.from_json({name: found[name] for name in ("ranks", "widths")})
     apart = recipe.layer.separable
     merged = part["weights"]["start"]["zeros_after_merge"] is not None
-    return measure(configs, apart=apart, merged=merged, devices=DEVICES)
+    return measure(configs, apart=apart, merged=merged)
 
 
 def main() -> None:
@@ -145,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each device, phase and workload")
     parser.add_argument("--store", type=Path, default=Path("recipe-latency.db"))
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--device", nargs="+", choices=DEVICES, default=list(DEVICES))
     options = parser.parse_args()
     if not options.file.is_file():
         parser.error(f"{options.file} is missing; name a file of parts such as benchmarks/measured/recipes.json")
@@ -154,7 +158,9 @@ def main() -> None:
         parser.error(f"--only takes {', '.join(known)}, which the file has, not {', '.join(unknown)}")
     for name in options.only or known:
         print(f"measuring {name}", file=sys.stderr, flush=True)
-        parts[name]["found"]["latency"] = again(name, parts[name]["found"], options)
+        found = parts[name]["found"]
+        kept = [row for row in found.get("latency", ()) if row["device"] not in options.device]
+        found["latency"] = [*kept, *again(name, found, options)]
     print(json.dumps(parts, indent=1))
 
 

@@ -146,7 +146,14 @@ def test_latencies_of_an_earlier_run_are_measured_again(
     words = [tmp_path / "before.json", "--model", "tiny-random", "--seconds", 0.02, "--store", tmp_path / "kept.db"]
     monkeypatch.setattr("sys.argv", ["recipe_latency.py", *map(str, words)])
     recipe_latency.main()
-    after = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    (tmp_path / "before.json").write_text(shown, encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["recipe_latency.py", *map(str, words), "--device", recipe_latency.DEVICES[1]])
+    recipe_latency.main()
+    again, after = json.loads(capsys.readouterr().out), json.loads(shown)
+    for name in ("shears", "lonas", "int4"):
+        rows, kept = (sorted(map(str, each[name]["found"]["latency"])) for each in (again, after))
+        assert rows == kept, "one device is measured again, which its store makes exact"
     assert after.pop("lonas, seed 1") == before.pop("lonas, seed 1")
     on = {"torch": recipe_latency.DEVICES[0], "ort": recipe_latency.DEVICES[1], "int4": recipe_latency.INT4_DEVICE}
     timed = {
