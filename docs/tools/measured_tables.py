@@ -81,6 +81,21 @@ def overhead_decode() -> Table:
 
 
 @table
+def overhead_short() -> Table:
+    """Overhead of swappable adapters in decode, by runtime: a few cells of `overhead_decode`."""
+    chosen = {"rank 1, all linears": ("all", 1), "rank 16, all linears": ("all", 16)}
+    chosen |= {"rank 16, q and v only": ("q_proj,v_proj", 16)}
+    return [
+        ["base", *chosen],
+        *(
+            [base, *(percent(cells[cell]) for cell in chosen.values())]
+            for base, cells in overheads().items()
+            if base != "ONNX Runtime fp32"  # its wide intervals need the words of docs/overhead.md
+        ),
+    ]
+
+
+@table
 def overhead_added() -> Table:
     """Milliseconds that the same adapter adds to a decode step of different bases: rank 16 on all linears."""
     rows = [["base", "base, ms", "adapter adds, ms", "overhead"]]
