@@ -23,7 +23,8 @@ app = typer.Typer(
     name="adaptare",
     help="What a low-rank adapter costs on its device: measured, predicted, and searched under a latency budget.",
     epilog="Exit codes: 0 done; 1 the answer is no; 2 bad input; 3 a device, file or network failed; 4 the answer is "
-    "not certain yet: measure longer; 130 interrupted.",
+    "not certain yet: measure longer; 130 interrupted.\n\n"
+    "Example: adaptare overhead smollm2-135m --rank 16 --device ort-cpu:int4",
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,

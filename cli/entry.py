@@ -1,5 +1,7 @@
 """Command line as a program, with separate exit codes for usage errors, a closed pipe and a full stdout."""
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -22,10 +24,21 @@ RENAMED: Final = {
 COMPLETING: Final = "_ADAPTARE_COMPLETE"
 # Usage errors; their common base class has no name that all versions of Typer share.
 MISUSE: Final[type[Exception]] = typer.BadParameter.__mro__[1]
+SPELLED: Final = "adaptare.spelled"
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """Spelling of a character that the encoding of the output lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return {"µ": "u", "±": "+-"}.get(error.object[error.start], "?"), error.start + 1
 
 
 def run() -> int:
     """Runs the command line. Returns the exit code; usage errors are reported in JSON too."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error(SPELLED, _spelled)
+        sys.stdout.reconfigure(errors=SPELLED)
     sys.stdout = WatchedOutput(sys.stdout)
     try:
         code = app(standalone_mode=False)

@@ -263,10 +263,11 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
 
 
 def halfway(predictor: FittedPredictor, space: Space) -> Budget:
-    """Budget halfway between no adapter and the largest ranks, by the middle of their predictions."""
+    """Budget halfway between no adapter and the largest ranks, by the middle of their predictions; of three digits."""
     both = np.stack([space.base, space.at(space.highest)])
     limit_s = float(predictor.predict(both, space.dimensions).mean.mean())
-    return read_budget(f"overhead={100 * (limit_s / predictor.base_value - 1):.4f}%")
+    share = 100 * (limit_s / predictor.base_value - 1)
+    return read_budget(f"overhead={np.format_float_positional(share, precision=3, fractional=False, trim='-')}%")
 
 
 def _measured(budget: Budget | None) -> tuple[Phase, int, str]:

@@ -10,6 +10,7 @@ dataset = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     help="Public data sets of measurements. Exports stores to Parquet, validates and merges them.",
+    epilog="Example: adaptare dataset export adaptare.db -o my-phone",
 )
 LicenceOption = Annotated[
     str, typer.Option("--licence", help="Identifier of Hugging Face for the card, such as cc-by-4.0.")

@@ -22,6 +22,7 @@ devices = typer.Typer(
     cls=DevicesGroup,
     rich_markup_mode=None,
     help="Devices that can be reached from here. `adaptare devices [DEVICE]...` lists them; see `list --help`.",
+    epilog="Example: adaptare devices ort-cpu:int4",
 )
 
 

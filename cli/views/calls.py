@@ -63,7 +63,7 @@ def operator_sections(result: OperatorsResult) -> Iterator[Section]:
     )
     if short := sum(row.short for row in result.operators):
         yield Note(
-            f"{short} of {len(result.operators)} kinds of operators (marked ~) take below 50 us each time, much of "
+            f"{short} of {len(result.operators)} kinds of operators (marked ~) take below 50 µs each time, much of "
             "which may be the profiler's own: their counts are exact, their times are not; adaptare overhead measures "
             "the cost"
         )

@@ -126,7 +126,7 @@ def _slope(slope: Slope) -> str:
     cause = "one more rank on every site" if slope.per == "rank" else "one more adapted linear"
     interval = slope.seconds.ends(_microseconds, too_few_openings=slope.too_few_openings)
     where = f"{slope.phase} {slope.length}, {slope.placement}"
-    return f"{where}: {cause} adds {_microseconds(slope.seconds.middle)} us {interval}"
+    return f"{where}: {cause} adds {_microseconds(slope.seconds.middle)} µs {interval}"
 
 
 def price_words(price: PriceOfPrecision) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from adaptare.core.chart import Chart, HeatMap, Panel, Place, Series
 from adaptare.core.table import Column, Note, Section, Table
-from adaptare.core.units import displayed
+from adaptare.core.units import counted, displayed
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import layer_of
 from adaptare.views.accuracies import accuracy_table
@@ -15,6 +15,8 @@ from adaptare.workflows.target import spelled
 
 ONLY = "only a measurement can say that a budget is met"
 LOSS: Final = "validation loss, nats per token"
+# Losses that differ by less are equal but for rounding, nats per token.
+SAME_LOSS: Final = 1e-6
 # SI unit -> its factor in charts, and the unit there.
 UNITS: Final = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "J": (1e3, "mJ")}
 
@@ -123,6 +125,18 @@ def charts(result: SearchResult) -> Iterator[Chart]:
         series = _predicted_and_measured(each, choices, scale, place=lambda choice: choice.name)
         panel = Panel(f"budget {each.budget}", "choice", scale.axis, series, levels)
         yield Chart(f"budget{mark}", "Predicted and measured, beside the budget", [panel])
+
+
+def front_words(result: SearchResult) -> Iterator[str]:
+    """Reason why the evaluated front may reach below the first winner, if it does."""
+    first = next((winner.val_loss for winner in result.winners), None)
+    better = [loss for loss, _ in result.front if first is not None and loss < first - SAME_LOSS]
+    if better:
+        yield (
+            f"evaluated points with a lower loss than winner 1 ({counted(len(better), 'point')} of the front) are not "
+            "better for certain: another configuration replaces the one that was shrunk to the budget only if the 95 % "
+            "interval of their paired difference in loss excludes zero"
+        )
 
 
 def heat_maps(result: SearchResult) -> Iterator[Chart]:

@@ -79,7 +79,7 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
     ]
     assert "~MatMul" in answer.out
     assert "the profiler makes a call" in answer.out
-    assert "take below 50 us each time, much of which may be the profiler's own" in answer.err
+    assert "take below 50 µs each time, much of which may be the profiler's own" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def test_winners_meet_all_of_several_budgets(both: Callable[..., Any], binding: 
         assert result["winners"]
         assert all(each["predicted"]["upper"] <= result["limit"] for each in result["winners"])
     (memory,) = found.json["further"]
+    assert found.json["front"]
+    assert memory["front"] == []  # its points have predictions of the first budget
     assert memory["base"] > 1e4 > 1 > found.json["base"]
     whole = next(each for each in found.json["baselines"] if each["name"] == "uniform 16")
     assert whole["predicted"]["upper"] > found.json["limit"] or binding[0] == "decode=+90%"

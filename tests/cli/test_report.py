@@ -78,6 +78,16 @@ def test_what_is_not_finite_is_left_out_of_figures(there: Run) -> None:
         assert "Infinity" not in data
 
 
+@pytest.mark.parametrize(("losses", "said"), [((1.5, 1.4), True), ((1.5, 1.6), False)])
+def test_a_front_below_the_first_winner_is_explained(losses: tuple[float, float], said: bool, there: Run) -> None:
+    content = json.loads(Path("front.json").read_text(encoding="utf-8"))
+    content["winners"][0]["val_loss"] = 1.5
+    content["front"] = [[losses[0], 2e-3], [losses[1], 2.5e-3]]
+    Path("front.json").write_text(json.dumps(content), encoding="utf-8")
+    assert there("report", "front.json").code == 0
+    assert ("evaluated points with a lower loss than winner 1 (1 point of the front)" in read()) == said
+
+
 def test_a_front_without_measurements_says_so(there: Run) -> None:
     content = json.loads(Path("front.json").read_text(encoding="utf-8"))
     for choice in content["winners"] + content["baselines"]:

@@ -98,13 +98,16 @@ def test_the_list_of_commands_cuts_no_sentence(run: Callable[..., Any]) -> None:
     assert "..." not in run("--help").out.partition("Commands:")[2]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", [(), ("devices",), ("dataset",), *COMMANDS], ids=" ".join)
 def test_the_help_of_a_command_ends_with_an_example_of_that_command(
     words: tuple[str, ...], run: Callable[..., Any]
 ) -> None:
     example = shlex.split(" ".join(run(*words, "--help").out.partition("Example: ")[2].split()))
     assert example[: 1 + len(words)] == ["adaptare", *words]
-    context = COMMANDS[words].make_context(words[-1], example[1 + len(words) :])  # parses, without running it
+    context = GROUP.make_context("adaptare", example[1:])  # parses, without running it
+    while isinstance(context.command, typer.core.TyperGroup):
+        name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
     assert context.params
 
 
@@ -139,6 +142,13 @@ def test_nothing_similar_is_not_suggested(run: Callable[..., Any]) -> None:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_an_output_without_micro_signs_gets_letters_instead() -> None:
+    code = "import adaptare.entry as entry; entry.app = lambda **_: print('+9.5 µs ±1, 你'); entry.run()"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "+9.5 us +-1, ?\n"
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])

@@ -92,6 +92,7 @@ def test_the_budget_of_the_demo_does_not_depend_on_the_width_of_intervals(
     wide = replace(predictor, residuals=3 * predictor.residuals)
     budget = halfway(predictor, space)
     assert halfway(wide, space) == budget
+    assert len(str(budget).removeprefix("overhead=").removesuffix("%").replace(".", "")) <= 3  # what is shown is exact
     smallest_that_fits(space, [predicted_limit(budget, wide, space.dimensions)])  # raises if nothing fits
 
 

@@ -188,6 +188,19 @@ def test_the_plugin_imports_nothing_heavy(guards: pytest.Pytester) -> None:
     guards.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize(("package", "installed"), [("", "/checkout[demo]"), ("adaptare==1.0", "adaptare==1.0")])
+def test_the_action_installs_its_own_version_unless_another_is_named(package: str, installed: str) -> None:
+    if not shutil.which("bash"):
+        pytest.skip("needs bash")
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    assert action["inputs"]["package"]["default"] == ""
+    (step,) = (step for step in action["runs"]["steps"] if step.get("name") == "Install")
+    command = ["bash", "-e", "-c", f"python() {{ echo $*; }}; {step['run']}"]  # prints what it would call
+    variables = {**os.environ, "PACKAGE": package, "GITHUB_ACTION_PATH": "/checkout"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == [installed, "pytest"]
+
+
 def test_the_step_of_the_action_runs_the_tests_and_writes_the_job_summary(guards: pytest.Pytester) -> None:
     if not shutil.which("bash"):
         pytest.skip("needs bash")

@@ -223,4 +223,5 @@ class Problem:
             )
             for cost in self.costs
         ]
-        return replace(every[0], further=tuple(every[1:]))
+        # The points of a front have a prediction under the first budget alone.
+        return replace(every[0], further=tuple(replace(each, front=()) for each in every[1:]))

@@ -118,7 +118,7 @@ class SearchResult:
         origin: Origin of the predictions, see `FittedPredictor.origin`.
         winners: Choices within the budget, the lowest loss first.
         evaluations: Number of evaluated configurations, by algorithm.
-        front: Loss and predicted value of all non-dominated candidates.
+        front: Loss and predicted value of all non-dominated candidates; empty under further budgets.
         accuracies: On the test questions: majority, untrained, winners and baselines; none without multiple-choice
             data.
         folder: Folder of the super-adapter, or of the shrunk adapter.

@@ -119,7 +119,11 @@ def _(result: FitResult | FittedPredictor) -> Iterator[Chapter]:
 def _(result: SearchResult) -> Iterator[Chapter]:
     measured = any(choice.measured for choice in (*result.winners, *result.baselines))
     tables = [search.choices(each, (*each.winners, *each.baselines)) for each in result.under_each]
-    sections: list[Section] = [*tables, *(verify.verdicts(result) if measured else [search.ONLY])]
+    sections: list[Section] = [
+        *search.front_words(result),
+        *tables,
+        *(verify.verdicts(result) if measured else [search.ONLY]),
+    ]
     yield Chapter("Winners under the budget", list(search.charts(result)), sections)
     maps = list(search.heat_maps(result))
     if maps:
