@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from adaptare.core import DeviceError, InputError
+from adaptare.core import DeviceError, InputError, ProgramError
 from adaptare.core.codec import to_json
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.versioned_json import read_as, read_versioned, write_versioned
@@ -34,6 +34,7 @@ from adaptare.workflows.exporting import ExportRequest, export_files
 from adaptare.workflows.fit.fit_rows import RowFilter
 from adaptare.workflows.fit.fitting import FitRequest, fit_rows
 from adaptare.workflows.overhead.overhead import OverheadReport, OverheadRequest, measure_overhead
+from adaptare.workflows.profiling.calls import CallRequest, OperatorsResult, report_operators
 from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
 from adaptare.workflows.search.result import Choice, SearchResult, load_result, save_result
 from adaptare.workflows.search.scores import polish
@@ -49,6 +50,8 @@ RANKS: Final = (0, 2, 4, 8, 16)
 RECORD: Final = "tune.json"
 # Of the scale of a budget, so that the first number comes early.
 FIRST_LOOK_S: Final = 15.0
+# Calls under the runtime's profiler, in each of three repetitions.
+PROFILED_CALLS: Final = 20
 # Winners that are trained alone.
 ALONE: Final = 2
 STEPS: Final = 7
@@ -202,6 +205,19 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     if not any(row.mode == "swappable" for row in first.rows):
         raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
     feedback.show(first)
+    calls = CallRequest(
+        request.model,
+        rank=RANKS[-1],
+        device=device,
+        programs=programs,
+        phase=phase,
+        length=length,
+        cache=request.cache,
+    )
+    try:
+        once("operators", OperatorsResult, lambda: report_operators(calls, calls=PROFILED_CALLS, feedback=feedback))
+    except (InputError, ProgramError) as error:  # not every runtime has a profiler
+        feedback.note(f"the report does not say where the time goes: {error}")
 
     begin(3, f"measuring {request.configurations} adapters, and learning to predict what they cost")
     for (phase, length), quantities in phases.items():

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from adaptare.core import InputError
+from adaptare.workflows import tuning
+
 DEMO = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 TUNE = ("tune", "tiny-random", "--quick", "--device", "simulated", "-o", "tuned")
 
@@ -26,6 +29,26 @@ def test_what_is_given_beside_quick_is_taken(run: Callable[..., Any], model_cach
     assert answer.code == 1, answer.err
     recorded = json.loads(Path("tuned/tune.json").read_text(encoding="utf-8"))
     assert (recorded["steps"], recorded["held_out"]) == (7, 18)
+
+
+@pytest.mark.slow
+def test_the_page_says_where_the_time_goes(
+    run: Callable[..., Any], model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise InputError("far enough")
+
+    monkeypatch.setattr(tuning, "profile_space", stop)
+    monkeypatch.setattr(tuning, "FIRST_LOOK_S", 0.5)
+    words = ("tune", "tiny-random", "--quick", "--device", "torch-cpu:threads=1", "-o", "tuned", "--cache", model_cache)
+    assert "far enough" in run(*words).err
+    before = Path("tuned/operators.json").stat().st_mtime_ns
+    assert "far enough" in run(*words).err
+    assert Path("tuned/operators.json").stat().st_mtime_ns == before
+    assert run("report", "tuned", "-o", "page.html").code == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert ">Where the time goes</h3>" in page
+    assert "aten::mm" in page
 
 
 def test_a_folder_of_other_files_is_refused_before_anything_is_measured(
@@ -78,6 +101,7 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     (export,) = delivered["exports"]
     assert (export["kind"], (Path(export["folder"]) / "adapter_model.safetensors").is_file()) == ("peft", True)
 
+    assert "the report does not say where the time goes" in answer.err
     page = Path("tuned/report.html").read_text(encoding="utf-8")
     for heading in ("Winners under the budget", "Predictor of latency", "Overhead", "Sessions", "How to reproduce"):
         assert f">{heading}</h3>" in page

@@ -43,6 +43,7 @@ class CallRequest:
     rank: int = 16
     sites: str | None = None
     device: str | Device = "torch-cpu:threads=1"
+    programs: Programs | None = None
     phase: Phase = "decode"
     length: int = 64
     batch: int = 1
@@ -51,7 +52,7 @@ class CallRequest:
 
     def opened(self) -> tuple[Target, Programs, Case, Workload]:
         """The device, its programs, the adapter, and the workload without it. Raises `InputError`."""
-        target, shape, programs = opened(self.model, self.device, cache=self.cache)
+        target, shape, programs = opened(self.model, self.device, self.programs, cache=self.cache)
         placements = [] if self.sites is None else [self.sites]
         folders = [self.adapter] if self.adapter else []
         (case,) = cases_of(shape, folders, ranks=[self.rank], placements=placements)
