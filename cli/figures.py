@@ -1,6 +1,7 @@
 """Charts as files of figures, drawn by matplotlib."""
 
 import importlib.util
+import io
 import math
 import textwrap
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from adaptare.console import Console
 from adaptare.core import InputError, MissingPackageError, StorageError
 from adaptare.core.chart import Chart, HeatMap, Panel, Series
+from adaptare.core.whole_file import write_whole
 from adaptare.exit_codes import ExitCode
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -45,7 +47,7 @@ def draw(chart: Chart, file: Path) -> None:
     """Draws all panels of a chart side by side.
 
     Raises:
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written; an earlier one is intact.
     """
     import matplotlib
 
@@ -62,7 +64,9 @@ def draw(chart: Chart, file: Path) -> None:
             axis.set_title(_plain(panel.title), fontsize=10)
         figure.suptitle(textwrap.fill(_plain(chart.title), WIDTH * len(chart.panels)), fontsize=11)
         figure.tight_layout()
-        figure.savefig(file, dpi=120)
+        content = io.BytesIO()
+        figure.savefig(content, format=file.suffix.removeprefix("."), dpi=120)
+        write_whole(file, content.getvalue())
     except OSError as error:
         raise StorageError(f"the figure {str(file)!r} cannot be written: {error}") from error
     finally:

@@ -1,5 +1,7 @@
 """Salvage of a damaged store: each measurement that can still be read, in a new one."""
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from typing import Any, Final
 import sqlalchemy as sql
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
-from adaptare.core import InputError
+from adaptare.core import InputError, StorageError
+from adaptare.core.whole_file import remove_leftovers
 from adaptare.profiler.store.database import Store, url_of
 from adaptare.profiler.store.measurement import Measurement
 from adaptare.profiler.store.rows import DAMAGE, Shapes, read_row, reason_of
@@ -74,9 +77,24 @@ def salvage(damaged: str | Path, new: Path) -> Salvage:
         raise InputError(f"{str(damaged)!r} cannot be opened: {reason}; is it a store?", parameter="store") from error
     if not read:
         raise InputError(f"{str(damaged)!r} has no measurement that can be read; restore a copy, or measure again")
-    with closing(Store(new)) as store:
-        store.append(read)
+    _write(read, new)
     return Salvage(str(damaged), str(new), len(read), lost, obsolete)
+
+
+def _write(measurements: Sequence[Measurement], new: Path) -> None:
+    """Fills the store beside its place, so that a salvage that is killed leaves none there."""
+    prefix = f".{new.name}-new-"
+    try:
+        remove_leftovers(new.parent, prefix)
+        with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=new.parent) as beside:
+            fresh = Path(beside) / new.name
+            with closing(Store(fresh)) as store:
+                store.append(measurements)
+            fresh.rename(new)
+    except (OSError, StorageError) as error:
+        cause = error.__cause__ or error
+        reason = getattr(cause, "orig", None) or getattr(cause, "strerror", None) or cause
+        raise StorageError(f"the store {str(new)!r} cannot be written: {reason}; name a file elsewhere") from error
 
 
 def _shapes(connection: sql.Connection) -> dict[str, str]:

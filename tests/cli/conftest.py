@@ -139,6 +139,23 @@ def run_in_copy(run: Run, tmp_path: Path) -> Callable[[Path], Run]:
 
 
 @pytest.fixture
+def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
+    """Lets no file grow beyond so many bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.fixture
 def swappable_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on the simulated device has no memory for swappable adapters."""
     load = SimulatedWorker.load

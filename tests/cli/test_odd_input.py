@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ def test_the_other_rows_of_a_damaged_store_are_kept(measured: Run) -> None:
     assert measured("fit", "--device", "simulated", "--store", "rescued.db", "--json").json["error_card"]["rows"] == 13
     refused(measured("store", "adaptare.db", "--salvage", "rescued.db"), "'rescued.db' exists")
     refused(measured("store", "missing.db", "--salvage", "other.db"), "there is no store 'missing.db'")
+
+
+def test_a_salvage_without_space_leaves_no_store_and_is_repeated(
+    measured: Run, files_of_at_most: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with files_of_at_most(100_000):
+        answer = measured("store", "adaptare.db", "--salvage", "rescued.db")
+    refused(answer, "store 'rescued.db' cannot be written: disk I/O error")
+    assert [file.name for file in Path().iterdir() if "rescued" in file.name] == []
+    assert measured("store", "adaptare.db", "--salvage", "rescued.db", "--json").json["kept"] == 14
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), 0.0, -1.0])

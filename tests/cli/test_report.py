@@ -5,12 +5,15 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adaptare.core.chart import Panel, Series
+from adaptare.core import StorageError
+from adaptare.core.chart import Chart, Panel, Series
+from adaptare.figures import draw
 from adaptare.profiler import Store
 from adaptare.views.report.plots import plot
 
@@ -122,6 +125,21 @@ def test_every_figure_is_a_file_on_request(there: Run, tmp_path: Path) -> None:
     files = [Path(file).name for file in answer.json["figures"]]
     assert files == ["01-front.svg", "02-budget.svg", "03-winners.svg"]
     assert all((tmp_path / "figures" / file).stat().st_size > 1000 for file in (*files, "01-parity.png"))
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(
+    tmp_path: Path, files_of_at_most: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    chart = Chart("curve", "A curve", (Panel("A panel", "x", "y", (Series("a", (1.0, 2.0), (3.0, 4.0)),)),))
+    draw(chart, tmp_path / "a.svg")
+    earlier = (tmp_path / "a.svg").read_bytes()
+    with (
+        files_of_at_most(len(earlier) // 2),
+        pytest.raises(StorageError, match=r"the figure '.*a.svg' cannot be written: .*File too large"),
+    ):
+        draw(chart, tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_bytes() == earlier
+    assert [file.name for file in tmp_path.iterdir()] == ["a.svg"]
 
 
 def test_an_empty_store_has_a_page(run: Run) -> None:
