@@ -50,6 +50,7 @@ def sentences(text: str) -> list[str]:
     """Sentences of paragraphs and lists; code, tables and the targets of links are left out."""
     text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^ *(?:\||#|!\[|<).*$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"<!--.*?-->", "", text)
     text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "`x`", text))
     parts = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text)
     ends = r"(?<=[.!?:;])\**\)?\s+(?=[A-Z0-9(*`\[])|(?<=;)\s"

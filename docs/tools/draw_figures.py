@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from measured_tables import BASES, PLACEMENTS, RANKS, Interval, kept, middle_first, overheads
+from recipe_tables import recipe_overheads
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -93,6 +94,31 @@ def search_gain() -> Any:
     panel.set_xlabel("upper end of the predicted decode step, ms")
     panel.set_ylabel("loss, nats per token")
     panel.grid(alpha=0.3)
+    return drawn
+
+
+@figure
+def recipe_latency() -> Any:
+    """Overhead of a decode step by recipe and mode, one panel for each runtime."""
+    colours = {"swappable": "#c2410c", "static": "#0369a1", "merged": "#15803d"}
+    found = recipe_overheads()
+    recipes = list(dict.fromkeys(recipe for recipe, _ in found))
+    drawn, panels = plt.subplots(1, len(BASES), figsize=(9, 4), sharey=True, layout="constrained")
+    for panel, (device, name) in zip(panels, BASES.items(), strict=True):
+        for (recipe, mode), cells in found.items():
+            if device in cells:
+                middles, ends = whiskers([cells[device]], 100)
+                place = recipes.index(recipe) + 0.22 * (list(colours).index(mode) - 1)
+                panel.errorbar(middles, [place], xerr=ends, fmt="o", color=colours[mode], capsize=3)
+        panel.axvline(0, color="grey", linewidth=0.8)
+        panel.set_title(name)
+        panel.set_xlabel("overhead, %")
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(recipes)), recipes)
+    panels[0].invert_yaxis()
+    for mode, colour in colours.items():
+        panels[0].errorbar([], [], fmt="o", color=colour, label=mode)
+    drawn.legend(loc="outside lower center", ncols=3, frameon=False)
     return drawn
 
 

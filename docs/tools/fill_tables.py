@@ -1,8 +1,10 @@
-"""Fills the tables of the documentation from the outputs that `benchmarks/measured` keeps.
+"""Fills tables and numbers of the documentation from the outputs that `benchmarks/measured` keeps.
 
 Run `python docs/tools/fill_tables.py`. A table stands between `<!-- table: NAME -->` and `<!-- end -->`. NAME is a
-function of `measured_tables.py`, `prediction_tables.py` or `recipe_tables.py`, with dashes. Nobody types a measured
-number: who measures anew runs this script, and a test compares.
+function of `measured_tables.py`, `prediction_tables.py` or `recipe_tables.py`, with dashes. A number in a sentence
+stands between `<!-- value: NAME -->` and `<!-- end -->`, and never begins a line: Markdown would end the paragraph.
+NAME is a key of `measured_values.py`. Nobody types a measured number: who measures anew runs this script, and a test
+compares.
 """
 
 import re
@@ -11,10 +13,12 @@ from pathlib import Path
 import prediction_tables  # noqa: F401  (registers its tables)
 import recipe_tables  # noqa: F401
 from measured_tables import TABLES, Table
+from measured_values import VALUES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "SECURITY.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", flags=re.DOTALL)
+VALUE = re.compile(r"(<!-- value: ([\w-]+) -->)(.*?)(<!-- end -->)")
 
 
 def markdown(table: Table) -> str:
@@ -25,7 +29,8 @@ def markdown(table: Table) -> str:
 
 
 def filled(text: str) -> str:
-    """A page with the present numbers in each of its tables."""
+    """A page with the present numbers in its tables and sentences."""
+    text = VALUE.sub(lambda shown: f"{shown[1]}{VALUES[shown[2]]()}{shown[4]}", text)
     return BLOCK.sub(lambda block: f"{block[1]}\n{markdown(TABLES[block[2]]())}\n{block[4]}", text)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from measured_tables import BASES, Table, kept, percent, table, value
+from measured_tables import BASES, Interval, Table, kept, percent, table, value
 
 SEEDS = {"shears": ("shears", "shears, seed 1"), "lonas": ("lonas", "lonas, seed 1", "lonas, seed 2")}
 
@@ -75,17 +75,25 @@ def recipe_cost() -> Table:
     return rows
 
 
-@table
-def recipe_latency() -> Table:
-    """Overhead in decode of the start of each recipe."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+def recipe_overheads() -> dict[tuple[str, str], dict[str, Interval]]:
+    """Overhead in decode of the start of each recipe: recipe and mode -> device -> middle, lower, upper."""
+    found: dict[tuple[str, str], dict[str, Interval]] = {}
     for recipe, part in _recipes().items():
         for row in part["latency"]:
             if (row["of"], row["phase"]) == ("start", "decode"):
                 mode = "merged" if row["mode"] == "requantised" else row["mode"]
-                found.setdefault((recipe, mode), {})[row["device"]] = percent(row["overhead"])
-    rows = [[f"`{recipe}`", mode, *(cells.get(each, "") for each in BASES)] for (recipe, mode), cells in found.items()]
-    return [["recipe", "mode", *BASES.values()], *rows]
+                found.setdefault((recipe, mode), {})[row["device"]] = tuple(row["overhead"])
+    return found
+
+
+@table
+def recipe_latency() -> Table:
+    """Overhead in decode of the start of each recipe, on 4-bit weights."""
+    modes = ("swappable", "static", "merged")
+    found = {key: percent(cells["ort-cpu:int4,threads=1"]) for key, cells in recipe_overheads().items()}
+    recipes = dict.fromkeys(recipe for recipe, _ in found)
+    rows = [[f"`{recipe}`", *(found.get((recipe, mode), "") for mode in modes)] for recipe in recipes]
+    return [["recipe, ONNX Runtime 4-bit", *modes], *rows]
 
 
 @table

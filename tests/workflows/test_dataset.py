@@ -203,9 +203,9 @@ def test_the_table_of_costs_has_the_base_and_each_rank_by_number_of_linears(fold
         costs_of(rows[-1:])
 
 
-def test_the_published_data_set_is_valid_small_and_as_large_as_its_page_says() -> None:
+def test_the_published_data_set_is_valid_small_and_as_large_as_its_card_says() -> None:
     folder = Path(__file__).parents[2] / "docs" / "dataset"
     assert list(faults_of(folder)) == []
     assert sum(file.stat().st_size for file in folder.iterdir()) < 500_000
-    page = (folder.parent / "public-data.md").read_text(encoding="utf-8")
-    assert f"has {pq.read_metadata(folder / DATA).num_rows} measurements" in page
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f": {pq.read_metadata(folder / DATA).num_rows} measurements" in card

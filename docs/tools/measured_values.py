@@ -1,0 +1,28 @@
+"""Measured numbers inside sentences: name -> text, from the outputs that `benchmarks/measured` keeps."""
+
+from collections.abc import Callable
+
+from measured_tables import kept, value
+
+
+def _constant(task: str) -> tuple[float, ...]:
+    """Loss of a constant on a task, nats per token: middle, lower and upper end."""
+    return tuple(kept("constants")["constant"][task]["loss"])
+
+
+def _looked_at() -> list[float]:
+    """Share of the rows held in each of the six pairs, after a look at the base; smallest first."""
+    found = kept("decisions")["after"]["kept"]["recalibrated"]["ms"]["ms_interval_held"]
+    return sorted(found["by_session"].values())
+
+
+VALUES: dict[str, Callable[[], str]] = {
+    "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
+    "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
+    "constant-two-tasks": lambda: value(_constant("ARC-Easy and boolq"), 3),
+    "constant-gsm8k": lambda: f"{_constant('GSM8K')[0]:.2f}",
+    "held-after-look": lambda: f"{_looked_at()[0]:.2f}",
+    "fuzzed-parsers": lambda: str(len(kept("fuzz")["parsers"])),
+    "bad-inputs": lambda: f"{kept('robustness')['bad_inputs']:,}",
+    "faults": lambda: f"{kept('robustness')['faults_injected']:,}",
+}
