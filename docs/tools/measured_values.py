@@ -19,6 +19,7 @@ def _looked_at() -> list[float]:
 VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
+    "regret-noise": lambda: f"{kept('search_regret')['noise']:g} nats",
     "constant-two-tasks": lambda: value(_constant("ARC-Easy and boolq"), 3),
     "constant-gsm8k": lambda: f"{_constant('GSM8K')[0]:.2f}",
     "held-after-look": lambda: f"{_looked_at()[0]:.2f}",
