@@ -1,10 +1,10 @@
 """Check of an adapter in a runtime: is it applied, on every site and at the right scale?"""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from adaptare.core import InputError
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.workloads import CONFIG, WEIGHTS
@@ -57,12 +57,12 @@ class CheckResult:
     finding: Finding
 
 
-def check_adapter(request: CheckRequest, note: Callable[[str], None]) -> CheckResult:
+def check_adapter(request: CheckRequest, *, feedback: Feedback = SILENT) -> CheckResult:
     """Compares a runtime with PEFT on a few prompts, or its rule with that of PEFT.
 
     Args:
         request: Adapter and runtime.
-        note: Called with a message before each long step.
+        feedback: Receives progress, and a note before each long step.
 
     Raises:
         InputError: The adapter, its base or the files of the runtime cannot be read.
@@ -82,7 +82,9 @@ def check_adapter(request: CheckRequest, note: Callable[[str], None]) -> CheckRe
     quantisation = request.quantisation or str(files.exported.get("quantisation", "none"))
     if quantisation not in QUANTISATIONS:
         raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {quantisation!r}")
-    model, tokenizer = load_rounded(folder, quantisation)
-    adapted = import_peft(adapter, model, Origin(folder, tokenizer=tokenizer, quantisation=quantisation))
-    finding = finding_of_logits(runtime, files, adapted, settings, note=note)
+    with feedback.progress("checking") as update:
+        update(0.0, "loading the base")
+        model, tokenizer = load_rounded(folder, quantisation)
+        adapted = import_peft(adapter, model, Origin(folder, tokenizer=tokenizer, quantisation=quantisation))
+        finding = finding_of_logits(runtime, files, adapted, settings, note=feedback.note, update=update)
     return CheckResult(adapter, runtime, files.folder, quantisation, finding)

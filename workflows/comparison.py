@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from adaptare.core import AdaptareError, InputError
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store, Workload, read_peft
 from adaptare.profiler.analysis import EQUIVALENCE_BAND, Interval, Verdict, verdict
 from adaptare.profiler.store import Origin, overhead
+from adaptare.workflows.reading import read_store
 from adaptare.workflows.target import target_of
 
 SHORT_HASH = 8
@@ -77,6 +79,7 @@ def compare_stores(
     adapter: Path | None,
     other_adapter: Path | None,
     band: float,
+    feedback: Feedback = SILENT,
 ) -> Comparison:
     """Compares the workloads that two stores have in common, or those of two devices or adapters.
 
@@ -86,12 +89,13 @@ def compare_stores(
         device: See `of_device`; `other_device` is the device in `there`, by default the same.
         adapter: PEFT folder that selects one adapter; `other_adapter` is the one in `there`.
         band: Equivalence band; smaller differences count as the same.
+        feedback: Receives progress.
 
     Raises:
         InputError: Nothing is in common, or the devices differ and the second was not given.
     """
-    one = of_device(here.measurements(), device, here.location)
-    second = of_device(there.measurements(), other_device or device, there.location)
+    one = of_device(read_store(here, feedback), device, here.location)
+    second = of_device(read_store(there, feedback), other_device or device, there.location)
     unlike = differing(one[0].device, second[0].device)
     if unlike and other_device is None:
         raise InputError(

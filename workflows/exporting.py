@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from adaptare.core import InputError
+from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.predictor import load_predictor
 from adaptare.profiler import Configuration, Quantisation, open_model
 from adaptare.profiler.models import published_name
@@ -19,6 +21,9 @@ from adaptare.workflows.adapter_files import read_adapters
 from adaptare.workflows.search.result import POLISHED, Choice, load_result
 from adaptare.workflows.train.adaptation import reload_adaptation
 from adaptare.workflows.train.task import FILE as TASK
+
+# Share of an export's time that loading the base takes.
+LOADED: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,12 @@ class ExportResult:
     difference: float | None
 
 
-def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportResult:
+def export_files(request: ExportRequest, *, feedback: Feedback = SILENT) -> ExportResult:
     """Writes one kind of files, and compares what their readers compute with torch.
 
     Args:
         request: Adapter and kind.
-        note: Called with a message before each long step.
+        feedback: Receives progress, and a note before each long step.
 
     Raises:
         InputError: The source cannot be read, or the kind does not fit the adapter or an option.
@@ -93,8 +98,14 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         DeviceError: A reader computes something else; the folder is unchanged.
         StorageError: The folder could not be written; its earlier content is intact.
     """
+    request.kind.check_installed()  # before anything is loaded
+    with feedback.progress("exporting") as update:
+        return _exported(request, feedback.note, update)
+
+
+def _exported(request: ExportRequest, note: Callable[[str], None], update: Update) -> ExportResult:
     kind = request.kind
-    kind.check_installed()  # before anything is loaded
+    update(0.0, "loading the base")
     if request.base is not None:
         name, adapted, opened = "", _peft_adapter(request), False
     else:
@@ -112,6 +123,7 @@ def export_files(request: ExportRequest, note: Callable[[str], None]) -> ExportR
         cache=request.cache,
         note=note,
         adapter_of=request.adapter_of,
+        update=lambda share, text: update(LOADED + (1 - LOADED) * share, text),
     )
     adapted = replace(adapted, base=replace(adapted.base, origin=origin))
     if adapted.halves and not any(own.A.any() and own.B.any() for own in adapted.halves.values()):

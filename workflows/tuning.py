@@ -377,5 +377,5 @@ def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[s
         if chosen:
             weights = adaptation.task.quantisation if "quantisation" in kind.options else None
             form = replace(form, source=chosen, base=request.model, quantisation=weights)
-        exports.append(Exported(form.folder, kind.name, export_files(form, feedback.note).difference))
+        exports.append(Exported(form.folder, kind.name, export_files(form, feedback=feedback).difference))
     return Delivered(chosen.name if chosen else f"winner-{number}", tuple(alone), tuple(exports))

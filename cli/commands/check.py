@@ -52,6 +52,5 @@ def check(
     from adaptare.workflows.checking import CheckRequest, check_adapter
 
     chosen = adapter_runtime(runtime)
-    with console().progress("checking"):
-        result = check_adapter(requested(CheckRequest, runtime=chosen), console().note)
+    result = check_adapter(requested(CheckRequest, runtime=chosen), feedback=console().feedback)
     return console().show(result, view.sections, view.exit_code)

@@ -42,5 +42,5 @@ def compare(
     if not (other or other_device or other_adapter):
         raise InputError("there is nothing to compare with; name another store, --other-device or --other-adapter")
     here, there = Store(store, create=False), Store(other or store, create=False)
-    report = requested(compare_stores, here=here, there=there)
+    report = requested(compare_stores, here=here, there=there, feedback=console().feedback)
     return console().show(report, view.sections, view.exit_code)

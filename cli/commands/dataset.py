@@ -42,10 +42,9 @@ def export_command(
 
     if cost_table:
         check_suffix(cost_table)
-    with console().progress("exporting"):
-        written = export_dataset(stores, folder, licence=licence, title=title)
-        if cost_table:
-            write_costs(costs_of(read_rows(folder)), cost_table)
+    written = export_dataset(stores, folder, licence=licence, title=title, feedback=console().feedback)
+    if cost_table:
+        write_costs(costs_of(read_rows(folder)), cost_table)
     return console().show(written, view.sections)
 
 
@@ -58,8 +57,8 @@ def validate_command(
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import faults_of
 
-    with console().progress("validating"):
-        faults = view.Validation(folder, tuple(faults_of(folder)))
+    with console().progress("validating") as update:
+        faults = view.Validation(folder, tuple(faults_of(folder, update=update)))
     return console().show(faults, view.fault_sections, view.exit_code)
 
 
@@ -75,6 +74,5 @@ def merge_command(
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import merge_datasets
 
-    with console().progress("merging"):
-        written = merge_datasets(folders, output, licence=licence, title=title)
+    written = merge_datasets(folders, output, licence=licence, title=title, feedback=console().feedback)
     return console().show(written, view.sections)

@@ -116,8 +116,8 @@ def export(
         raise InputError(
             f"--base is for a PEFT folder, which {source} is not; leave it out, its training knows the base"
         )
-    with console().progress("exporting"):
-        result = export_files(requested(ExportRequest, source=source, kind=chosen), console().note)
+    request = requested(ExportRequest, source=source, kind=chosen)
+    result = export_files(request, feedback=console().feedback)
     return console().show(result, view.sections)
 
 

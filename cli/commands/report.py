@@ -33,7 +33,8 @@ def report(
 
     folders = {suffix: folder for suffix, folder in ((".png", png), (".svg", svg)) if folder}
     check_report(output, folders)
-    return console().show(write_report(list(map(read_source, inputs)), output, folders), sections)
+    sources = [read_source(place, feedback=console().feedback) for place in inputs]
+    return console().show(write_report(sources, output, folders), sections)
 
 
 @command

@@ -28,4 +28,4 @@ def store(
 
     if salvage is not None:
         return console().show(rescue(place, salvage), view.salvage_sections)
-    return console().show(contents_of(Store(place, create=False)), view.sections)
+    return console().show(contents_of(Store(place, create=False), feedback=console().feedback), view.sections)

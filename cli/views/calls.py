@@ -105,6 +105,7 @@ class PartLine:
     share: float | None = None
 
 
+TOGETHER: Final = "together"
 PARTS: Final[tuple[Column[PartLine], ...]] = (
     Column("part", lambda line: line.name),
     Column("layers", lambda line: str(line.layers or "")),
@@ -116,15 +117,7 @@ PARTS: Final[tuple[Column[PartLine], ...]] = (
 
 def part_sections(result: PartsResult) -> Iterator[Section]:
     """Every kind of block, the head, their sum and the whole; the error of the sum."""
-    cold, hot = result.parts["cold"], result.parts["hot"]
-    names = [_kind(block) if len(cold.blocks) > 1 else "block" for block in cold.blocks]
-    rows = zip(
-        [*names, "head", "together"],
-        [*cold.blocks, cold.head, cold.together],
-        [*hot.blocks, hot.head, hot.together],
-        strict=True,
-    )
-    lines = [_line(name, own, other, result.whole_s) for name, own, other in rows]
+    lines = [_line(*each, result.whole_s) for each in _named_parts(result)]
     what = f"{result.sites} adapters, {result.mode}" if result.sites else "the base"
     device = spelled(result.device, result.quantisation, result.dtype)
     title = f"{result.model} on {device}, {result.phase} {result.length}: {what}"
@@ -133,6 +126,38 @@ def part_sections(result: PartsResult) -> Iterator[Section]:
         over = parts.over_whole.over_one
         ends = over.ends(percent, too_few_openings=parts.together.too_few_openings)
         yield f"the sum of the {caches} parts differs from the whole by {percent(over.middle)} {ends}"
+
+
+def part_charts(result: PartsResult) -> Iterator[Chart]:
+    """Milliseconds of all blocks of a kind and of the head, with cold and with hot caches, beside the whole model."""
+    parts = [each for each in _named_parts(result) if each[0] != TOGETHER]
+    names = [f"{name} x {cold.layers}" if cold.layers > 1 else name for name, cold, _ in parts]
+    if len(set(names)) < len(names):  # blocks whose ranks differ in their order alone
+        names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    series = [
+        _milliseconds_of("cold caches", names, [cold for _, cold, _ in parts]),
+        _milliseconds_of("hot caches", names, [hot for _, _, hot in parts]),
+    ]
+    title, levels = f"{result.phase} {result.length}, {result.mode}", {"the whole model": 1e3 * result.whole_s}
+    yield Chart("parts", "Blocks and head beside the whole model", [Panel(title, "part", "ms", series, levels)])
+
+
+def _milliseconds_of(name: str, places: Sequence[str], rows: Sequence[PartRow]) -> Series:
+    """All layers of each part, with intervals."""
+    scaled = [(1e3 * (row.layers or 1), row.latency) for row in rows]
+    lower, middle, upper = (
+        [factor * getattr(latency, end) for factor, latency in scaled] for end in ("lower", "middle", "upper")
+    )
+    return Series(name, places, middle, lower, upper, style="bars")
+
+
+def _named_parts(result: PartsResult) -> Iterator[tuple[str, PartRow, PartRow]]:
+    """Name of each part and of their sum, and its latency with cold and with hot caches."""
+    cold, hot = result.parts["cold"], result.parts["hot"]
+    for own, other in zip(cold.blocks, hot.blocks, strict=True):
+        yield _kind(own) if len(cold.blocks) > 1 else "block", own, other
+    yield "head", cold.head, hot.head
+    yield TOGETHER, cold.together, hot.together
 
 
 def _line(name: str, cold: PartRow, hot: PartRow, whole_s: float) -> PartLine:

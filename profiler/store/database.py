@@ -3,7 +3,7 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -179,8 +179,20 @@ class Store:
         whole = [row for row in rows if row.complete and row.origin == origin and all(map(row.has, quantities))]
         return {row.workload.hash for row in whole}
 
-    def measurements(self, device: DeviceInfo | None = None, reference: Workload | None = None) -> Measurements:
-        """Measurements in the order of insertion, see `calibrated`; only of one device and one reference if given."""
+    def measurements(
+        self,
+        device: DeviceInfo | None = None,
+        reference: Workload | None = None,
+        *,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> Measurements:
+        """Measurements in the order of insertion, see `calibrated`; only of one device and one reference if given.
+
+        Args:
+            device: Its measurements only.
+            reference: Those with this reference only.
+            progress: Called with the share that is read.
+        """
         query = sql.select(_measurements.c.id, _measurements.c.content).order_by(_measurements.c.id)
         if device is not None:
             query = query.where(_measurements.c.device == device.hash)
@@ -190,7 +202,11 @@ class Store:
             rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
             contents = connection.execute(query).all()
         shapes = Shapes(dict(map(tuple, rows)))
-        read = [row for number, text in contents if (row := self._row(number, text, shapes))]
+        read = []
+        for place, (number, text) in enumerate(contents):
+            progress(place / len(contents))
+            if row := self._row(number, text, shapes):
+                read.append(row)
         return Measurements(calibrated(read, stored=[row.reference_s for row in read]))
 
     def _row(self, number: int, text: str, shapes: Shapes) -> Measurement | None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import nan
 from typing import Any, Final
 
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from adaptare.core import DeviceError
+from adaptare.core.progress import Update
 from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.core.units import counted
 from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.checking.finding import Finding, Verdict, sites_of
 from adaptare.search.checking.hypotheses import (
@@ -38,8 +39,12 @@ CLEAN, HIDDEN = 1e-3, 0.5
 ROUNDING: Final = 0.2
 # Another explanation must leave less than this share of what the right one leaves.
 BETTER: Final = 1 / 3
+REASON: Final = "searching for the reason"
 UNIFORM: Final = tuple(2.0**exponent for exponent in range(-5, 6) if exponent)
 STEPS, MOST_SITES, ZERO = 6, 6, 0.02
+# Shares of a check that are done after loading the base, after the runtime's logits and after those of PEFT; then
+# after trying what is known to go wrong, and after leaving each site out.
+LOADED, RUN, COMPARED, KNOWN, LEFT_OUT = 0.2, 0.5, 0.6, 0.8, 0.9
 Logits = NDArray[np.float64]
 
 
@@ -137,14 +142,20 @@ class Comparison:
         (factor,) = self.refined([paths], [start])
         yield with_factors(self.halves, dict.fromkeys(paths, factor), "the scale is another one")
 
-    def by_sites(self) -> Iterator[Hypothesis]:
+    def by_sites(self, update: Update) -> Iterator[Hypothesis]:
         """Factors on few sites, each added where it explains most of what remains."""
-        off = ((path, without(self.halves, [path]).halves) for path in self.halves)
-        effects = {path: self.right - self.reference.logits(halves) for path, halves in off}
-        effects = {path: effect for path, effect in effects.items() if effect.any()}
+        effects: dict[str, Logits] = {}
+        for number, path in enumerate(self.halves):
+            done = number / len(self.halves)
+            update(KNOWN + (LEFT_OUT - KNOWN) * done, f"{REASON}: site {number + 1} of {len(self.halves)}")
+            effect = self.right - self.reference.logits(without(self.halves, [path]).halves)
+            if effect.any():
+                effects[path] = effect
         chosen: list[str] = []
         rest, factors = self.found - self.right, [1.0]
         while effects and len(chosen) < MOST_SITES:
+            done = len(chosen) / MOST_SITES
+            update(LEFT_OUT + (1 - LEFT_OUT) * done, f"{REASON}: fitting {counted(len(chosen) + 1, 'site')}")
             path = max(effects, key=lambda path: abs((rest * effects[path]).sum()) / np.linalg.norm(effects[path]))
             effect = effects.pop(path)
             guess = 1 + float((rest * effect).sum() / (effect * effect).sum())
@@ -165,6 +176,7 @@ def finding_of_logits(
     settings: Mapping[str, Any],
     *,
     note: Callable[[str], None] = lambda text: None,
+    update: Update = lambda share, text: None,
 ) -> Finding:
     """Compares a runtime with PEFT's computation in torch, and finds which other one reproduces it.
 
@@ -174,6 +186,7 @@ def finding_of_logits(
         adapted: The adapter on its base, rounded as that of the runtime.
         settings: Content of its `adapter_config.json`.
         note: Called with a message before each long step.
+        update: Called with the share of a check that is done, loading the base included, and its present step.
     """
     halves = adapted.halves
     notes: dict[str, str] = {}
@@ -191,6 +204,7 @@ def finding_of_logits(
     try:
         if runtime.tensors and (files.adapter or not runtime.swaps):
             notes = faults(runtime.tensors(files), halves)
+        update(LOADED, f"{runtime.name} computes logits")
         found = _read(runtime, files, prompts)
         alone = _read(runtime, replace(files, adapter=None), prompts) if files.adapter else None
     except DeviceError as error:
@@ -200,6 +214,7 @@ def finding_of_logits(
         return answer("another base", f"it has {found.shape[-1]} logits, and the base {vocabulary}")
     if not np.isfinite(found).all():
         return answer("applied wrongly", told or "the logits are NaN or infinite")
+    update(RUN, "computing those of PEFT")
     reference = Reference(adapted.base.model, prompts, len(found) // len(prompts))
     nothing, right = reference.logits({}), reference.logits(halves)
     quantisation = adapted.base.origin.quantisation
@@ -215,8 +230,8 @@ def finding_of_logits(
     compared = Comparison(found, halves, reference, right, nothing, tolerance)
     numbers = {"scale": compared.scale, "difference": compared.difference(right), "resolution": compared.misfit(right)}
     if compared.misfit(right) > CLEAN:
-        note("the logits are not exactly those of PEFT; searching for the reason, which takes minutes for many sites")
-    if compared.misfit(right) > CLEAN and (best := _explanation(compared, adapted, settings)):
+        note(f"the logits are not exactly those of PEFT; {REASON}, which takes minutes for many sites")
+    if compared.misfit(right) > CLEAN and (best := _explanation(compared, adapted, settings, update)):
         all_off = not any(best.factors.values())
         missing = "no adapter file was given to the model" if all_off and runtime.swaps and not files.adapter else ""
         reason = told or "; ".join(filter(None, (best.reason, missing)))
@@ -238,14 +253,22 @@ def _read(runtime: AdapterRuntime, files: Files, prompts: Sequence[Sequence[int]
     return np.concatenate([runtime.read(files, tokens) for tokens in prompts]).astype(np.float64)
 
 
-def _explanation(compared: Comparison, adapted: SubAdapter[Base], settings: Mapping[str, Any]) -> Hypothesis | None:
+def _explanation(
+    compared: Comparison, adapted: SubAdapter[Base], settings: Mapping[str, Any], update: Update
+) -> Hypothesis | None:
     halves = compared.halves
-    known = chain(
-        omissions(halves), by_rules(settings, halves), with_other_rows(halves, adapted.base.shape), compared.uniform()
-    )
-    best = compared.explained(known)
+    known = [*omissions(halves), *by_rules(settings, halves), *with_other_rows(halves, adapted.base.shape)]
+
+    def tried() -> Iterator[Hypothesis]:
+        for number, each in enumerate(known):
+            done = number / len(known)
+            update(COMPARED + (KNOWN - COMPARED) * done, f"{REASON}: {number + 1} of {len(known)} known ones")
+            yield each
+        yield from compared.uniform()
+
+    best = compared.explained(tried())
     if best is None and compared.misfit(compared.right) > (ROUNDING if compared.tolerance >= OTHER_BASE else CLEAN):
-        best = compared.explained(compared.by_sites())
+        best = compared.explained(compared.by_sites(update))
     return best and best[0]
 
 

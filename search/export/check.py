@@ -41,7 +41,14 @@ class Expectation:
     tolerance: float = TOLERANCE
 
 
-def check(folder: Path, expectations: Sequence[Expectation], *, export: str = "the export", advice: str) -> float:
+def check(
+    folder: Path,
+    expectations: Sequence[Expectation],
+    *,
+    export: str = "the export",
+    advice: str,
+    begun: Callable[[int], None] = lambda number: None,
+) -> float:
     """Largest difference from the expected logits, relative to the largest expected logit if that exceeds 1.
 
     Args:
@@ -49,12 +56,14 @@ def check(folder: Path, expectations: Sequence[Expectation], *, export: str = "t
         expectations: At least one.
         export: Words for the export, for the message.
         advice: What to do if a difference is too large.
+        begun: Called with the number of each expectation, from 0, before it is compared.
 
     Raises:
         DeviceError: A difference is too large, or a reader could not open the export.
     """
     differences = []
-    for each in expectations:
+    for number, each in enumerate(expectations):
+        begun(number)
         tokens = np.random.default_rng(0).integers(0, each.model.config.vocab_size, TOKENS).tolist()
         found = each.reader(folder, tokens)
         expected = logits_of(each.model, tokens)[-len(found) :]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json
 from adaptare.core.extensions import extension
+from adaptare.core.progress import Update
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.profiler.models import dequantised_file
 from adaptare.profiler.workloads import SubAdapter
@@ -23,6 +24,8 @@ EXPORTS: Final = "adaptare.exports"
 CARD: Final = "README.md"
 # Stands for the name of the base in a snippet.
 PLACE: Final = "BASE"
+# Share of an export's time that writing takes; the rest is for running what was written.
+WRITTEN: Final = 0.5
 # Adapter and its base.
 Adapted: TypeAlias = "SubAdapter[Base]"
 Option = Literal["quantisation", "every_site", "base_name", "adapter_of"]
@@ -38,6 +41,7 @@ class ExportOptions:
         cache: Folder that keeps exported bases; default: the user's cache folder.
         note: Called with a message before each long step.
         adapter_of: Folder of onnxruntime-genai that an adapter is written for; default: any export of adaptare.
+        update: Called with the share of an export that is done, and its present step.
     """
 
     quantisation: Quantisation = "none"
@@ -45,6 +49,7 @@ class ExportOptions:
     cache: Path | None = None
     note: Callable[[str], None] = lambda text: None
     adapter_of: Path | None = None
+    update: Update = lambda share, text: None
 
 
 DEFAULT: Final = ExportOptions()
@@ -130,6 +135,7 @@ def export_adapter(
     if "quantisation" in form.options:
         origin["quantisation"] = options.quantisation
     with export_folder(folder, origin=origin) as fresh:
+        options.update(0.0, "writing the files")
         form.write(adapted, fresh, options)
         difference = _compared(form, adapted, fresh, options)
         (fresh / CARD).write_text(_card(form, adapted, options, difference), encoding="utf-8")
@@ -142,7 +148,12 @@ def _compared(form: ExportKind, adapted: Adapted, folder: Path, options: ExportO
         return None
     options.note("comparing the logits of the written files with those of torch")
     words = f"the {form.name} export" + (f" in {options.quantisation}" if options.quantisation != "none" else "")
-    return check(folder, expectations, export=words, advice=form.advice)
+
+    def begun(number: int) -> None:
+        share = WRITTEN + (1 - WRITTEN) * number / len(expectations)
+        options.update(share, f"running the files in {expectations[number].name}")
+
+    return check(folder, expectations, export=words, advice=form.advice, begun=begun)
 
 
 def _card(kind: ExportKind, adapted: Adapted, options: ExportOptions, difference: float | None) -> str:

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import math
 import re
@@ -38,6 +39,22 @@ class Answer:
     def json(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self.out)
         return content
+
+
+@pytest.fixture
+def shares_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer, str], list[int]]:
+    """Commands that run in this test print every step of their progress; the shares of a task in per cent."""
+    monkeypatch.setattr("adaptare.console.PLAIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr("adaptare.workflows.reading.QUIET_S", 0.0)
+
+    def read(answer: Answer, task: str) -> list[int]:
+        shares = [int(share) for share in re.findall(rf"^{task}: +(\d+)%", answer.err, re.MULTILINE)]
+        assert all(later >= earlier or later == 0 for earlier, later in itertools.pairwise(shares)), (
+            "progress goes back"
+        )
+        return shares
+
+    return read
 
 
 TERMINAL = 80

@@ -191,7 +191,9 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_fault_is_named(check: Run, export: Callable[..., Path], name: str) -> None:
+def test_a_fault_is_named(
+    shares_of: Callable[..., list[int]], check: Run, export: Callable[..., Path], name: str
+) -> None:
     adapter, spoil, kind, words = WRONG[name]
     shutil.copytree(adapter, name)
     spoil(Path(name))
@@ -199,7 +201,10 @@ def test_a_fault_is_named(check: Run, export: Callable[..., Path], name: str) ->
     answer = check(adapter, runtime, "--file", export(name, kind))
     assert answer.code == 1, answer.out + answer.err
     assert words in answer.out
-    assert "searching for the reason" in answer.err
+    assert "searching for the reason: 2 of " in answer.err
+    single = ("doubled", "two sites", "site missing", "zero B", "site missing, merged")
+    assert ("searching for the reason: site 6 of 6" in answer.err) == (name in single)
+    assert len(shares_of(answer, "checking")) > 4
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "genai"])

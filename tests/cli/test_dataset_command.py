@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 
-def test_a_profile_becomes_a_valid_data_set(run: Callable[..., Any], model_cache: Path, tmp_path: Path) -> None:
+def test_a_profile_becomes_a_valid_data_set(
+    shares_of: Callable[..., list[int]], run: Callable[..., Any], model_cache: Path, tmp_path: Path
+) -> None:
     words = ("overhead", "tiny-random", "--device", "simulated", "--rank", "4,8", "-p", 0, "--seconds", 0.3)
     assert run(*words, "--cache", model_cache).code == 0
     written = run("dataset", "export", "adaptare.db", "-o", "set", "--cost-table", "costs.csv", "--json")
@@ -13,10 +15,15 @@ def test_a_profile_becomes_a_valid_data_set(run: Callable[..., Any], model_cache
     assert written.json["rows"] == 3
     assert written.json["devices"] == ["simulated"]
     assert len((tmp_path / "costs.csv").read_text().splitlines()) == 6  # heading, and a base for each of two modes
-    assert run("dataset", "validate", "set").out == "set is valid\n"
+    assert shares_of(written, "reading") == [0, 33, 67]
+    assert shares_of(written, "exporting") == [0, 20, 40, 60]
+    valid = run("dataset", "validate", "set")
+    assert valid.out == "set is valid\n"
+    assert shares_of(valid, "validating") == [0, 33, 67]
     merged = run("dataset", "merge", "set", "set", "-o", "both")
     assert merged.code == 0
     assert "3 rows came more than once" in merged.err
+    assert shares_of(merged, "merging") == [0, 10, 20, 30, 40, 50, 60]
     (tmp_path / "set" / "README.md").write_text("# no header\n")
     invalid = run("dataset", "validate", "set")
     assert invalid.code == 1

@@ -71,6 +71,14 @@ def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) 
     )
 
 
+def test_progress_names_each_step(shares_of: Callable[..., list[int]], export: Run) -> None:
+    answer = export("-o", "out", "--to", "merged")
+    first, writing, *running = shares_of(answer, "exporting")
+    assert 0 == first < writing < running[0] < 100
+    for step in ("loading the base", "writing the files", "running the files in "):
+        assert step in answer.err
+
+
 def test_an_adapter_is_written_for_a_folder_of_ones_own(export: Run) -> None:
     assert export("-o", "theirs", "--to", "genai", "--quantise", "int4").code == 0
     answer = export("-o", "out", "--to", "onnx-adapter", "--adapter-of", "theirs", "--json")

@@ -2,12 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adaptare.core.chart import Panel
+from adaptare.profiler.analysis import Interval
+from adaptare.views.calls import part_charts
+from adaptare.workflows.profiling.calls import PartRow, PartsAt, PartsResult
+
 LAYERS = 2
+NARROW = Interval(1e-3, 1e-3, 1e-3)
 
 
 @pytest.fixture
@@ -43,6 +50,47 @@ def test_a_table_has_every_part_and_their_sum(parts: Callable[..., Any]) -> None
     said = parts("--device", "simulated", "--rank", 4, "-p", 4).out
     for word in ("14 adapters, swappable", "block", "head", "together", "the whole", "differs from the whole by"):
         assert word in said
+
+
+def test_the_json_is_reported_with_a_figure(run: Callable[..., Any], parts: Callable[..., Any], tmp_path: Path) -> None:
+    answer = parts("--device", "simulated", "--rank", 4, "--json")
+    (tmp_path / "parts.json").write_text(answer.out, encoding="utf-8")
+    done = run("report", tmp_path / "parts.json", "-o", tmp_path / "page.html", "--json")
+    assert done.code == 0, done.err
+    assert done.json["chapters"] == {str(tmp_path / "parts.json"): ["Parts of the model", "How to reproduce"]}
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for words in ("Blocks and head beside the whole model", "block x 2", "hot caches", "differs from the whole by"):
+        assert words in page
+
+
+def test_blocks_of_one_name_have_bars_of_their_own() -> None:
+    blocks = [PartRow(Interval(1e-3, 2e-3, 3e-3), 0, 3, {"q": 4, "v": 8}), PartRow(NARROW, 0, 1, {"q": 8, "v": 4})]
+    blocks.append(replace(blocks[0], ranks={"q": 8, "v": 8}))
+    at = PartsAt(blocks, PartRow(NARROW, 0, 1), PartRow(NARROW, 0), NARROW)
+    result = PartsResult(
+        "tiny", "simulated", "none", "float32", "decode", 4, 6, "static", 9e-3, {"cold": at, "hot": at}
+    )
+    ((panel,),) = (chart.panels for chart in part_charts(result))
+    assert isinstance(panel, Panel)
+    assert all(len(set(series.x)) == len(series.x) == 4 for series in panel.series)
+    # All three layers.
+    assert (panel.series[0].lower[0], panel.series[0].y[0], panel.series[0].upper[0]) == pytest.approx((3.0, 6.0, 9.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parts": {}}, "parts must be the same with cold and with hot caches, not {}"),
+        ({"whole_s": 0.0}, "whole_s must be a finite number above 0, not 0.0"),
+    ],
+)
+def test_parts_that_are_incomplete_are_not_reported(
+    run: Callable[..., Any], parts: Callable[..., Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    content = {**parts("--device", "simulated", "--json").json, **changes}
+    (tmp_path / "parts.json").write_text(json.dumps(content), encoding="utf-8")
+    refused = run("report", tmp_path / "parts.json", "-o", tmp_path / "page.html")
+    assert (refused.code, message in refused.err) == (2, True), refused.err
 
 
 def test_blocks_that_differ_are_told_apart(run: Callable[..., Any], tmp_path: Path, model_cache: Path) -> None:

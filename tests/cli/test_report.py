@@ -50,6 +50,15 @@ def test_a_folder_gives_one_page_of_everything_in_it(there: Run) -> None:
     assert "SHA-256" in page
 
 
+@pytest.mark.parametrize("words", [("report",), ("store",), ("compare", "overheads.db", "--device", "simulated")])
+def test_reading_a_store_shows_progress(
+    shares_of: Callable[..., list[int]], there: Run, words: tuple[str, ...]
+) -> None:
+    answer = there(*words, "overheads.db")
+    assert answer.code == 0, answer.err
+    assert shares_of(answer, "reading")[:1] == [0]
+
+
 def test_nothing_is_loaded_from_anywhere(there: Run) -> None:
     assert there("report", "one.json").code == 0
     body = re.sub(r"<script>.*?</script>", "", read(), flags=re.DOTALL)  # Plotly itself names places

@@ -39,29 +39,47 @@ class Seen:
     Args:
         facts: Window, or what else is special -> facts.
         violations: Window -> rules of axe-core that are broken.
+        saved: Suffix of each file that buttons of the first figure save -> its content.
     """
 
     url: str
     facts: dict[Any, dict[str, Any]]
     violations: dict[Any, list[list[str]]]
+    saved: dict[str, bytes]
     requests: list[str]
     errors: list[str]
 
 
 @pytest.fixture(scope="module")
-def seen(results: Path, commands_in: Callable[..., Any]) -> Seen:
+def seen(results: Path, commands_in: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """A page with every chapter, looked at in one browser."""
     with commands_in(results) as run:
         answer = run("report", ".", "-o", "everything.html")
     assert answer.code == 0, answer.err
-    return asyncio.run(look((results / "everything.html").as_uri()))
+    return asyncio.run(look((results / "everything.html").as_uri(), tmp_path_factory.mktemp("saved")))
 
 
 async def facts(page: HeadlessPage) -> dict[str, Any]:
     return {name: await page.evaluate(expression) for name, expression in FACTS.items()}
 
 
-async def look(url: str) -> Seen:
+async def save_by_keyboard(page: HeadlessPage, folder: Path) -> dict[str, bytes]:
+    """Files that the buttons of the first figure save when Enter is pressed on them."""
+    await page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    saved = {}
+    for suffix in (".svg", ".png"):
+        await page.evaluate(f"document.querySelector('figure button[data-format={suffix[1:]}]').focus()")
+        for kind in ("keyDown", "keyUp"):
+            await page.call("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13, text="\r")
+        for _ in range(300):
+            if found := [file for file in folder.iterdir() if file.suffix == suffix]:
+                saved[suffix] = found[0].read_bytes()
+                break
+            await asyncio.sleep(0.1)
+    return saved
+
+
+async def look(url: str, folder: Path) -> Seen:
     axe = (Path(AXE) / "axe.min.js").read_text(encoding="utf-8")
     found: dict[Any, dict[str, Any]] = {}
     violations: dict[Any, list[list[str]]] = {}
@@ -77,10 +95,11 @@ async def look(url: str) -> Seen:
         await page.visit(url)
         await page.evaluate("document.getElementById('theme').click()")
         found["pressed"] = await facts(page)
+        saved = await save_by_keyboard(page, folder)
         await page.look(width=390, scripts=False)
         await page.visit(url)
         found["no scripts"] = await facts(page)
-        return Seen(url, found, violations, page.requests, page.errors)
+        return Seen(url, found, violations, saved, page.requests, page.errors)
 
 
 def test_every_figure_is_drawn_without_an_error_and_without_a_request(seen: Seen) -> None:
@@ -100,6 +119,11 @@ def test_the_colours_are_those_of_the_system_until_a_button_changes_them(seen: S
     light, dark = seen.facts[1280, False], seen.facts[1280, True]
     assert light["colour"] != dark["colour"] == seen.facts["pressed"]["colour"]
     assert (light["button"], dark["button"]) == ("Dark colours", "Light colours")
+
+
+def test_buttons_save_a_figure_as_svg_and_as_png_and_keys_press_them(seen: Seen) -> None:
+    assert seen.saved[".svg"].startswith(b"<svg")
+    assert seen.saved[".png"].startswith(b"\x89PNG\r\n")
 
 
 def test_without_scripts_all_tables_are_there(seen: Seen) -> None:

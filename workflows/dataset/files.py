@@ -11,14 +11,18 @@ import pyarrow.parquet as pq
 import yaml
 
 from adaptare.core import InputError
+from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.core.whole_file import write_together
 from adaptare.profiler import Store
 from adaptare.workflows.dataset.rows import FIELDS, SCHEMA, UNIT, Row, distinct, identity, row_of
+from adaptare.workflows.reading import read_store
 
 DATA: Final = "measurements.parquet"
 CARD: Final = "README.md"
 # Upper ends of the size categories of the hub.
 SIZES: Final = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
+# Share of the time of writing a data set that its rows take before they are compressed.
+ROWS: Final = 0.6
 # Columns of which the card counts the rows.
 COUNTED: Final = ("device", "hardware", "runtime", "model", "quantisation", "phase", "length", "mode")
 
@@ -49,7 +53,14 @@ class Fault:
     problem: str
 
 
-def export_dataset(stores: Sequence[str], folder: Path, *, licence: str = "unknown", title: str = "") -> Written:
+def export_dataset(
+    stores: Sequence[str],
+    folder: Path,
+    *,
+    licence: str = "unknown",
+    title: str = "",
+    feedback: Feedback = SILENT,
+) -> Written:
     """Writes the complete measurements of whole models in some stores as a data set.
 
     Args:
@@ -57,20 +68,33 @@ def export_dataset(stores: Sequence[str], folder: Path, *, licence: str = "unkno
         folder: Its data and its card are replaced.
         licence: Identifier of the hub, such as `cc-by-4.0`.
         title: Name of the data set; by default that of the folder.
+        feedback: Receives progress.
 
     Raises:
         InputError: There is no such store, or no complete measurement.
         OSError: The folder cannot be written; its earlier content is intact.
     """
-    measured = [row for store in stores for row in Store(store, create=False).measurements()]
+    measured = [row for store in stores for row in read_store(Store(store, create=False), feedback)]
     whole = [row for row in measured if row.complete and row.visits and row.workload.scope == "model"]
     if not whole:
         raise InputError(f"{', '.join(stores)} has no complete measurement of a whole model; measure something first")
-    rows = list(map(row_of, whole))
-    return _write(rows, folder, licence, title, left_out=len(measured) - len(whole))
+    with feedback.progress("exporting") as update:
+        rows = []
+        for number, row in enumerate(whole):
+            update(ROWS * number / len(whole), f"{number} of {len(whole)} measurements")
+            rows.append(row_of(row))
+        update(ROWS, "writing Parquet")
+        return _write(rows, folder, licence, title, left_out=len(measured) - len(whole))
 
 
-def merge_datasets(folders: Sequence[Path], output: Path, *, licence: str = "unknown", title: str = "") -> Written:
+def merge_datasets(
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    licence: str = "unknown",
+    title: str = "",
+    feedback: Feedback = SILENT,
+) -> Written:
     """Writes the rows of several data sets as one; rows of equal content are written once.
 
     Raises:
@@ -78,11 +102,17 @@ def merge_datasets(folders: Sequence[Path], output: Path, *, licence: str = "unk
         OSError: The folder cannot be written; its earlier content is intact.
     """
     rows: list[Row] = []
-    for folder in folders:
-        if faults := list(faults_of(folder)):
-            raise InputError(f"{folder} is not valid: {len(faults)} faults, the first in {_place(faults[0])}")
-        rows += read_rows(folder)
-    return _write(rows, output, licence, title)
+    with feedback.progress("merging") as update:
+        for number, folder in enumerate(folders):
+
+            def show(share: float, text: str, *, number: int = number, folder: Path = folder) -> None:
+                update(ROWS * (number + share) / len(folders), f"{folder}: {text}")
+
+            if faults := list(faults_of(folder, update=show)):
+                raise InputError(f"{folder} is not valid: {len(faults)} faults, the first in {_place(faults[0])}")
+            rows += read_rows(folder)
+        update(ROWS, "writing Parquet")
+        return _write(rows, output, licence, title)
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -91,8 +121,12 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def faults_of(folder: Path) -> Iterator[Fault]:
+def faults_of(folder: Path, *, update: Update = lambda share, text: None) -> Iterator[Fault]:
     """Deviations of a data set from its schema, units and valid ranges, and of rows from themselves.
+
+    Args:
+        folder: The data set.
+        update: Called with the share of the rows that are compared, and words for it.
 
     Raises:
         InputError: The file of its data cannot be read.
@@ -117,6 +151,7 @@ def faults_of(folder: Path) -> Iterator[Fault]:
     )
     seen: dict[str, int] = {}
     for number, row in enumerate(table.to_pylist(), 1):
+        update((number - 1) / table.num_rows, f"row {number} of {table.num_rows}")
         yield from (Fault(number, *each) for each in _row_faults(row, wrong))
         if not wrong and (first := seen.setdefault(row["id"], number)) != number:
             yield Fault(number, "id", f"is that of row {first}")

@@ -1,14 +1,16 @@
 """Selection of the measurements of a store to which a predictor is fitted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adaptare.core import AdaptareError, InputError
+from adaptare.core.progress import Feedback
 from adaptare.devices import DeviceInfo, connect
 from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.store import LATENCY
 from adaptare.workflows.comparison import named, of_device
+from adaptare.workflows.reading import read_store
 from adaptare.workflows.target import target_of
 
 # Half width of a row's interval, over its latency: equal to the cost of adapters on all linears at usual ranks.
@@ -52,7 +54,7 @@ class RowFilter:
 
 
 def rows_to_fit(
-    place: str, device: str | None, wanted: RowFilter, note: Callable[[str], None], *, quantity: str = LATENCY
+    place: str, device: str | None, wanted: RowFilter, feedback: Feedback, *, quantity: str = LATENCY
 ) -> list[Measurement]:
     """Complete measurements of LoRA on one device, of one base, phase and mode, at one or several lengths.
 
@@ -63,7 +65,7 @@ def rows_to_fit(
         device: As on the command line: the reachable device in its current state, if measured; else the one stored
             under this spelling or hash. `None`: the only device of the store, with any weights.
         wanted: Filter on the workloads.
-        note: Called with a message if the rows are not of the device in its current state.
+        feedback: Receives progress, and a note if the rows are not of the device in its current state.
         quantity: Quantity that was measured in these rows.
 
     Raises:
@@ -71,7 +73,7 @@ def rows_to_fit(
     """
     target = target_of(device) if device else None
     store = Store(place, create=False)
-    stored, place = store.measurements(), store.location
+    stored, place = read_store(store, feedback), store.location
     spellings = {row.device.device for row in stored}
     spelling = str(target.place) if target else next(iter(spellings)) if len(spellings) == 1 else None
     info, why = _connected(spelling) if spelling else (None, "")
@@ -82,7 +84,7 @@ def rows_to_fit(
         except InputError as error:
             raise InputError(f"{error}{why}") from error
     if measured[0].device != info:
-        note(f"these rows are of {named(measured[0].device)}, which cannot be reached or has changed since")
+        feedback.note(f"these rows are of {named(measured[0].device)}, which cannot be reached or has changed since")
     kinds = {
         (bare, reference): rows
         for (bare, reference), rows in _kinds(measured, quantity).items()
@@ -120,9 +122,9 @@ def rows_to_fit(
     (rows,) = found
     missing = sorted(set(wanted.lengths) - {row.workload.length for row in rows})
     if missing:
-        note(f"no rows of length {' or '.join(map(str, missing))}")
+        feedback.note(f"no rows of length {' or '.join(map(str, missing))}")
     if noise := noise_of(rows, quantity):
-        note(noise)
+        feedback.note(noise)
     return rows
 
 

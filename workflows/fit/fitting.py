@@ -100,7 +100,7 @@ def fit_rows(request: FitRequest, *, feedback: Feedback) -> FitResult:
     Raises:
         InputError: There are no such rows or they are of several kinds, or another predictor has this name.
     """
-    rows = rows_to_fit(request.store, request.device, request.rows, feedback.note, quantity=request.quantity)
+    rows = rows_to_fit(request.store, request.device, request.rows, feedback, quantity=request.quantity)
     source = load_predictor(request.source) if request.source else None
     settings = LatencyPredictor(quantity=request.quantity, regressor=request.regressor)
     with feedback.progress("fitting") as update:

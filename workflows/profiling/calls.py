@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from pathlib import Path
 
-from adaptare.core import DeviceError, ProgramError
+from adaptare.core import DeviceError, InputError, ProgramError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import Device
 from adaptare.profiler import Measurement, Mode, Phase, Programs, Quantisation, Workload
@@ -201,6 +202,9 @@ class PartsResult:
         device: Spelling of the device; weights have the `quantisation` and `dtype`.
         sites: Number of adapted linears.
         whole_s: Latency of the whole model, seconds.
+
+    Raises:
+        InputError: Parts are missing in a cache state, or the whole model takes no time.
     """
 
     model: str
@@ -213,6 +217,13 @@ class PartsResult:
     mode: str
     whole_s: float
     parts: Mapping[Caches, PartsAt]
+
+    def __post_init__(self) -> None:
+        states = {caches: len(parts.blocks) for caches, parts in self.parts.items()}
+        if set(states) != {"cold", "hot"} or len(set(states.values())) > 1:
+            raise InputError(f"parts must be the same with cold and with hot caches, not {states}")
+        if not 0 < self.whole_s < inf:
+            raise InputError(f"whole_s must be a finite number above 0, not {self.whole_s}")
 
 
 def report_parts(request: CallRequest, *, stop: PreciseWithin, seed: int, feedback: Feedback = SILENT) -> PartsResult:

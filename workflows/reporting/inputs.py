@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from adaptare.core import InputError
 from adaptare.core.codec import from_json
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.strict_json import parse_json
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Store
@@ -17,7 +18,7 @@ from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.fit.predicting import PredictResult
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
-from adaptare.workflows.profiling.calls import OperatorsResult
+from adaptare.workflows.profiling.calls import OperatorsResult, PartsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import Sessions, StoreReport, report_store, sessions_of
 from adaptare.workflows.search.result import SearchResult, load_result
@@ -30,6 +31,7 @@ Result = (
     | FittedPredictor
     | PredictResult
     | OperatorsResult
+    | PartsResult
     | SpaceReport
     | SearchResult
     | Comparison
@@ -44,6 +46,7 @@ PRINTED: Final[Sequence[type[Any]]] = (
     FitResult,
     PredictResult,
     OperatorsResult,
+    PartsResult,
     SpaceReport,
     Comparison,
     TrainResult,
@@ -83,17 +86,17 @@ class Source:
     request: Mapping[str, Any] | None = None
 
 
-def read_source(place: str) -> Source:
+def read_source(place: str, *, feedback: Feedback = SILENT) -> Source:
     """Reads a store, a file or a folder. Raises `InputError` if it is neither."""
     path = Path(place)
     if "://" in place:
         store = Store(place, create=False)
-        return Source(store.location, [report_store(store)])
+        return Source(store.location, [report_store(store, feedback=feedback)])
     if path.is_dir():
-        return _read_folder(place, path)
+        return _read_folder(place, path, feedback)
     if not path.exists():
         raise InputError(f"there is no file {place!r}; give {KNOWN}")
-    return Source(place, [_read_file(path)], [_digested(path)])
+    return Source(place, [_read_file(path, feedback)], [_digested(path)])
 
 
 def just_measured(name: str, result: OverheadReport | SideBySide) -> Source:
@@ -106,9 +109,9 @@ def just_measured(name: str, result: OverheadReport | SideBySide) -> Source:
     return Source(name, [result, sessions_of(rows)])
 
 
-def _read_folder(place: str, folder: Path) -> Source:
+def _read_folder(place: str, folder: Path, feedback: Feedback) -> Source:
     files = [file for file in sorted(folder.iterdir()) if file.is_file()]
-    found = {file: _read_file(file) for file in files if file.suffix in STORES or _holds_result(file)}
+    found = {file: _read_file(file, feedback) for file in files if file.suffix in STORES or _holds_result(file)}
     if not found:
         raise InputError(f"the folder {place!r} holds nothing to report; give {KNOWN}")
     if folder / VERIFIED in found:  # has all of the search, and more
@@ -134,12 +137,12 @@ def _holds_result(file: Path) -> bool:
         return False
 
 
-def _read_file(file: Path) -> Result:
+def _read_file(file: Path, feedback: Feedback) -> Result:
     """Result in a file. Raises `InputError` if it holds none."""
     with file.open("rb") as stream:
         begin = stream.read(len(SQLITE))
     if begin in (SQLITE, b""):
-        return report_store(Store(file, create=False))
+        return report_store(Store(file, create=False), feedback=feedback)
     if file.suffix == ".npz":
         return load_predictor(file)
     content = _parsed(file)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import DeviceInfo
 from adaptare.profiler import Configuration, Measurement, Store, Workload
 from adaptare.profiler.analysis import EQUIVALENCE_BAND, LEAST_OPENINGS, speed_changes
@@ -13,6 +14,7 @@ from adaptare.workflows.grid import ALL, Case
 from adaptare.workflows.overhead.overhead import Failure, OverheadReport
 from adaptare.workflows.overhead.overhead_rows import row_of
 from adaptare.workflows.profiling.campaign import oddities
+from adaptare.workflows.reading import read_store
 
 # Placement of adapters whose ranks differ, or whose linears are not all of their kinds.
 MIXED: Final = "mixed"
@@ -98,26 +100,31 @@ class StoreReport:
     sessions: Sessions
 
 
-def report_store(store: Store) -> StoreReport:
+def report_store(store: Store, *, feedback: Feedback = SILENT) -> StoreReport:
     """Everything in a store. Raises `InputError` if it cannot be read."""
-    rows = store.measurements()
+    store.check()
+    rows = read_store(store, feedback)
     bases: dict[tuple[DeviceInfo, Workload, str], list[Measurement]] = {}
     for row in rows:
         if row.workload.scope == "model" and row.reference == row.workload.base:
             base = replace(row.reference, phase="decode", tokens=Workload.tokens, past=Workload.past)
             bases.setdefault((row.device, base, row.origin), []).append(row)
-    return StoreReport(contents_of(store), tuple(map(_overheads, bases.values())), sessions_of(rows))
+    return StoreReport(_contents(store.location, rows), tuple(map(_overheads, bases.values())), sessions_of(rows))
 
 
-def contents_of(store: Store) -> Contents:
+def contents_of(store: Store, *, feedback: Feedback = SILENT) -> Contents:
     """Kinds of measurements, ordered by the first measurement of each.
 
     Raises:
         InputError: Pages or rows of the store are damaged.
     """
     store.check()
+    return _contents(store.location, read_store(store, feedback))
+
+
+def _contents(location: str, rows: Sequence[Measurement]) -> Contents:
     kinds: dict[Any, list[Measurement]] = {}
-    for row in store.measurements():
+    for row in rows:
         bare = row.workload.with_configuration(Configuration(kind=row.workload.configuration.kind))
         kinds.setdefault((row.device, bare, row.workload.graph, row.origin), []).append(row)
     counted = [
@@ -137,7 +144,7 @@ def contents_of(store: Store) -> Contents:
         )
         for (device, bare, _, origin), some in kinds.items()
     ]
-    return Contents(store.location, counted)
+    return Contents(location, counted)
 
 
 def sessions_of(rows: Sequence[Measurement]) -> Sessions:

@@ -24,7 +24,7 @@ from adaptare.workflows.fit.predicting import PredictResult
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.overhead_rows import Row
 from adaptare.workflows.overhead.side_by_side import SideBySide
-from adaptare.workflows.profiling.calls import OperatorsResult
+from adaptare.workflows.profiling.calls import OperatorsResult, PartsResult
 from adaptare.workflows.profiling.space_report import SpaceReport
 from adaptare.workflows.reporting.store_report import Sessions, StoreReport
 from adaptare.workflows.search.result import SearchResult
@@ -133,6 +133,11 @@ def _(result: SearchResult) -> Iterator[Chapter]:
 @chapters.register
 def _(result: OperatorsResult) -> Iterator[Chapter]:
     yield Chapter("Where the time goes", list(calls.charts(result)), list(calls.operator_sections(result)))
+
+
+@chapters.register
+def _(result: PartsResult) -> Iterator[Chapter]:
+    yield Chapter("Parts of the model", list(calls.part_charts(result)), list(calls.part_sections(result)))
 
 
 def _text(section: Section) -> str:

@@ -44,7 +44,8 @@ function prepare(open) {
   for (const button of document.querySelectorAll("button.save")) {
     button.hidden = false;
     const figure = button.closest("figure");
-    button.addEventListener("click", () => Plotly.downloadImage(figure.querySelector(".plot"), { format: "svg", filename: figure.id }));
+    // Twice the size of the screen, for print.
+    button.addEventListener("click", () => Plotly.downloadImage(figure.querySelector(".plot"), { format: button.dataset.format, scale: 2, filename: figure.id }));
   }
   figures().forEach(draw);
 }
