@@ -113,7 +113,8 @@ def test_the_width_of_packed_attention_is_known_where_dimensions_open_again(expo
     model, base = export("llama")
     mlp = [f"model.layers.{layer}.mlp.{part}_proj" for layer in (0, 1) for part in ("gate", "up", "down")]
     paths = [*mlp, *(f"{layer}.o_proj" for layer in (FIRST, SECOND))]
-    write_graph(SubAdapter(Configuration(), adapter(model, *paths), base), tmp_path / "new.onnx", application="static")
+    everywhere = SubAdapter(Configuration(), adapter(model, *paths), base)
+    write_graph(everywhere, tmp_path / "new.onnx", application="swappable")
     graph = graph_of(tmp_path / "new.onnx")
     told = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in graph.value_info}
     opened = [node.input[0] for node in graph.node if node.op_type == ATTENTION and node.input[0].endswith(OPEN)]
