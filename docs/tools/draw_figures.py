@@ -122,6 +122,31 @@ def recipe_latency() -> Any:
     return drawn
 
 
+@figure
+def search_equal() -> Any:
+    """Losses of placements minus that of the winner, one panel for each share of the overhead."""
+    found = kept("search")
+    names = [row["name"] for row in found["rows"] if row["part"] == found["parts"][0]]
+    names = [name for name in names if name not in ("winner", "no adapter")]
+    drawn, panels = plt.subplots(1, len(found["parts"]), figsize=(9, 4.4), sharey=True, layout="constrained")
+    for panel, part in zip(panels, found["parts"], strict=True):
+        for number, (rows, colour) in enumerate(zip(found["by_seed"], COLOURS.values(), strict=True)):
+            differences = {row["name"]: row["difference"] for row in rows if row["part"] == part}
+            intervals = [(middle, lower, upper) for lower, middle, upper in map(differences.__getitem__, names)]
+            middles, ends = whiskers(intervals, 1)
+            places = [place + 0.3 * number - 0.15 for place in range(len(names))]
+            words = ("first training", "second training")[number]
+            panel.errorbar(middles, places, xerr=ends, fmt="o", color=colour, capsize=3, label=words)
+        panel.axvline(0, color="grey", linewidth=0.8)
+        panel.set_title(f"{part:g} of the overhead")
+        panel.set_xlabel("loss minus winner's, nats per token", fontsize=9)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return drawn
+
+
 def main(folder: Path = DOCS) -> None:
     """Writes every figure into a folder."""
     for name, draw in FIGURES.items():
