@@ -13,6 +13,11 @@ from adaptare.core.whole_file import write_whole
 T = TypeVar("T")
 
 
+def versioned(content: Mapping[str, Any], *, schema: int) -> str:
+    """Text of a JSON object with its schema version."""
+    return json.dumps({"schema": schema, **content}, indent=1)
+
+
 def write_versioned(file: Path, content: Mapping[str, Any], *, schema: int) -> None:
     """Writes a JSON object to a file, and creates its folder if needed.
 
@@ -21,7 +26,7 @@ def write_versioned(file: Path, content: Mapping[str, Any], *, schema: int) -> N
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps({"schema": schema, **content}, indent=1))
+        write_whole(file, versioned(content, schema=schema))
     except OSError as error:
         raise StorageError(f"{str(file)!r} cannot be written: {error.strerror or error}") from error
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -37,7 +38,7 @@ from adaptare.workflows.overhead.overhead import OverheadReport, OverheadRequest
 from adaptare.workflows.profiling.calls import CallRequest, OperatorsResult, report_operators
 from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
 from adaptare.workflows.search.result import Choice, SearchResult, load_result, save_result
-from adaptare.workflows.search.scores import polish
+from adaptare.workflows.search.scores import polish, write_choice
 from adaptare.workflows.search.searching import SearchRequest, search_folder
 from adaptare.workflows.target import target_of
 from adaptare.workflows.train.adaptation import reload_adaptation
@@ -354,8 +355,7 @@ def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[s
                 winner,
                 super_adapter,
                 adaptation.examples,
-                place,
-                base_name=adaptation.base_name,
+                partial(write_choice, folder=place, base_name=adaptation.base_name),
                 steps=request.steps,
                 seed=request.seed,
                 feedback=feedback,

@@ -105,6 +105,7 @@ def export_adapter(
     *,
     kind: str | ExportKind = "peft",
     options: ExportOptions = DEFAULT,
+    more: Mapping[str, str] | None = None,
 ) -> float | None:
     """Writes a sub-adapter as files for other programs, which replace earlier files once they are read and checked.
 
@@ -113,6 +114,7 @@ def export_adapter(
         folder: Absent, empty, or an earlier export, which is replaced.
         kind: Kind of files, or the name of a registered kind, such as `peft`, `merged` or `onnx`.
         options: Options of the kind.
+        more: Name -> text of further files, which replace earlier ones together with the export.
 
     Returns:
         Largest difference of the logits from torch's, as `check` defines it; `None` if the kind is not run.
@@ -138,7 +140,8 @@ def export_adapter(
         options.update(0.0, "writing the files")
         form.write(adapted, fresh, options)
         difference = _compared(form, adapted, fresh, options)
-        (fresh / CARD).write_text(_card(form, adapted, options, difference), encoding="utf-8")
+        for name, text in {CARD: _card(form, adapted, options, difference), **(more or {})}.items():
+            (fresh / name).write_text(text, encoding="utf-8")
     return difference
 
 

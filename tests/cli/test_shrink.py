@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from adaptare.profiler import open_model
 from adaptare.search import load_base, read_examples, tokenize_split
+from adaptare.search.export import folder as export_folders
 
 Run = Callable[..., Any]
 MODEL = "tiny-random"
@@ -169,6 +170,23 @@ def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., P
     assert polished["configuration"]["ranks"] == shrunk["configuration"]["ranks"] == ranks_in(Path("small"))
     assert polished["val_loss"] < shrunk["val_loss"]
     assert polished["predicted"]["middle"] == shrunk["predicted"]["middle"]
+
+
+@pytest.mark.parametrize("polish", [(), ("--polish", 2)])
+def test_the_record_replaces_the_earlier_one_together_with_the_adapter(
+    shrink: Run, saved: Callable[..., Path], data: Path, monkeypatch: pytest.MonkeyPatch, polish: tuple[object, ...]
+) -> None:
+    swap, records = export_folders._swap, []
+
+    def seen(fresh: Path, target: Path, *, aside: Path) -> None:
+        records.append(json.loads((fresh / "shrink.json").read_text()))
+        swap(fresh, target, aside=aside)
+
+    monkeypatch.setattr(export_folders, "_swap", seen)
+    answer = shrink(saved(**MIXED), "--data", data, "--held-out", 12, "--evaluations", 8, *polish, "--json")
+    assert answer.code == 0, answer.err
+    assert records == [json.loads(Path("small/shrink.json").read_text())]
+    assert records[0]["winners"] == answer.json["winners"]
 
 
 def test_tables_are_for_people(shrink: Run, saved: Callable[..., Path]) -> None:

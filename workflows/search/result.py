@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
-from adaptare.core.versioned_json import read_versioned, write_versioned
+from adaptare.core.versioned_json import read_versioned, versioned, write_versioned
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Mode, Phase, Quantisation
 from adaptare.profiler.analysis import LEVEL, Interval
@@ -187,9 +187,19 @@ def save_result(result: SearchResult, file: Path) -> SearchResult:
 
     Relative paths allow moving all of them together, and using the file from any working folder.
     """
-    relative = _moved(replace(result, file=None), lambda path: Path(os.path.relpath(path, file.parent)))
-    write_versioned(file, to_json(relative), schema=SCHEMA)
+    write_versioned(file, _relative(result, file), schema=SCHEMA)
     return replace(result, file=file)
+
+
+def text_of(result: SearchResult, file: Path) -> str:
+    """Text that `save_result` writes into a file."""
+    return versioned(_relative(result, file), schema=SCHEMA)
+
+
+def _relative(result: SearchResult, file: Path) -> dict[str, Any]:
+    moved = _moved(replace(result, file=None), lambda path: Path(os.path.relpath(path, file.parent)))
+    content: dict[str, Any] = to_json(moved)
+    return content
 
 
 def _moved(result: SearchResult, move: Callable[[Path], Path]) -> SearchResult:

@@ -66,24 +66,24 @@ def polish(
     choice: Choice,
     super_adapter: SuperAdapter,
     examples: TokenSplit,
-    folder: Path,
+    write: Callable[[Choice, SuperAdapter], object],
     *,
-    base_name: str | None,
     steps: int,
     seed: int,
     feedback: Feedback,
     checkpoints: Path | None = None,
     max_seconds: float | None = None,
 ) -> Choice:
-    """Trains a choice as the only configuration, writes it as a PEFT folder, and returns its row.
+    """Trains a choice as the only configuration, writes it, and returns its row.
 
     Args:
-        folder: Absent, empty, or an earlier export, which is replaced.
+        write: Writes the row with the trained weights, such as `write_choice`.
         steps: Optimiser steps on the training examples.
         checkpoints: Folder from which an interrupted training is resumed; `None` for none.
         max_seconds: Duration after which training stops.
     """
     configuration = choice.configuration
+    before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
     with polished(
         super_adapter,
         configuration,
@@ -97,16 +97,28 @@ def polish(
         test = CompletionLoss(only, examples.test)
         val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
         test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)
-        export_adapter(only.sub_adapter(configuration, Origin(name=base_name)), folder)
-    before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
-    return replace(
-        choice,
-        name="polished",
-        val_loss=val_loss,
-        test_loss=test_loss,
-        loss_difference=_difference(sums, before, test),
-        energy_lost=None,
-    )
+        row = replace(
+            choice,
+            name="polished",
+            val_loss=val_loss,
+            test_loss=test_loss,
+            loss_difference=_difference(sums, before, test),
+            energy_lost=None,
+        )
+        write(row, only)
+    return row
+
+
+def write_choice(
+    choice: Choice,
+    super_adapter: SuperAdapter,
+    folder: Path,
+    *,
+    base_name: str | None,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a choice as a PEFT folder; see `export_adapter`."""
+    export_adapter(super_adapter.sub_adapter(choice.configuration, Origin(name=base_name)), folder, more=more)
 
 
 def check_polishable(super_adapter: SuperAdapter) -> None:

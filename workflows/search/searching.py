@@ -30,7 +30,7 @@ from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, r
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
 from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, save_result
-from adaptare.workflows.search.scores import check_polishable, polish, scored
+from adaptare.workflows.search.scores import check_polishable, polish, scored, write_choice
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
 
@@ -132,8 +132,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
             result.winners[0],
             super_adapter,
             adaptation.examples,
-            request.polished,
-            base_name=adaptation.base_name,
+            lambda row, only: write_choice(row, only, request.polished, base_name=adaptation.base_name),
             steps=request.polish,
             seed=request.seed,
             feedback=feedback,

@@ -14,7 +14,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration, Quantisation, Space, open_model, read_peft
 from adaptare.profiler.models import published_name
-from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
+from adaptare.search import CompletionLoss, PredictedLatency, SuperAdapter
 from adaptare.search.algorithms import STAGED, by_estimate, smallest_that_fits
 from adaptare.search.budget import Budget, Candidate, check_predictor, feasible
 from adaptare.search.export import check_replaceable, import_peft
@@ -22,8 +22,8 @@ from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounde
 from adaptare.search.training import FisherChanges, TokenSplit, activation_grams
 from adaptare.workflows.search.problem import Cost, Problem
 from adaptare.workflows.search.racing import raced, settled
-from adaptare.workflows.search.result import Choice, SearchResult, save_result
-from adaptare.workflows.search.scores import polish, scored
+from adaptare.workflows.search.result import Choice, SearchResult, text_of
+from adaptare.workflows.search.scores import polish, scored, write_choice
 from adaptare.workflows.train.task import TrainingData
 
 ENERGY: Final = "energy_lost"
@@ -95,24 +95,32 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     cutter = Cutter(on_space(imported, ladder_space(imported)), cost, examples, request, feedback)
     winner, baselines, evaluated = cutter.search()
     name = published_name(request.base, weights)
-    if examples and request.polish:
-        cut = winner
-        winner = polish(
-            cut,
-            cutter.super_adapter,
-            examples,
-            request.output,
-            base_name=name,
-            steps=request.polish,
-            seed=request.seed,
-            feedback=feedback,
-        )
-        baselines.insert(1, cut)
-    else:
-        export_adapter(cutter.super_adapter.sub_adapter(winner.configuration, Origin(name=name)), request.output)
-    found = {"evaluations": {STAGED: evaluated}, "folder": request.output}
-    result = cutter.problem.result(request.base, [winner], baselines, **found)
-    return save_result(result, request.output / "shrink.json")
+    file = request.output / "shrink.json"
+
+    def result(written: Choice, *cuts: Choice) -> SearchResult:
+        original, *others = baselines
+        found = {"evaluations": {STAGED: evaluated}, "folder": request.output, "file": file}
+        return cutter.problem.result(request.base, [written], [original, *cuts, *others], **found)
+
+    if not (examples and request.polish):
+        more = {file.name: text_of(result(winner), file)}
+        write_choice(winner, cutter.super_adapter, request.output, base_name=name, more=more)
+        return result(winner)
+
+    def write(row: Choice, trained: SuperAdapter) -> None:
+        more = {file.name: text_of(result(row, winner), file)}
+        write_choice(row, trained, request.output, base_name=name, more=more)
+
+    row = polish(
+        winner,
+        cutter.super_adapter,
+        examples,
+        write,
+        steps=request.polish,
+        seed=request.seed,
+        feedback=feedback,
+    )
+    return result(row, winner)
 
 
 @dataclass(frozen=True)
