@@ -35,7 +35,10 @@ def export_command(
     licence: LicenceOption = "unknown",
     title: TitleOption = "",
 ) -> int:
-    """Writes the measurements of stores as Parquet, with a card, and without addresses and paths."""
+    """Writes the measurements of stores as Parquet.
+
+    The data set has a card, and no addresses or paths.
+    """
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.cost_table import check_suffix, costs_of, write_costs
     from adaptare.workflows.dataset.files import export_dataset, read_rows
@@ -53,7 +56,10 @@ def export_command(
 def validate_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a data set.")],
 ) -> int:
-    """Compares a data set with its schema, units and valid ranges; exit code 1 if it is not valid."""
+    """Compares a data set with its schema.
+
+    Units and ranges of values are compared too. Exit code 1 if it is not valid.
+    """
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import faults_of
 
@@ -70,7 +76,10 @@ def merge_command(
     licence: LicenceOption = "unknown",
     title: TitleOption = "",
 ) -> int:
-    """Writes the rows of several data sets as one; equal rows are written once."""
+    """Writes the rows of several data sets as one.
+
+    Equal rows are written once.
+    """
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.files import merge_datasets
 

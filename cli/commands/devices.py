@@ -78,7 +78,10 @@ def agent(
         ),
     ] = None,
 ) -> int:
-    """Compiles the agent in C, for devices without Python, and bundles it with all that it needs to run."""
+    """Compiles the agent in C for devices without Python.
+
+    It is bundled with all that it needs to run.
+    """
     from adaptare.devices.native import build_bundle, kept_for, target_named
     from adaptare.views import devices as view
     from adaptare.workflows.devices import AgentBundles
@@ -106,7 +109,10 @@ def list_devices(
         bool, typer.Option("--clean", help="Remove what adaptare keeps on the named remote devices.")
     ] = False,
 ) -> int:
-    """Devices that can be reached from here, with the facts that their workers report, and why others cannot."""
+    """Devices that can be reached from here.
+
+    Lists the facts that their workers report, and why others cannot be reached.
+    """
     from adaptare.views import devices as view
     from adaptare.workflows.devices import cleaned, machines
 

@@ -15,7 +15,7 @@ def test_a_profile_becomes_a_valid_data_set(
     assert written.json["rows"] == 3
     assert written.json["devices"] == ["simulated"]
     assert len((tmp_path / "costs.csv").read_text().splitlines()) == 6  # heading, and a base for each of two modes
-    assert shares_of(written, "reading") == [0, 33, 67]
+    assert shares_of(written, "reading") == [33, 67]
     assert shares_of(written, "exporting") == [0, 20, 40, 60]
     valid = run("dataset", "validate", "set")
     assert valid.out == "set is valid\n"

@@ -27,6 +27,7 @@ COMMANDS: dict[tuple[str, ...], Any] = {
         {(sub,): each for sub, each in getattr(command, "commands", {}).items()} or {(): command}
     ).items()
 }
+GROUPS: list[tuple[str, ...]] = [(), ("devices",), ("dataset",)]
 
 
 def wide(columns: int, *, rank: int = 0) -> Table[str]:
@@ -94,11 +95,12 @@ def test_h_is_help(words: tuple[str, ...], run: Callable[..., Any]) -> None:
     assert run(*words, "-h").out == run(*words, "--help").out != ""
 
 
-def test_the_list_of_commands_cuts_no_sentence(run: Callable[..., Any]) -> None:
-    assert "..." not in run("--help").out.partition("Commands:")[2]
+@pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+def test_the_list_of_commands_cuts_no_sentence(words: tuple[str, ...], run: Callable[..., Any]) -> None:
+    assert "..." not in run(*words, "--help").out.partition("Commands:")[2]
 
 
-@pytest.mark.parametrize("words", [(), ("devices",), ("dataset",), *COMMANDS], ids=" ".join)
+@pytest.mark.parametrize("words", [*GROUPS, *COMMANDS], ids=" ".join)
 def test_the_help_of_a_command_ends_with_an_example_of_that_command(
     words: tuple[str, ...], run: Callable[..., Any]
 ) -> None:

@@ -14,10 +14,12 @@ from adaptare.workflows.grid import ALL, Case
 from adaptare.workflows.overhead.overhead import Failure, OverheadReport
 from adaptare.workflows.overhead.overhead_rows import row_of
 from adaptare.workflows.profiling.campaign import oddities
-from adaptare.workflows.reading import read_store
+from adaptare.workflows.reading import read_store, reading
 
 # Placement of adapters whose ranks differ, or whose linears are not all of their kinds.
 MIXED: Final = "mixed"
+# Share of the time of a report that reading the rows takes.
+READ: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,18 @@ class StoreReport:
 def report_store(store: Store, *, feedback: Feedback = SILENT) -> StoreReport:
     """Everything in a store. Raises `InputError` if it cannot be read."""
     store.check()
-    rows = read_store(store, feedback)
-    bases: dict[tuple[DeviceInfo, Workload, str], list[Measurement]] = {}
-    for row in rows:
-        if row.workload.scope == "model" and row.reference == row.workload.base:
-            base = replace(row.reference, phase="decode", tokens=Workload.tokens, past=Workload.past)
-            bases.setdefault((row.device, base, row.origin), []).append(row)
-    return StoreReport(_contents(store.location, rows), tuple(map(_overheads, bases.values())), sessions_of(rows))
+    with reading(store, feedback) as show:
+        rows = store.measurements(progress=lambda share: show(READ * share))
+        bases: dict[tuple[DeviceInfo, Workload, str], list[Measurement]] = {}
+        for row in rows:
+            if row.workload.scope == "model" and row.reference == row.workload.base:
+                base = replace(row.reference, phase="decode", tokens=Workload.tokens, past=Workload.past)
+                bases.setdefault((row.device, base, row.origin), []).append(row)
+        reports = []
+        for number, some in enumerate(bases.values()):
+            show(READ + (1 - READ) * number / (1 + len(bases)))
+            reports.append(_overheads(some))
+        return StoreReport(_contents(store.location, rows), tuple(reports), sessions_of(rows))
 
 
 def contents_of(store: Store, *, feedback: Feedback = SILENT) -> Contents:
