@@ -8,8 +8,8 @@ Usage:
 
 A bad input is a call of the command line with a wrong value or a damaged file; its answer is clear if the exit code is
 2 and the message names what came. A fault is a kill, a full disk, a read-only folder, a jump of the clock, a dead or
-lying worker, or a damaged file, while a command runs; afterwards every earlier measurement must be there, and each
-result must be the earlier or the new one, complete. Each runs in a process of its own.
+lying worker, a lost device, or a damaged file, while a command runs; afterwards every earlier measurement must be
+there, and each result must be the earlier or the new one, complete. Each runs in a process of its own.
 """
 
 import argparse

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import resource
 import signal
-import sqlite3
+import sqlite3.dbapi2
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -18,6 +19,18 @@ from robustness_runs import TRAIN, Before, Outcome, copied, run
 CLEAR: Final = (0, 1, 2, 3, 4)
 WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES: Final = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "sqlite3.connect")
+# Statements that change a store, and the name of their event.
+STATEMENTS: Final = ("BEGIN IMMEDIATE", "CREATE", "INSERT", "UPDATE", "COMMIT")
+STATEMENT: Final = "statement"
+# Size of files on a disk that is full for SQLite: none of its pages fits, but an error on stderr does.
+FULL_BYTES: Final = 4096
+# Results of one file each: of those of a data set, the card is derived from the data.
+FILES: Final = (
+    "front.json",
+    "verified.json",
+    "costs.csv",
+    *(f"{folder}/{file}" for folder in ("dataset", "both") for file in ("measurements.parquet", "README.md")),
+)
 
 
 @dataclass(frozen=True)
@@ -79,11 +92,26 @@ class Steps:
 
     def install(self) -> None:
         """Begins to count."""
+        connect = sqlite3.dbapi2.connect
+
+        def traced(place: str, *words: Any, **options: Any) -> sqlite3.Connection:
+            connection = connect(place, *words, **options)
+            if self._inside(place):
+                connection.set_trace_callback(self._statement)
+            return connection
+
+        sqlite3.dbapi2.connect = traced  # type: ignore[assignment]
         sys.addaudithook(self)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not _changes(event, arguments) or not self._inside(arguments[0]):
-            return
+        if _changes(event, arguments) and self._inside(arguments[0]):
+            self._step(event)
+
+    def _statement(self, text: str) -> None:
+        if text.startswith(STATEMENTS):
+            self._step(STATEMENT)
+
+    def _step(self, event: str) -> None:
         self.count += 1
         if 0 <= self._at < self.count:
             self._act(event)
@@ -111,10 +139,32 @@ def deny(number: int) -> Callable[[str], None]:
     """Refuses whatever needs space."""
 
     def refuse(event: str) -> None:
+        if event == STATEMENT:
+            limit(resource.RLIMIT_FSIZE, FULL_BYTES)
         if event in ("open", "os.mkdir", "os.link"):
             raise OSError(number, os.strerror(number))
 
     return refuse
+
+
+def limit(kind: int, size: int) -> None:
+    """Limits a resource of this process."""
+    resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
+
+
+def at_request(number: int, act: Callable[[Any], object]) -> None:
+    """Acts on the worker just before this process sends a request to any; the first has number 1."""
+    from adaptare.devices.agent_worker import AgentWorker
+
+    request, count = AgentWorker._request, [0]
+
+    def counted(worker: Any, *words: Any, **content: Any) -> Any:
+        count[0] += 1
+        if count[0] == number:
+            act(worker)
+        return request(worker, *words, **content)
+
+    AgentWorker._request = counted  # type: ignore[method-assign]
 
 
 @dataclass
@@ -180,7 +230,7 @@ def saved_rows(file: Path) -> dict[int, str]:
 def results(folder: Path) -> dict[str, str]:
     """Hash of each result that commands leave: files that belong together, and whole folders."""
     found = {}
-    for name in ("front.json", "verified.json"):
+    for name in FILES:
         if (folder / name).exists():
             found[name] = _digest(iter([(folder / name).read_bytes()]))
     if (folder / "predictor.json").exists():
@@ -188,7 +238,13 @@ def results(folder: Path) -> dict[str, str]:
     record = folder / "new" / "training.json"
     if record.exists() and len(json.loads(record.read_bytes())["losses"]) == int(TRAIN[TRAIN.index("--steps") + 1]):
         found["new/training.json"] = _digest(iter([(folder / "new" / "super_adapter.safetensors").read_bytes()]))
-    for name in ("adapter", "merged"):
+    for file in (folder / "page.html", folder / "report.html", folder / "figure.svg", *folder.glob("figures/*.svg")):
+        if file.exists():  # each has its date, so that no two are equal
+            whole = file.read_bytes().rstrip().endswith((b"</html>", b"</svg>"))
+            found[str(file.relative_to(folder))] = "whole" if whole else "broken"
+    if (folder / "rescued.db").exists():
+        found["rescued.db"] = _digest(map(str.encode, saved_rows(folder / "rescued.db").values()))
+    for name in ("adapter", "merged", "smaller"):
         if (folder / name).exists():
             files = sorted(each for each in (folder / name).rglob("*") if each.is_file())
             found[name] = _digest(part for file in files for part in (file.name.encode(), file.read_bytes()))

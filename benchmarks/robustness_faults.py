@@ -1,4 +1,4 @@
-"""Faults: a kill, a full disk, a read-only folder, a jump of the clock, a dead or lying worker, damaged files."""
+"""Faults: a kill, a full disk, a read-only folder, a jump of the clock, a lost device, a lying worker, damage."""
 
 import ctypes
 import errno
@@ -14,8 +14,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from robustness_bench import Bench, Found, Steps, deny, kill, results, saved_rows
-from robustness_runs import DEVICE, MODEL, SEARCH, TRAIN, VERIFY, Before, start
+from robustness_bench import Bench, Found, Steps, at_request, deny, kill, limit, results, saved_rows
+from robustness_devices import lost_devices
+from robustness_runs import (
+    DATASET,
+    DEVICE,
+    MERGE,
+    MODEL,
+    OVERHEAD,
+    REPORT,
+    SEARCH,
+    SHRINK,
+    TRAIN,
+    VERIFY,
+    Before,
+    start,
+)
 
 # Long commands, which are killed and denied storage at every step; the folder has earlier results of each.
 LONG: Final[Mapping[str, tuple[str, ...]]] = {
@@ -26,6 +40,13 @@ LONG: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": VERIFY,
     "export": ("export", "run", "--choice", "midpoint", "--to", "peft", "-o", "adapter"),
     "export merged": ("export", "run", "--choice", "start", "--to", "merged", "-o", "merged"),
+    "overhead": OVERHEAD,
+    "shrink": SHRINK,
+    "check": ("check", "adapter", "--base", MODEL, "--runtime", "vllm", "--cache", "models"),  # makes the model
+    "dataset export": DATASET,
+    "dataset merge": MERGE,
+    "report": REPORT,
+    "salvage": ("store", "adaptare.db", "--salvage", "rescued.db"),
 }
 POINTS: Final = 8
 DAY_S: Final = 86_400.0
@@ -43,6 +64,7 @@ def inject_all(bench: Bench, part: str = "") -> Found:
         "cuts": truncated_files,
         "two": two_processes,
         "workers": workers,
+        "devices": lost_devices,
         "tune": tune,
     }
     for name, inject in kinds.items():
@@ -68,6 +90,14 @@ def _clean(bench: Bench, words: tuple[str, ...]) -> tuple[dict[str, str], dict[s
     return before, results(bench.work), int(counted.read_text())
 
 
+def _again(bench: Bench, label: str, words: tuple[str, ...]) -> None:
+    """The same command goes on after a fault; a salvage that had ended does not replace its store."""
+    ended = "--salvage" in words and (bench.work / words[-1]).exists()
+    again = bench.run(words)
+    if again.code not in ((2,) if ended else (0, 1, 4)) or again.traceback:
+        bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+
+
 def at_every_step(bench: Bench) -> None:
     """A kill, and a disk that is full from then on, at changes of files that each command makes."""
     for name, words in LONG.items():
@@ -83,9 +113,7 @@ def at_every_step(bench: Bench) -> None:
                 outcome = bench.run(words, steps.install)
                 bench.found.judge(label, outcome)
                 bench.check(label, before, after)
-                again = bench.run(words)
-                if again.code not in (0, 1, 4) or again.traceback:
-                    bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+                _again(bench, label, words)
                 bench.check(f"{label}, again", before, after)
 
 
@@ -108,9 +136,7 @@ def at_any_time(bench: Bench) -> None:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             bench.check(label, before, after)
-            again = bench.run(words)
-            if again.code not in (0, 1, 4) or again.traceback:
-                bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+            _again(bench, label, words)
 
 
 def small_files(bench: Bench) -> None:
@@ -122,14 +148,10 @@ def small_files(bench: Bench) -> None:
             if not bench.wanted(label):
                 continue
             bench.fresh()
-            outcome = bench.run(words, lambda size=size: _limit(resource.RLIMIT_FSIZE, size))  # type: ignore[misc]
+            outcome = bench.run(words, lambda size=size: limit(resource.RLIMIT_FSIZE, size))  # type: ignore[misc]
             if size:  # else it can say nothing
                 bench.found.judge(label, outcome)
             bench.check(label, before, after)
-
-
-def _limit(kind: int, size: int) -> None:
-    resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
 
 
 def read_only(bench: Bench) -> None:
@@ -272,7 +294,11 @@ REAL: Final = ("overhead", MODEL, "adapter", "--device", "torch-cpu:threads=1", 
 def workers(bench: Bench) -> None:
     """Real workers that die, run out of memory, or lie."""
     for number in (1, 2, 3, 5, 8, 13):
-        _with_worker(bench, f"worker killed before request {number}", lambda number=number: _killing(number))
+        _with_worker(
+            bench,
+            f"worker killed before request {number}",
+            lambda number=number: at_request(number, lambda worker: worker._process.kill()),
+        )
     for size in (10**8, 10**9):
         _with_worker(bench, f"worker with {size} bytes of address space", lambda size=size: _small_worker(size))
     lies: Mapping[str, object] = {
@@ -301,25 +327,11 @@ def _with_worker(bench: Bench, label: str, before: Before, *, rows: bool = True)
     bench.check(label, results(bench.place / "prepared"), None)
 
 
-def _killing(number: int) -> None:
-    from adaptare.devices.agent_worker import AgentWorker
-
-    request, count = AgentWorker._request, [0]
-
-    def counted(worker: Any, *words: Any, **content: Any) -> Any:
-        count[0] += 1
-        if count[0] == number:
-            worker._process.kill()
-        return request(worker, *words, **content)
-
-    AgentWorker._request = counted  # type: ignore[method-assign]
-
-
 def _small_worker(size: int) -> None:
     made = subprocess.Popen.__init__
 
     def limited(process: Any, *words: Any, **options: Any) -> None:
-        made(process, *words, **{**options, "preexec_fn": lambda: _limit(resource.RLIMIT_AS, size)})
+        made(process, *words, **{**options, "preexec_fn": lambda: limit(resource.RLIMIT_AS, size)})
 
     subprocess.Popen.__init__ = limited  # type: ignore[method-assign]
 
@@ -367,6 +379,4 @@ def tune(bench: Bench) -> None:
             shutil.rmtree(bench.work / "tuned", ignore_errors=True)
             outcome = bench.run((*TUNE, "--held-out", "12"), Steps(bench.work, point, act).install)
             bench.found.judge(label, outcome)
-            again = bench.run((*TUNE, "--held-out", "12"))
-            if again.code not in (0, 1, 4) or again.traceback:
-                bench.found.lost.append(f"{label}: again exit {again.code}, {again.message}")
+            _again(bench, label, (*TUNE, "--held-out", "12"))

@@ -21,12 +21,23 @@ TRAIN = ("train", MODEL, "-o", "run", "--steps", "4", "--data", "data.jsonl", "-
 SEARCH = ("search", "run", "--predictor", "predictor", "--budget", "overhead=30%", "--evaluations", "6")
 SEARCH = (*SEARCH, "--algorithm", "random", "--winners", "2")
 VERIFY = ("verify", "front.json", "--openings", "2", "--repeats", "1")
+OVERHEAD = ("overhead", MODEL, "adapter", "--device", DEVICE, "--openings", "2", "--report", "page.html")
+OVERHEAD = (*OVERHEAD, "--figure", "figure.svg")
+SHRINK = ("shrink", "adapter", "--base", MODEL, "--predictor", "predictor", "--budget", "overhead=30%", "-o", "smaller")
+DATASET = ("dataset", "export", "adaptare.db", "-o", "dataset", "--cost-table", "costs.csv")
+MERGE = ("dataset", "merge", "dataset", "-o", "both")
+REPORT = ("report", "adaptare.db", "front.json", "-o", "report.html", "--svg", "figures")
 PREPARATION = (
     PROFILE,
     ("fit", "--device", DEVICE, "-o", "predictor"),
     TRAIN,
     (*SEARCH, "-o", "front.json"),
     ("export", "run", "--choice", "maximal", "--to", "peft", "-o", "adapter"),
+    SHRINK,
+    OVERHEAD,
+    DATASET,
+    MERGE,
+    REPORT,
 )
 
 
@@ -57,7 +68,10 @@ class Outcome:
 
 def import_everything() -> None:
     """Imports what commands need, so that processes that are forked from this one begin at once."""
+    import matplotlib.pyplot  # noqa: F401
     import peft  # noqa: F401
+    import plotly.graph_objects  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
     import torch
     import transformers  # noqa: F401
 
@@ -148,7 +162,7 @@ def _become(words: tuple[str, ...], folder: Path, files: list[Path], cache: Path
 
 
 def prepare(folder: Path, *, cache: Path) -> None:
-    """Fills a folder with the results of a profile, a fit, a training, a search and an export."""
+    """Fills a folder with the results of every command that writes some."""
     folder.mkdir(parents=True)
     rows = [{"prompt": f"{a}+{b}", "completion": str(a + b)} for a in range(12) for b in range(8)]
     (folder / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
