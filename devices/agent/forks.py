@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import select
 import signal
 import sys
-import threading
 
 # Option of Linux that sends a signal to a process whose parent has ended.
 PARENT_ENDED = 1
@@ -52,4 +52,5 @@ def end_unheard(replies: int) -> None:
         lost.poll()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    # A `Thread` would wait here for its beginning, for ever if memory is too scarce for it.
+    _thread.start_new_thread(wait, ())

@@ -1,6 +1,8 @@
 """Forks of the agent."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -58,3 +60,26 @@ def test_a_fork_that_dies_is_the_death_of_the_worker(open_worker: OpenWorker, ma
         worker.run(loaded.program_id, "only", 1)
     with pytest.raises(WorkerDiedError):
         worker.fork(make_program("echo"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks are for Linux")
+def test_without_memory_for_a_thread_a_fork_goes_on() -> None:
+    """Else the host would wait until its time limit."""
+    limited = """
+import os, resource, signal
+from adaptare.devices.agent.forks import end_unheard
+
+used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()
+for more in range(0, 1 << 19, 1 << 15):
+    fork = os.fork()
+    if not fork:
+        resource.setrlimit(resource.RLIMIT_DATA, (used + more, used + more))
+        signal.alarm(20)
+        try:
+            end_unheard(os.pipe()[1])
+        finally:
+            os._exit(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == 5, more
+"""
+    ended = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
