@@ -89,6 +89,15 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     return model.requires_grad_(False).eval(), tokenizer
 
 
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a folder alone. Raises `InputError` if it has none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **AS_DATA)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{str(folder)!r} has no tokenizer that can be loaded: {error}") from error
+    return tokenizer
+
+
 def decoder_linears(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """Module path -> linear, for all linears of the decoder layers."""
     return {site.path: model.get_submodule(site.path) for site in ModelShape.from_config(model.config).sites}

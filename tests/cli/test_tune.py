@@ -182,6 +182,17 @@ def test_bad_data_is_refused_before_anything_is_measured(run: Callable[..., Any]
     assert not Path("adaptare-demo").exists()
 
 
+def test_examples_of_which_none_fits_are_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    rows = [json.dumps({"prompt": 40 * f"{number} + ", "completion": "1"}) for number in range(12)]
+    Path("long.jsonl").write_text("\n".join(rows))
+    answer = run(*DEMO, "--cache", model_cache, "--data", "long.jsonl")
+    assert answer.code == 2
+    assert "none of 8 examples has a completion within 64 tokens" in answer.err
+    assert not Path("adaptare-demo").exists()
+
+
 def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
     run: Callable[..., Any], model_cache: Path
 ) -> None:

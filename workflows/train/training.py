@@ -19,6 +19,7 @@ from adaptare.search import CompletionLoss, SuperAdapter, TrainingSettings, trai
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
+from adaptare.search.super_adapter import load_tokenizer
 from adaptare.search.training import Answers, check_trackers, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation, prepare_base, with_layer_order
@@ -70,10 +71,16 @@ class TrainRequest:
 
 
 def check_request(request: TrainRequest) -> None:
-    """Raises `InputError` if the examples cannot be read or the folder is of another task; loads no weights."""
-    request.data.texts()
+    """Loads no weights.
+
+    Raises:
+        InputError: The examples cannot be read, none fits into `max_tokens`, or the folder is of another task.
+    """
+    texts = request.data.texts()
     recipe_named(request.recipe).at_sparsity(request.sparsity)
-    check_unclaimed(request.task(open_model(request.model, cache=request.cache)), request.folder)
+    task = request.task(open_model(request.model, cache=request.cache))
+    check_unclaimed(task, request.folder)
+    request.data.tokens(texts, load_tokenizer(task.model))
 
 
 def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
