@@ -94,8 +94,10 @@ def compare_stores(
     Raises:
         InputError: Nothing is in common, or the devices differ and the second was not given.
     """
-    one = of_device(read_store(here, feedback), device, here.location)
-    second = of_device(read_store(there, feedback), other_device or device, there.location)
+    ours = read_store(here, feedback)
+    theirs = ours if there.location == here.location else read_store(there, feedback)
+    one = of_device(ours, device, here.location)
+    second = of_device(theirs, other_device or device, there.location)
     unlike = differing(one[0].device, second[0].device)
     if unlike and other_device is None:
         raise InputError(

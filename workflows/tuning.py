@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from adaptare.core import DeviceError, InputError, ProgramError
+from adaptare.core import DeviceError, InputError, ProgramError, StorageError
 from adaptare.core.codec import to_json
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.versioned_json import read_as, read_versioned, write_versioned
@@ -217,6 +217,8 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     )
     try:
         once("operators", OperatorsResult, lambda: report_operators(calls, calls=PROFILED_CALLS, feedback=feedback))
+    except StorageError:
+        raise
     except (InputError, ProgramError) as error:  # not every runtime has a profiler
         feedback.note(f"the report does not say where the time goes: {error}")
 

@@ -29,7 +29,8 @@ def sections(report: SpaceReport) -> Iterator[Section]:
     yield Table(title, (*map(_kept, cut), *COLUMNS), report.rows)
     fewest = LatencyPredictor().fewest_adapters
     if report.alone and len(report.rows) < fewest:
-        yield f"next: profile more, such as --count 24; a predictor is fitted to at least {fewest} adapters"
+        how = "the same command again" if report.left else "profile more, such as --count 24"
+        yield f"next: {how}; a predictor is fitted to at least {fewest} adapters"
     else:
         yield f"next: {shlex.join(['adaptare', 'fit', '--device', device, *_chosen(report)])}"
 

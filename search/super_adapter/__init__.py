@@ -20,16 +20,7 @@ if TYPE_CHECKING:
     from adaptare.search.super_adapter.rebasis import energy_lost, ladder_space, on_space, rebase, weight_grams
 
 __all__ = ["Base", "ElasticLinear", "check_apart", "check_still_sparse", "dense", "energy_lost", "fills_zeros"]
-__all__ += [
-    "hash_of_weights",
-    "int4_codes",
-    "ladder_space",
-    "load_rounded",
-    "load_tokenizer",
-    "merged_weights",
-    "on_space",
-    "original",
-]
-__all__ += ["rebase", "requantised", "round_base", "weight_grams"]
+__all__ += ["hash_of_weights", "int4_codes", "ladder_space", "load_rounded", "load_tokenizer", "merged_weights"]
+__all__ += ["on_space", "original", "rebase", "requantised", "round_base", "weight_grams"]
 
 __getattr__ = lazy_names(__name__)
