@@ -50,7 +50,7 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture
 def mixed(llama: ModelShape) -> Workload:
-    return Workload(llama, Configuration.of(MIXED), past=5, tokens=6, batch=2)
+    return Workload(llama, Configuration.of(MIXED), past=5, tokens=7, batch=2)
 
 
 def outputs(worker: Worker, program: Program) -> np.ndarray:

@@ -13,6 +13,8 @@ from adaptare.profiler.programs.onnx.surgery import replace_entries
 NORMS = {f"{skip}{kind}LayerNormalization" for skip in ("", "Skip") for kind in ("", "Simplified")}
 ROW_BY_ROW = NORMS | {"Add", "Cast", "Div", "FastGelu", "Gelu", "Mul", "QuickGelu", "Relu", "Sigmoid", "Sub", "Tanh"}
 PRODUCTS = {"MatMul", "MatMulNBits"}
+# They leave out tokens, as in front of logits of the last one.
+SELECTIONS = {"Gather", "GatherElements", "Slice", "Unsqueeze"}
 # Initializer and tensor: the width is left to be found; batch, tokens and that.
 WIDTH, TOKENS = "width_of_rows", "batch_tokens_width"
 # Ends of the names of tensors in two dimensions, and again in three.
@@ -41,19 +43,27 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
     splits = {node.input[1]: node.output[0] for node in graph.node if node.op_type == "Split" and len(node.input) > 1}
     # First output of each split -> widths of all.
     parts = {splits[each.name]: numpy_helper.to_array(each) for each in graph.initializer if each.name in splits}
-    shaped = TOKENS in {name for node in graph.node for name in node.output}
+    shapes = {TOKENS} & {name for node in graph.node for name in node.output}
+    # Not the embedding, whose rows the input selects.
+    chosen = [node for node in graph.node if node.op_type in SELECTIONS and constant.issuperset(node.input[1:])]
+    selected = {name for node in chosen for name in node.output}
+    # Tensor of two dimensions -> the shape of three that it came from, if that has other tokens than most.
+    shape_of = dict[str, str]()
 
     def rows(name: str) -> str:
-        nonlocal shaped
         if name not in flat:
             flat[name] = f"{name}{ROWS}"
             nodes.append(helper.make_node("Flatten", [name], [flat[name]], flat[name], axis=2))
-        if not shaped:
-            shaped = True
-            sizes = f"{TOKENS}/sizes"
-            graph.initializer.append(numpy_helper.from_array(np.array([-1]), WIDTH))
+            if shapes and name in selected:
+                shape_of[flat[name]] = f"{name}/{TOKENS}"
+        shape = shape_of.get(flat[name], TOKENS)
+        if shape not in shapes:
+            if not shapes:
+                graph.initializer.append(numpy_helper.from_array(np.array([-1]), WIDTH))
+            shapes.add(shape)
+            sizes = f"{shape}/sizes"
             nodes.append(helper.make_node("Shape", [name], [sizes], sizes, start=0, end=2))
-            nodes.append(helper.make_node("Concat", [sizes, WIDTH], [TOKENS], TOKENS, axis=0))
+            nodes.append(helper.make_node("Concat", [sizes, WIDTH], [shape], shape, axis=0))
         return flat[name]
 
     def tokens(name: str) -> str:
@@ -62,7 +72,8 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             if name in width:  # before version 1.31, ONNX Runtime takes an unknown width of packed attention for 0
                 sizes = [None, None, width[name]]
                 graph.value_info.append(helper.make_tensor_value_info(open_again[name], TensorProto.FLOAT, sizes))
-            nodes.append(helper.make_node("Reshape", [name, TOKENS], [open_again[name]], open_again[name]))
+            shape = shape_of.get(name, TOKENS)
+            nodes.append(helper.make_node("Reshape", [name, shape], [open_again[name]], open_again[name]))
         return open_again[name]
 
     renamed = dict[str, str]()
@@ -89,6 +100,8 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             if node.op_type != "Gemm":
                 node.input[place] = rows(node.input[place])
         nodes.append(node)
+        shape = next((shape_of[name] for name in node.input if name in shape_of), TOKENS)
+        shape_of |= dict.fromkeys(node.output, shape) if shape != TOKENS else {}
         known = [attribute.i for attribute in node.attribute if attribute.name == "N"]
         same = node.input[1:] if product or node.op_type == "Gemm" else node.input
         known += [width[name] for name in same if name in width]
@@ -98,7 +111,7 @@ def flatten(graph: onnx.GraphProto, products: Collection[str]) -> int:
             flat |= {name: name} if name else {}
             if name in results:
                 node.output[place] = flat[name] = f"{name}{ROWS}"
-                nodes.append(helper.make_node("Reshape", [flat[name], TOKENS], [name], f"{name}{OPEN}"))
+                nodes.append(helper.make_node("Reshape", [flat[name], shape], [name], f"{name}{OPEN}"))
     added = len(nodes) - len(graph.node)
     replace_entries(graph.node, nodes)
     return added
