@@ -19,7 +19,7 @@ from adaptare.profiler.workloads.shape import one_layer
 from adaptare.profiler.workloads.workload import Workload
 
 # Graphs of an older layout are regenerated.
-LAYOUT = 11
+LAYOUT = 12
 # Torch holds the weights, the builder reads them again, and the graph holds a copy while it is written.
 EXPORT_TIMES = 3
 # Every folder has these.
