@@ -23,6 +23,7 @@ standard error. `staged` shrinks in eight stages and fills, without any evaluati
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,16 @@ class Noisy:
         errors = np.random.default_rng([self.simulated.seed, 2, *codes.tolist()]).normal(size=EXAMPLES)
         losses = self.simulated.loss(self.simulated.points(codes)) + NOISE * np.sqrt(EXAMPLES) * errors
         return losses if examples is None else losses[examples]
+
+    def each(
+        self,
+        codes: NDArray[np.int64],
+        examples: NDArray[np.int64] | None = None,
+        *,
+        done: Callable[[float], None] = lambda share: None,
+    ) -> NDArray[np.float64]:
+        """Losses of several configurations on some examples."""
+        return np.array([self.sums(row, examples) for row in codes])
 
     def samples(self) -> list[NDArray[np.int64]]:
         """Eighths."""

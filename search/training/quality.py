@@ -150,12 +150,19 @@ class CompletionLoss:
         """Loss of one configuration summed over the completion of each example of some batches."""
         return self._nats(codes, batches)
 
-    def each(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    def each(
+        self,
+        codes: NDArray[np.int64],
+        examples: NDArray[np.int64] | None = None,
+        *,
+        done: Callable[[float], None] = lambda share: None,
+    ) -> NDArray[np.float64]:
         """`sums` of several configurations, computed elsewhere if that is possible.
 
         Args:
             codes: Shape (n, n_columns).
             examples: As of `sums`.
+            done: Called after each configuration, with the share that is done.
 
         Returns:
             Shape (n, n_examples).
@@ -166,7 +173,11 @@ class CompletionLoss:
             for (row, missing), found in zip(asked, self._elsewhere(asked) if asked else (), strict=True):
                 self._nats.remember(row, dict(zip(missing, found, strict=True)))
         n_examples = len(self._tokens) if examples is None else len(examples)
-        return np.array([self.sums(row, examples) for row in codes]).reshape(len(codes), n_examples)
+        sums = np.empty((len(codes), n_examples))
+        for number, row in enumerate(codes):
+            sums[number] = self.sums(row, examples)
+            done((number + 1) / len(codes))
+        return sums
 
     def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Loss of one configuration summed over the completion of each example, nats.

@@ -1,5 +1,8 @@
 """Race of configurations on paired examples by successive halving, and the choice between an incumbent and others."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,12 +10,15 @@ from adaptare.profiler.analysis import LEVEL
 from adaptare.search.training.quality import CompletionLoss, paired_difference
 
 
-def race(loss: CompletionLoss, codes: NDArray[np.int64]) -> list[int]:
+def race(
+    loss: CompletionLoss, codes: NDArray[np.int64], *, done: Callable[[float], None] = lambda share: None
+) -> list[int]:
     """Configurations left after all rounds: in each but the last, the better half goes on to a larger sample.
 
     Args:
         loss: Loss on examples that guided nothing before.
         codes: Configurations, shape (n, n_columns). The first is the incumbent, which is never dropped.
+        done: Receives the share that is done, after each configuration; the rounds take about as long as each other.
 
     Returns:
         Rows, the lowest loss on all examples first.
@@ -22,8 +28,13 @@ def race(loss: CompletionLoss, codes: NDArray[np.int64]) -> list[int]:
         (successive halving).
     """
     left, samples = list(range(len(codes))), loss.samples()
+
+    def reached(number: int, share: float) -> None:
+        done((number - 1 + share) / len(samples))
+
     for number, examples in enumerate(samples, start=1):
-        totals = dict(zip(left, loss.each(codes[left], examples).sum(axis=1), strict=True))
+        sums = loss.each(codes[left], examples, done=partial(reached, number))
+        totals = dict(zip(left, sums.sum(axis=1), strict=True))
         left.sort(key=totals.__getitem__)
         if number < len(samples):
             n_kept = max(2, (len(left) + 1) // 2)

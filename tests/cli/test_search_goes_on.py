@@ -70,6 +70,19 @@ def test_interrupted_five_times_it_ends_with_the_same_front(
     assert straight <= calls.made <= straight + gradients_at_the_largest
 
 
+def test_every_long_part_shows_its_progress(
+    run_in_copy: Callable[..., Any], trained: Path, shares_of: Callable[[Any, str], list[int]]
+) -> None:
+    done = run_in_copy(trained)(*SEARCH)
+    assert done.code == 0, done.err
+    for part in ("shrinking by Fisher information", "race of 8 configurations", "random search"):
+        shares = shares_of(done, part)
+        assert len(shares) >= 8, part
+        assert shares[-1] == 100, part
+    for part in ("finalists of the race", "baselines", "losses on test examples"):
+        assert shares_of(done, part)[-1] == 100, part
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "ray"])
 def test_several_processes_find_the_same_front(

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,8 +31,19 @@ class Noisy:
         found: NDArray[np.float64] = (4 * (self.means[row] + own) + of_example)[rows]
         return found
 
-    def each(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None, /) -> NDArray[np.float64]:
-        return np.array([self.sums(row, examples) for row in codes])
+    def each(
+        self,
+        codes: NDArray[np.int64],
+        examples: NDArray[np.int64] | None = None,
+        /,
+        *,
+        done: Callable[[float], None] = lambda share: None,
+    ) -> NDArray[np.float64]:
+        sums = []
+        for number, row in enumerate(codes, start=1):
+            sums.append(self.sums(row, examples))
+            done(number / len(codes))
+        return np.array(sums)
 
     def samples(self) -> list[NDArray[np.int64]]:
         return [np.arange(0, self.n, stride) for stride in (8, 4, 2, 1)]
@@ -45,6 +57,15 @@ def test_the_better_half_goes_on_and_the_incumbent_always() -> None:
     assert race(loss, CODES) == [1, 2, 0]
     n_computed = {row: len(examples) for row, examples in loss.computed.items()}
     assert n_computed == {0: 400, 1: 400, 2: 400, 3: 200, 4: 100, 5: 50, 6: 50, 7: 50}
+
+
+def test_the_share_that_is_done_grows_to_one_with_each_configuration() -> None:
+    shares = list[float]()
+    race(Noisy(np.arange(8.0)), CODES, done=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(shares) == 8 + 4 + 2 + 2
+    assert shares[7] == pytest.approx(1 / 4)
 
 
 def test_one_configuration_is_left_of_one() -> None:

@@ -1,14 +1,14 @@
 """Search problem of one space: the lowest loss under a predicted limit."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.core.progress import Feedback
+from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.predictor import FittedPredictor, Prediction, load_predictor
 from adaptare.profiler import Configuration, Mode, Space
 from adaptare.profiler.analysis import Interval
@@ -86,6 +86,38 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """Objective that shows how many configurations it has evaluated, and the lowest value.
+
+    Args:
+        update: Receives the share that is done, and a text.
+        total: Number of configurations that will be evaluated.
+        at_once: Configurations that are evaluated between two updates.
+    """
+
+    objective: Objective
+    update: Update
+    total: int
+    at_once: int
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Name of the objective."""
+        return self.objective.name
+
+    def __call__(self, codes: Points, /) -> NDArray[np.float64]:
+        """Values of the objective. Shape (n, n_columns) -> (n,)."""
+        quantity, _, unit = self.name.rpartition("_")
+        first = len(self.values)
+        for start in range(0, len(codes), self.at_once):
+            self.values.extend(self.objective(codes[start : start + self.at_once]).tolist())
+            done, lowest = len(self.values), f"lowest {quantity} {np.fmin.reduce(self.values):.3f} {unit}"
+            self.update(min(1.0, done / self.total), f"{done} of {self.total} evaluated, {lowest}")
+        return np.array(self.values[first:])
+
+
+@dataclass(frozen=True)
 class Problem:
     """Lowest loss of a space among the configurations that are predicted to meet all budgets.
 
@@ -94,6 +126,7 @@ class Problem:
         costs: Budgets, at least one; the second objective is the prediction of the first.
         mode: Application mode of the configurations.
         seed: Seed of algorithms and repairs.
+        at_once: Configurations that are evaluated at once.
     """
 
     space: Space
@@ -102,6 +135,7 @@ class Problem:
     mode: Mode
     seed: int
     feedback: Feedback
+    at_once: int = 1
 
     @property
     def predictor(self) -> FittedPredictor | ValueOfBase:
@@ -131,7 +165,7 @@ class Problem:
         *,
         evaluations: int,
         start: Points | None = None,
-        objectives: Sequence[Objective] = (),
+        loss_alone: bool = False,
     ) -> Front:
         """Front of the loss and the predicted quantity that an algorithm finds.
 
@@ -140,43 +174,42 @@ class Problem:
             algorithm: Registered name.
             evaluations: Configurations to evaluate.
             start: Points to evaluate first.
-            objectives: Objectives of the search; default: both.
+            loss_alone: True to minimise the loss alone; default: both.
         """
         proposer = algorithm_named(algorithm)(self.space, seed=self.seed)
-        values: list[float] = []
-        quantity, _, unit = self.objective.name.rpartition("_")
         with self.feedback.progress(title) as update:
-
-            def show(candidate: Candidate) -> None:
-                values.append(candidate.values[0])
-                lowest = f"lowest {quantity} {np.fmin.reduce(values):.3f} {unit}"
-                update(len(values) / evaluations, f"{len(values)} of {evaluations} evaluated, {lowest}")
-
+            objectives = self._objectives(update, evaluations)
             front = search(
                 proposer,
                 self.space,
-                objectives or self._objectives,
+                objectives[:1] if loss_alone else objectives,
                 [self.limit],
                 evaluations=evaluations,
                 seed=self.seed,
                 start=start,
-                progress=show,
             )
-        return self.front(one.configuration for one in front.history) if objectives else front
+        return self.front(one.configuration for one in front.history) if loss_alone else front
 
-    def front(self, configurations: Iterable[Configuration]) -> Front:
-        """Front of configurations; their losses are kept where they were computed before."""
-        return front_of([each.name for each in self._objectives], self.candidates(configurations))
+    def front(self, configurations: Iterable[Configuration], title: str = "") -> Front:
+        """Front of configurations; see `candidates`."""
+        names = [self.objective.name, PredictedLatency(self.predictor, self.space.dimensions).name]
+        return front_of(names, self.candidates(configurations, title))
 
-    def candidates(self, configurations: Iterable[Configuration]) -> list[Candidate]:
-        """Evaluates the configurations that meet the limit."""
+    def candidates(self, configurations: Iterable[Configuration], title: str = "") -> list[Candidate]:
+        """Evaluates the configurations that meet the limit; losses that were computed before are kept.
+
+        Args:
+            title: Title of the progress display; empty for none.
+        """
         codes = np.array([self.space.encode(each) for each in configurations], dtype=np.int64)
         codes = codes.reshape(-1, len(self.space.dimensions))
-        return candidates_of(codes[feasible(codes, [self.limit])], self.space, self._objectives, [self.limit])
+        codes = codes[feasible(codes, [self.limit])]
+        with (self.feedback if title else SILENT).progress(title) as update:
+            return candidates_of(codes, self.space, self._objectives(update, len(codes)), [self.limit])
 
-    @property
-    def _objectives(self) -> list[Objective]:
-        return [self.objective, PredictedLatency(self.predictor, self.space.dimensions)]
+    def _objectives(self, update: Update, total: int) -> list[Objective]:
+        loss = Watched(self.objective, update, total, self.at_once)
+        return [loss, PredictedLatency(self.predictor, self.space.dimensions)]
 
     def winners(self, front: Front, n: int) -> list[Configuration]:
         """Configurations with the lowest loss within the limit, and within smaller parts of it; see `pick_winners`."""

@@ -66,10 +66,10 @@ def raced(
     most = min(evaluations, MOST)
     starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
     codes = space.at(np.array(list(starts.values())))
-    with problem.feedback.progress(f"race of {len(codes)} configurations"):
-        left = race(loss, codes)
-        kept = np.vstack([codes[left], *(space.at(point)[None] for point in points[1:])])
-        candidates = problem.candidates(space.decode(row) for row in np.unique(kept, axis=0))
+    with problem.feedback.progress(f"race of {len(codes)} configurations") as update:
+        left = race(loss, codes, done=lambda share: update(share, "on growing shares of the validation examples"))
+    kept = np.vstack([codes[left], *(space.at(point)[None] for point in points[1:])])
+    candidates = problem.candidates((space.decode(row) for row in np.unique(kept, axis=0)), "finalists of the race")
     names = {space.decode(row): name for row, name in zip(codes, starts, strict=True)}
     shrunk = [space.decode(space.at(point)) for point in points]
     names |= dict.fromkeys(shrunk, STAGED)
@@ -114,4 +114,6 @@ def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]
             update(min(1.0, stages / (STAGES + len(bounds))), f"{stages} estimates")
             return table
 
-        return staged(problem.space, counted, problem.limit, bounds)
+        points = staged(problem.space, counted, problem.limit, bounds)
+        update(1.0, f"{stages} estimates")
+        return points

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.core.progress import Feedback
+from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler.analysis import Interval
 from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
 from adaptare.search.training import Answers, Scoring, TokenSplit, paired_difference, polished
@@ -26,6 +26,7 @@ def scored(
     base: SuperAdapter,
     deployed: Deployed | None = None,
     scoring: Scoring = "sum",
+    feedback: Feedback = SILENT,
 ) -> tuple[tuple[Choice, ...], Right]:
     """Choices with their losses, and right answers by name where there are multiple-choice questions.
 
@@ -40,14 +41,17 @@ def scored(
     test = CompletionLoss(base, examples.test)
     sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     right: dict[str, NDArray[np.bool_]] = {}
-    for choice in choices:
-        model, codes = deployed(choice) if deployed else (base, base.space.encode(choice.configuration))
-        losses = validation, test
-        if model is not base:
-            losses = CompletionLoss(model, examples.validation), CompletionLoss(model, examples.test)
-        sums[choice.name] = losses[0].sums(codes), losses[1].sums(codes)
-        right[choice.name] = Answers(model, examples.test_questions, scoring=scoring).right(codes)
-        del model, losses  # one further model at a time in memory
+    with feedback.progress("losses on test examples") as update:
+        for number, choice in enumerate(choices):
+            update(number / len(choices), choice.name)
+            model, codes = deployed(choice) if deployed else (base, base.space.encode(choice.configuration))
+            losses = validation, test
+            if model is not base:
+                losses = CompletionLoss(model, examples.validation), CompletionLoss(model, examples.test)
+            sums[choice.name] = losses[0].sums(codes), losses[1].sums(codes)
+            right[choice.name] = Answers(model, examples.test_questions, scoring=scoring).right(codes)
+            del model, losses  # one further model at a time in memory
+        update(1.0, f"{len(choices)} choices")
     best = sums.get("winner 1")
 
     def with_losses(choice: Choice) -> Choice:
@@ -83,7 +87,9 @@ def polish(
         max_seconds: Duration after which training stops.
     """
     configuration = choice.configuration
-    before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
+    with feedback.progress("loss before further training") as update:
+        update(0.0, "on test examples")
+        before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
     with polished(
         super_adapter,
         configuration,
@@ -94,9 +100,12 @@ def polish(
         checkpoints=checkpoints,
         max_seconds=max_seconds,
     ) as only:
-        test = CompletionLoss(only, examples.test)
-        val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
-        test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)
+        with feedback.progress("losses after further training") as update:
+            update(0.0, "on validation examples")
+            val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
+            update(len(examples.validation) / (len(examples.validation) + len(examples.test)), "on test examples")
+            test = CompletionLoss(only, examples.test)
+            test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)
         row = replace(
             choice,
             name="polished",

@@ -168,11 +168,10 @@ def _searched(
         start = np.vstack([midpoint(space), greedy, *cuts.values()])
         front = problem.run("searching", algorithm, evaluations=request.evaluations, start=start)
         found = Raced(front.history, {}, {}, len(front.history))
-    alone = [problem.objective]
-    random = problem.run(RANDOM, "random", evaluations=found.evaluations, objectives=alone)
+    random = problem.run(RANDOM, "random", evaluations=found.evaluations, loss_alone=True)
     evaluations = {"random": len(random.history), algorithm: found.evaluations}
     names = {space.decode(space.at(point)): name for name, point in cuts.items()}
-    uniform = problem.front(names)
+    uniform = problem.front(names, "uniform cuts")
     simple = [*baselines(space).items(), *((GREEDY, space.decode(codes)) for codes in space.at(greedy))]
     compared = [
         *simple,
@@ -181,7 +180,7 @@ def _searched(
     ]
     found_by = dict.fromkeys((one.configuration for one in random.history), RANDOM)
     found_by |= dict.fromkeys((one.configuration for one in found.candidates), algorithm)
-    others = problem.candidates(config for _, config in simple if config not in found_by)
+    others = problem.candidates((config for _, config in simple if config not in found_by), "baselines")
     found_by |= names | {config: name for name, config in simple} | found.names
     everything = (*found.candidates, *random.history, *uniform.history, *others)
     front = front_of(uniform.objectives, everything)
@@ -204,7 +203,13 @@ def _searched(
         return again, super_adapter.space.encode(choice.configuration.without_adapter)
 
     rows, right = scored(
-        choices, examples, validation=validation, base=super_adapter, deployed=deployed, scoring=scoring
+        choices,
+        examples,
+        validation=validation,
+        base=super_adapter,
+        deployed=deployed,
+        scoring=scoring,
+        feedback=problem.feedback,
     )
     answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
     return problem.result(
@@ -264,7 +269,7 @@ def _problem(
     if not super_adapter.layer.separable:
         mode, costs = _merged_mode(adaptation), [replace(each, merged=True) for each in costs]
         feedback.note("these adapters are merged, so all take as long as their base; the search is for the lowest loss")
-    return Problem(space, validation, tuple(costs), mode, request.seed, feedback)
+    return Problem(space, validation, tuple(costs), mode, request.seed, feedback, at_once=request.workers)
 
 
 def _folded(adaptation: Adaptation, super_adapter: SuperAdapter, problem: Problem) -> list[Choice]:

@@ -192,7 +192,7 @@ class Cutter:
         uniform = np.array([np.minimum(rank, largest) for rank in range(1, int(largest.max()) + 1)])
         # The largest uniform rank within the limit need not be a point of the space, and may win too.
         fits = feasible(uniform, [problem.limit])
-        even = problem.candidates(map(problem.space.decode, uniform[fits][-1:]))
+        even = problem.candidates(map(problem.space.decode, uniform[fits][-1:]), "largest uniform rank")
         best, evaluated = self._best(even)
         winner = problem.choice("shrunk", best)
         latency = PredictedLatency(problem.predictor, problem.space.dimensions)
@@ -231,7 +231,8 @@ class Cutter:
         if not self._examples:
             return choices
         validation = CompletionLoss(self.super_adapter, self._examples.validation)
-        rows, _ = scored(choices, self._examples, validation=validation, base=self.super_adapter)
+        feedback = self.problem.feedback
+        rows, _ = scored(choices, self._examples, validation=validation, base=self.super_adapter, feedback=feedback)
         return list(rows)
 
 

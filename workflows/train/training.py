@@ -140,9 +140,11 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         )
     save_task(task, folder)
     validation = CompletionLoss(super_adapter, examples.validation)
+    judged = np.stack([space.base, space.at(recipe.start(space)), super_adapter.largest])
+    with feedback.progress("losses on validation examples") as update:
+        validation.each(judged, done=lambda share: update(share, "without adapter, at the start, and the largest"))
     _warn_of_overfitting(seen, validation.sums(super_adapter.largest), validation.tokens, feedback)
-    start = space.at(recipe.start(space))
-    base_loss, start_loss, full_loss = map(float, validation(np.stack([space.base, start, super_adapter.largest])))
+    base_loss, start_loss, full_loss = map(float, validation(judged))
     answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)
     right = {"trained": answers.right(super_adapter.largest)}
     return TrainResult(
