@@ -8,6 +8,8 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
   apart    as `sum`, and q, k and v are three products instead of one that is split
   gemm     activations in two dimensions; x A, and a Gemm that multiplies by B and adds
   shared   as `sum`, and linears of one input multiply by one matrix of all their A, whose product is split
+  open     as `sum` and as `gemm` (`open gemm`), with constants that are also inputs: a caller may replace them, so the
+           session does not pack them
   rows     B below the rows of the weight: (x, x A) times (W; B), where linears of one input share the product with all
            their A; only in fp32 as constants, and the weights are no longer those of the base
 
@@ -51,6 +53,7 @@ CALL = ("--tokens", "1", "--past", "64")
 WARM_UP, ROUNDS = 5, 40
 TOLERANCE = 1e-4
 ADD_ADAPTERS = adapters._add_adapters
+OPEN = {"open": False, "open gemm": True}
 
 
 def by_input(base: OnnxBase, adapter: Mapping[str, Halves]) -> list[list[str]]:
@@ -84,6 +87,16 @@ def write_shared(adapted: SubAdapter[OnnxBase], file: Path) -> None:
                 helper.make_node("Split", [f"{joined}/x"], parts, f"{joined}/parts", axis=-1, num_outputs=len(parts))
             )
     replace_entries(graph.node, nodes)
+    onnx.save(model, file)
+
+
+def write_open(adapted: SubAdapter[OnnxBase], file: Path, *, joins: bool) -> None:
+    """Of constants that are the defaults of inputs."""
+    write_as(adapted, file, "static", joins=joins)
+    model = onnx.load(file, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if "lora" in tensor.name:
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     onnx.save(model, file)
 
 
@@ -140,11 +153,13 @@ def write_as(adapted: SubAdapter[OnnxBase], file: Path, mode: str, *, joins: boo
 def written(adapted: SubAdapter[OnnxBase], mode: str, rounded: bool, name: str) -> dict[str, Path]:
     """Graphs of every way, in the folder of the base, whose weights they share."""
     ways = {"sum": (False, True), "gemm": (True, True), "apart": (False, False)}
-    files = {way: adapted.base.folder / f"benchmark-{name}-{way}.onnx" for way in (*ways, "shared", "rows")}
+    files = {way: adapted.base.folder / f"benchmark-{name}-{way}.onnx" for way in (*ways, *OPEN, "shared", "rows")}
     for way, (joins, packs) in ways.items():
         write_as(adapted, files[way], mode, joins=joins, packs=packs)
     if mode == "static":
         write_shared(adapted, files["shared"])
+        for way, joins in OPEN.items():
+            write_open(adapted, files[way], joins=joins)
         if not rounded:
             write_rows(adapted, files["rows"])
     return {way: file for way, file in files.items() if file.exists()}

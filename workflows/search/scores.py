@@ -87,7 +87,7 @@ def polish(
         max_seconds: Duration after which training stops.
     """
     configuration = choice.configuration
-    with feedback.progress("loss before further training") as update:
+    with feedback.progress("loss of the winner") as update:
         update(0.0, "on test examples")
         before = CompletionLoss(super_adapter, examples.test).sums(super_adapter.space.encode(configuration))
     with polished(
@@ -100,7 +100,7 @@ def polish(
         checkpoints=checkpoints,
         max_seconds=max_seconds,
     ) as only:
-        with feedback.progress("losses after further training") as update:
+        with feedback.progress("losses of the polished winner") as update:
             update(0.0, "on validation examples")
             val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
             update(len(examples.validation) / (len(examples.validation) + len(examples.test)), "on test examples")
