@@ -23,7 +23,6 @@ standard error. `staged` shrinks in eight stages and fills, without any evaluati
 import argparse
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +33,7 @@ from adaptare.profiler import ModelShape, Space, named_space
 from adaptare.search import Algorithm, Limit, Nsga2, RandomSearch, search
 from adaptare.search.algorithms import by_estimate, portfolio, staged
 from adaptare.search.training import decide, race
+from adaptare.search.training.quality import PairedLosses
 
 RANKS = {"large": (0, 2, 4, 8, 16), "small": (0, 4, 16)}
 NOISE = 0.03
@@ -121,7 +121,7 @@ class Cost:
         return 1e-6 * (BASE_US + self.simulated.costs_us[self.simulated.columns, points].sum(axis=1))
 
 
-class Noisy:
+class Noisy(PairedLosses):
     """Loss with the errors of examples: an objective, and the loss of a race."""
 
     name = "loss_nats"
@@ -135,16 +135,6 @@ class Noisy:
         errors = np.random.default_rng([self.simulated.seed, 2, *codes.tolist()]).normal(size=EXAMPLES)
         losses = self.simulated.loss(self.simulated.points(codes)) + NOISE * np.sqrt(EXAMPLES) * errors
         return losses if examples is None else losses[examples]
-
-    def each(
-        self,
-        codes: NDArray[np.int64],
-        examples: NDArray[np.int64] | None = None,
-        *,
-        done: Callable[[float], None] = lambda share: None,
-    ) -> NDArray[np.float64]:
-        """Losses of several configurations on some examples."""
-        return np.array([self.sums(row, examples) for row in codes])
 
     def samples(self) -> list[NDArray[np.int64]]:
         """Eighths."""

@@ -1,5 +1,6 @@
 """Quality of sub-adapters: loss on held-out completions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -96,7 +97,46 @@ class CompletionNats:
         return sums
 
 
-class CompletionLoss:
+class PairedLosses(ABC):
+    """Losses of several configurations on the same examples."""
+
+    @abstractmethod
+    def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Loss of one configuration summed over each example.
+
+        Args:
+            codes: Shape (n_columns,).
+            examples: Numbers of the examples; `None` for all.
+
+        Returns:
+            Shape (n_examples,).
+        """
+
+    def each(
+        self,
+        codes: NDArray[np.int64],
+        examples: NDArray[np.int64] | None = None,
+        *,
+        done: Callable[[float], None] = lambda share: None,
+    ) -> NDArray[np.float64]:
+        """`sums` of several configurations.
+
+        Args:
+            codes: Shape (n, n_columns).
+            examples: As of `sums`.
+            done: Called after each configuration, with the share that is done.
+
+        Returns:
+            Shape (n, n_examples).
+        """
+        sums = []
+        for number, row in enumerate(codes, start=1):
+            sums.append(self.sums(row, examples))
+            done(number / len(codes))
+        return np.array(sums)
+
+
+class CompletionLoss(PairedLosses):
     """Loss of configurations of a super-adapter, in nats per completion token; smaller is better.
 
     It is the mean over all completion tokens of all examples, and with rank 0 everywhere the loss of the base
@@ -157,27 +197,14 @@ class CompletionLoss:
         *,
         done: Callable[[float], None] = lambda share: None,
     ) -> NDArray[np.float64]:
-        """`sums` of several configurations, computed elsewhere if that is possible.
-
-        Args:
-            codes: Shape (n, n_columns).
-            examples: As of `sums`.
-            done: Called after each configuration, with the share that is done.
-
-        Returns:
-            Shape (n, n_examples).
-        """
+        """`sums` of several configurations, computed elsewhere if that is possible; see `PairedLosses.each`."""
         if self._elsewhere:
             batches = self._batches_of(examples)[1].tolist()
             asked = [(row, missing) for row in codes if (missing := self._nats.missing(row, batches))]
             for (row, missing), found in zip(asked, self._elsewhere(asked) if asked else (), strict=True):
                 self._nats.remember(row, dict(zip(missing, found, strict=True)))
         n_examples = len(self._tokens) if examples is None else len(examples)
-        sums = np.empty((len(codes), n_examples))
-        for number, row in enumerate(codes):
-            sums[number] = self.sums(row, examples)
-            done((number + 1) / len(codes))
-        return sums
+        return super().each(codes, examples, done=done).reshape(len(codes), n_examples)
 
     def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Loss of one configuration summed over the completion of each example, nats.

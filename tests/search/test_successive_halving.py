@@ -1,15 +1,15 @@
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from adaptare.search.training.quality import PairedLosses
 from adaptare.search.training.successive_halving import decide, race
 
 
 @dataclass
-class Noisy:
+class Noisy(PairedLosses):
     """Losses with a known mean, and noise of examples and of pairs of example and configuration."""
 
     means: NDArray[np.float64]
@@ -30,20 +30,6 @@ class Noisy:
         own = self.noise * np.random.default_rng([self.seed, row]).normal(size=self.n)
         found: NDArray[np.float64] = (4 * (self.means[row] + own) + of_example)[rows]
         return found
-
-    def each(
-        self,
-        codes: NDArray[np.int64],
-        examples: NDArray[np.int64] | None = None,
-        /,
-        *,
-        done: Callable[[float], None] = lambda share: None,
-    ) -> NDArray[np.float64]:
-        sums = []
-        for number, row in enumerate(codes, start=1):
-            sums.append(self.sums(row, examples))
-            done(number / len(codes))
-        return np.array(sums)
 
     def samples(self) -> list[NDArray[np.int64]]:
         return [np.arange(0, self.n, stride) for stride in (8, 4, 2, 1)]
