@@ -74,8 +74,8 @@ def kept_tasks(folder: Path) -> list[Task]:
     return found
 
 
-def session_tasks(folder: Path) -> Iterator[Task]:
-    """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and both halves of their adapters."""
+def session_tasks(folder: Path, parts: int = 2) -> Iterator[Task]:
+    """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and every part of their adapters."""
     read_files = [(*file.stem.rsplit("-", 1), read(file)) for file in sorted(folder.glob("*.json"))]
     for (name, _, one), (other, second, two) in itertools.permutations(read_files, 2):
         shared = sorted(set(one.rows) & set(two.rows), key=str)
@@ -83,11 +83,10 @@ def session_tasks(folder: Path) -> Iterator[Task]:
             continue
         group = "sessions" if one.boot == two.boot and not one.loaded and not two.loaded else "others"
         order = np.random.default_rng(0).permutation(len(shared))
-        for half in (0, 1):
-            ours, theirs = (
-                [rows[shared[index]] for index in order[part::2]]
-                for rows, part in ((one.rows, half), (two.rows, 1 - half))
-            )
+        for part in range(parts):
+            judged = {shared[index] for index in order[part::parts]}
+            ours = [one.rows[shared[index]] for index in order if shared[index] not in judged]
+            theirs = [two.rows[shared[index]] for index in order[part::parts]]
             yield Task(name, ours, theirs, f"{name} {second}", two.look, group)
 
 

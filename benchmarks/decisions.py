@@ -1,14 +1,14 @@
 """Intervals and budgets of predictors, judged in sessions of which they know nothing.
 
-python benchmarks/decisions.py [--json] [--sessions DIR] [--kept DIR ...]
+python benchmarks/decisions.py [--json] [--sessions DIR] [--kept DIR ...] [--parts 2]
 python benchmarks/decisions.py --collect DIR [--device NAME ...]
 
 A predictor is fitted to the rows of one session, and judged by adapters of another session that it has never seen.
 `--kept` names folders of the sessions of `prediction_on_device.py`. `--sessions` names a folder of files
 `NAME-TIME.json`, one for each session (`decision_sessions.py`); the adapters of two sessions of one name are divided
-into two halves, of which each is predicted from the other. Two sessions since one boot of the machine, neither of them
-under load, are `sessions`; all other pairs are `others`. `--collect` adds one such session of each device, in about
-six minutes. Call it once an hour, after restarts and on other days too.
+into parts (`--parts`, default 2), of which each is predicted from the others. Two sessions since one boot of the
+machine, neither of them under load, are `sessions`; all other pairs are `others`. `--collect` adds one such session of
+each device, in about six minutes. Call it once an hour, after restarts and on other days too.
 
 An interval is of the value itself, and a measured value has an error beside it. A row is held if it is within the
 hypotenuse of the predicted interval and that of the measured value (level 0.9, from its openings). `..._measured`
@@ -289,6 +289,7 @@ def main() -> None:
     parser.add_argument(
         "--kept", type=Path, nargs="+", default=[], help="folders of sessions of prediction_on_device.py"
     )
+    parser.add_argument("--parts", type=int, default=2, help="of the adapters of two sessions of --sessions")
     parser.add_argument("--collect", type=Path, metavar="DIR", help="only measure one more session into this folder")
     parser.add_argument("--device", nargs="+", choices=DEVICES, default=list(DEVICES), help="of --collect")
     options = parser.parse_args()
@@ -297,7 +298,7 @@ def main() -> None:
             print(collect(options.collect, name))
         return
     tasks = [task for folder in options.kept for task in kept_tasks(folder)]
-    tasks += session_tasks(options.sessions) if options.sessions else []
+    tasks += session_tasks(options.sessions, options.parts) if options.sessions else []
     telling = [task for task in tasks if task.group != "others"]
     devices = {task.device for task in tasks}
     priors = {device: Priors.of([task for task in telling if task.device != device]) for device in devices}

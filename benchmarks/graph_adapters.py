@@ -1,6 +1,7 @@
 """Ways to apply an adapter in an ONNX graph, side by side: overhead of each, in plain sessions of ONNX Runtime.
 
 python benchmarks/graph_adapters.py [--json] [--blocks 6] [--only fp32 int4] [--ranks 1 16 64]
+    [--ways sum gemm ...]
 
 SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logits in fp32, which is checked first:
 
@@ -17,7 +18,8 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
 nodes than changing dimensions adds, otherwise `sum`. A static one is written as `sum`.
 
 Every block is one new process that opens all files in random order and calls each of them once in every round. The
-ratio to the base is that of the medians in a block; the interval is Student's t over the blocks.
+ratio to the base is that of the medians in a block; the interval is Student's t over the blocks. `to_sum` is the ratio
+to `sum` of the same mode.
 """
 
 import argparse
@@ -54,6 +56,7 @@ WARM_UP, ROUNDS = 5, 40
 TOLERANCE = 1e-4
 ADD_ADAPTERS = adapters._add_adapters
 OPEN = {"open": False, "open gemm": True}
+WAYS = ("sum", "gemm", "apart", *OPEN, "shared", "rows")
 
 
 def by_input(base: OnnxBase, adapter: Mapping[str, Halves]) -> list[list[str]]:
@@ -179,10 +182,16 @@ def block(runs: Mapping[str, Sequence[str]], seed: int) -> dict[str, float]:
 
 
 def compared(runs: Mapping[str, Sequence[str]], blocks: int) -> dict[str, Any]:
-    """Seconds of every run, and its ratio to the base with an interval."""
+    """Seconds of every run, and its ratios to the base and to `sum` of its mode, with intervals."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        return ratios_of(list(pool.map(block, [runs] * blocks, range(blocks))), "base")
+        rows = list(pool.map(block, [runs] * blocks, range(blocks)))
+    found = ratios_of(rows, "base")
+    for mode in ("static", "swappable"):
+        for way, row in ratios_of(rows, f"{mode} sum").items():
+            if way.startswith(mode):
+                found[way]["to_sum"] = row["ratio"]
+    return found
 
 
 def check(files: Mapping[str, Path], adapter: Mapping[str, Any]) -> None:
@@ -209,6 +218,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6, help="at least 4")
     parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="beside sum; `rows` in fp32 alone")
     options = parser.parse_args()
     if options.blocks < 4:
         parser.error("--blocks must be at least 4")
@@ -224,14 +234,14 @@ def main() -> None:
                 }
                 adapted = SubAdapter(Configuration.of(dict.fromkeys(halves, rank)), halves, base)
                 cell = f"{precision} rank {rank} {picked}"
-                result[cell] = measured(adapted, cell.replace(" ", "-"), precision != "fp32", options.blocks)
+                result[cell] = measured(adapted, cell.replace(" ", "-"), precision != "fp32", options)
                 if not options.json:
                     shown(cell, result[cell])
     if options.json:
         print(json.dumps(result))
 
 
-def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: int) -> dict[str, Any]:
+def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, options: argparse.Namespace) -> dict[str, Any]:
     """Every way of both modes, and the base, in the same blocks."""
     pairs = {path: halves.of_rows for path, halves in adapted.halves.items()}
     tensors = {
@@ -247,12 +257,16 @@ def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, blocks: in
             if not rounded:
                 check(ways, given)
             fed = ("--adapter", str(file)) if given else ()
-            runs |= {f"{mode} {way}": (str(graph), *fed, *CALL) for way, graph in ways.items()}
+            runs |= {
+                f"{mode} {way}": (str(graph), *fed, *CALL)
+                for way, graph in ways.items()
+                if way in ("sum", *options.ways)
+            }
         own = Path(place) / "own.onnx"
         write_graph(adapted, own, application="swappable")
         joined = any(node.op_type == "Gemm" for node in onnx.load(own, load_external_data=False).graph.node)
         try:
-            return {"written": "gemm" if joined else "sum", "ways": compared(runs, blocks)}
+            return {"written": "gemm" if joined else "sum", "ways": compared(runs, options.blocks)}
         finally:
             for graph in files:
                 graph.unlink()

@@ -5,22 +5,28 @@ python benchmarks/runtime_regret.py --front FRONT.json --predictor PREDICTOR --d
 
 The front is of `adaptare search` or `adaptare demo`, of any runtime. The predictor, of the device, says what its first
 winner costs there; a search with that predictor and that overhead as its budget finds what could have been had for the
-same cost. The regret is the difference of their losses on examples that guided no choice. Then both are measured on
-the device in one session, later than the rows of the predictor. Searches keep their results in the folder.
+same cost. The regret is the difference of their losses on examples that guided no choice, with a 95 % interval over
+these. Then both are measured on the device in one session, later than the rows of the predictor. Searches keep their
+results in the folder.
 """
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from below_base import command, kept
+from stock_process import conditions
 
 from adaptare.predictor import load_predictor
 from adaptare.profiler import precise_within, programs_for
+from adaptare.profiler.analysis import Interval
 from adaptare.profiler.measuring import Session
+from adaptare.search import CompletionLoss
 from adaptare.workflows.search.result import Choice, load_result
-from adaptare.workflows.target import target_of
+from adaptare.workflows.target import spelled, target_of
+from adaptare.workflows.train.adaptation import reload_adaptation
 
 
 def main() -> None:
@@ -49,22 +55,30 @@ def main() -> None:
     )
     kept(options.folder / "search.json", lambda: command(*words, "--evaluations", options.evaluations, "-o", own))
     found = load_result(own)
-    choices = {elsewhere.place.device: winner, found.place.device: found.winners[0]}
+    choices = [winner, found.winners[0]]
     rows = [
         {
-            "searched_for": device,
+            "searched_for": spelled(place.device, place.quantisation, place.dtype),
             "sites": len(choice.configuration.ranks),
             "val_loss": choice.val_loss,
             "test_loss": choice.test_loss,
             **measured,
         }
-        for (device, choice), measured in zip(
-            choices.items(), measure(options, list(choices.values())) or [{}, {}], strict=True
+        for place, choice, measured in zip(
+            (elsewhere.place, found.place), choices, measure(options, choices) or [{}, {}], strict=True
         )
     ]
-    regret = float(winner.test_loss or 0) - float(found.winners[0].test_loss or 0)
-    result = {"device": options.device, "budget": overhead, "rows": rows, "regret_nats": regret}
+    regret = regret_of(Path(elsewhere.folder), *choices)
+    facts = conditions(target_of(options.device).device.info().threads)
+    result = {"device": options.device, "budget": overhead, "rows": rows, "regret_nats": asdict(regret), **facts}
     print(json.dumps(result, indent=None if options.json else 1))
+
+
+def regret_of(folder: Path, winner: Choice, own: Choice) -> Interval:
+    """Loss on the test examples of a winner of elsewhere, minus that of the device's own."""
+    adaptation, super_adapter = reload_adaptation(folder)
+    loss = CompletionLoss(super_adapter, adaptation.examples.test)
+    return loss.difference(*(super_adapter.codes(choice.configuration) for choice in (winner, own)))
 
 
 def measure(options: argparse.Namespace, choices: list[Choice]) -> list[dict[str, Any]]:

@@ -1,60 +1,93 @@
-"""Seconds from a change of the adapter to the first right token, by runtime and length of the context.
+"""Memory with an adapter, and seconds from a change of the adapter to the first right token, by runtime and context.
 
 python benchmarks/swap_cost.py [--json] [--out FILE] [--device DEVICE ...] [--context 64 1024 4096] [--openings 4]
 
-Keys and values depend on the adapter, so the cache of the context is computed again with the new one: the adapter is
-read from a file in the page cache (torch makes it without a file), set, and all tokens are decoded once (`Swap`, of a
-prefill). SmolLM2-135M, rank 16 on all linears, swappable; each opening is a fresh process that has run another adapter
-before. `--out` keeps the rows, beside those of other devices in the same file.
+SmolLM2-135M, rank 16 on all linears, swappable. Keys and values depend on the adapter, so the cache of the context is
+computed again with the new one: the adapter is set, and all tokens are decoded once (`Swap`, of a prefill). ONNX
+Runtime and llama.cpp read it from a file in the page cache; torch and OpenVINO draw its weights. Memory is that of a
+process which has decoded after 64 tokens: of the base alone, and with the adapter. Each opening is a fresh process; for
+a change it has run another adapter before. Intervals are of 95 %. `--out` replaces the devices measured now, and keeps
+the others.
 """
 
 import argparse
 import datetime
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from adaptare.profiler import Configuration, Workload, open_model, programs_for
-from adaptare.profiler.measuring import Session, Swap
+from adaptare.profiler.measuring import Memory, Session, Swap
 from adaptare.workflows.target import target_of
 
 MODEL, RANK = "smollm2-135m", 16
-DEVICES = ("torch-cpu:threads=1", "ort-cpu:threads=1", "ort-cpu:int4,threads=1", "llama-cpu:int4,threads=1")
+DEVICES = (
+    "torch-cpu:threads=1",
+    "ort-cpu:threads=1",
+    "ort-cpu:int4,threads=1",
+    "llama-cpu:int4,threads=1",
+    "openvino-cpu:int4,threads=1",
+)
 
 
-def rows_of(spelling: str, contexts: list[int], openings: int) -> list[dict[str, Any]]:
-    """One row for each length of the context."""
+def costs_of(spelling: str, contexts: list[int], openings: int) -> dict[str, Any]:
+    """Memory of a device, and seconds to the first right token for each length of the context."""
     target = target_of(spelling)
-    config = Configuration.uniform(open_model(MODEL).shape, RANK)
+    shape = open_model(MODEL).shape
+    adapted = Workload(shape, Configuration.uniform(shape, RANK), phase="decode", tokens=64, **target.weights)
     info = target.device.info()
     session = Session(target.device, programs=programs_for(info))
-    rows = []
+    memory = session.measure([adapted.base, adapted], reference=adapted.base, probes=[Memory(openings=openings)])
+    swaps = []
     for tokens in contexts:
-        workload = Workload(open_model(MODEL).shape, config, phase="prefill", tokens=tokens, **target.weights)
-        (found,) = session.measure([workload], reference=workload.base, probes=[Swap(openings=openings)])
-        quantity = found.quantities["swap"]
-        row: dict[str, Any] = {"device": spelling, "runtime": info.runtime, "context": tokens}
-        if quantity.failure:
-            rows.append({**row, "failure": quantity.failure})
-            continue
-        seconds = found.value("swap")
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        rows.append({**row, "swap_s": seconds.middle, "lower": seconds.lower, "upper": seconds.upper, "date": today})
-    return rows
+        (found,) = session.measure(
+            [replace(adapted, phase="prefill", tokens=tokens)],
+            reference=replace(adapted.base, phase="prefill", tokens=tokens),
+            probes=[Swap(openings=openings)],
+        )
+        swaps.append({"context": tokens, **quantity(found, "swap")})
+    return {
+        "device": spelling,
+        "hardware": info.hardware,
+        "runtime": info.runtime,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "openings": openings,
+        "base_bytes": quantity(memory[0], "memory"),
+        "adapted_bytes": quantity(memory[1], "memory"),
+        "swap_s": swaps,
+    }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def quantity(row: Any, name: str) -> dict[str, Any]:
+    """A measured quantity, or why there is none."""
+    failure = row.quantities[name].failure
+    return {"failure": failure} if failure else asdict(row.value(name))
+
+
+def table(found: list[dict[str, Any]]) -> str:
     """Markdown, one line for each device."""
-    contexts = sorted({row["context"] for row in rows})
-    lines = [f"| seconds | {' | '.join(f'{each:,} tokens' for each in contexts)} |", "|---" * (1 + len(contexts)) + "|"]
-    for device in dict.fromkeys(row["device"] for row in rows):
-        own = {row["context"]: row for row in rows if row["device"] == device}
+    contexts = sorted({each["context"] for device in found for each in device["swap_s"]})
+    lines = [
+        f"| device | base MB | with adapter MB | {' | '.join(f'{each:,} tokens, s' for each in contexts)} |",
+        "|---" * (3 + len(contexts)) + "|",
+    ]
+    for device in found:
+        seconds = {each["context"]: each for each in device["swap_s"]}
         cells = [
-            "{swap_s:.2f} [{lower:.2f}, {upper:.2f}]".format(**own[each]) if "swap_s" in own.get(each, {}) else ""
-            for each in contexts
+            *(cell(device[name], 1e-6, 0) for name in ("base_bytes", "adapted_bytes")),
+            *(cell(seconds[each], 1, 2) if each in seconds else "" for each in contexts),
         ]
-        lines.append(f"| {device} | {' | '.join(cells)} |")
+        lines.append(f"| {device['device']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def cell(found: dict[str, Any], factor: float, digits: int) -> str:
+    """A quantity with its interval, or that it failed."""
+    if "failure" in found:
+        return "failed"
+    middle, lower, upper = (f"{factor * found[name]:,.{digits}f}" for name in ("middle", "lower", "upper"))
+    return f"{middle} [{lower}, {upper}]"
 
 
 def main() -> None:
@@ -65,14 +98,13 @@ def main() -> None:
     parser.add_argument("--context", nargs="+", type=int, default=[64, 1024, 4096])
     parser.add_argument("--openings", type=int, default=4)
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.exists() else []
+    found = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.exists() else []
     for device in options.device:
-        fresh = rows_of(device, options.context, options.openings)
-        replaced = {(row["device"], row["context"]) for row in fresh}
-        rows = [row for row in rows if (row["device"], row["context"]) not in replaced] + fresh
+        fresh = costs_of(device, options.context, options.openings)
+        found = [each for each in found if each["device"] != device] + [fresh]
         if options.out:
-            options.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    print(json.dumps({"rows": rows}) if options.json else table(rows))
+            options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found) if options.json else table(found))
 
 
 if __name__ == "__main__":

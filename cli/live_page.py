@@ -20,7 +20,7 @@ from adaptare.core.lazy_names import missing_package
 from adaptare.devices.browser import PageServer
 
 if TYPE_CHECKING:
-    from adaptare.views.report.page import Part
+    from adaptare.views.report.page import InputChapters
 
 HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (refused)
@@ -39,7 +39,7 @@ class Reading:
     """
 
     stamp: Stamp
-    parts: Sequence["Part"]
+    parts: Sequence["InputChapters"]
     content: str
     version: str
 

@@ -13,7 +13,7 @@ from adaptare.core.table import Section
 from adaptare.core.whole_file import write_whole
 from adaptare.exit_codes import ExitCode
 from adaptare.figures import draw
-from adaptare.views.report.page import Part, page, parts_of
+from adaptare.views.report.page import InputChapters, page, parts_of
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
 from adaptare.workflows.reporting.inputs import Source, just_measured, read_source
@@ -101,7 +101,7 @@ def report_folder(folder: Path, console: Console) -> None:
         console.note(f"report: {file}")
 
 
-def _drawn(parts: Sequence[Part], folder: Path, suffix: str) -> list[Path]:
+def _drawn(parts: Sequence[InputChapters], folder: Path, suffix: str) -> list[Path]:
     charts = [chart for part in parts for chapter in part.chapters for chart in chapter.charts]
     files = [folder / f"{number:02}-{chart.name}{suffix}" for number, chart in enumerate(charts, start=1)]
     for chart, file in zip(charts, files, strict=True):

@@ -76,13 +76,16 @@ def _picked(rows: Sequence[Sequence[str]], indices: Sequence[int]) -> list[list[
 def _drawing(title: str, columns: "Sequence[Column[Any]]", rows: Sequence[Sequence[str]], width: int) -> "RichTable":
     from rich.table import Table as RichTable
 
-    least = _least(columns, rows)
-    slack = max(0, width - _total(least))
+    widths = _least(columns, rows)
+    slack = max(0, width - _total(widths))
+    for wanted in (_unbroken(rows), _most(columns, rows)):
+        for index, most in enumerate(wanted):
+            more = min(slack, max(0, most - widths[index]))
+            widths[index] += more
+            slack -= more
     table = RichTable(title=title or None, title_justify="left", title_style="bold")
-    for index, (column, needed, wanted) in enumerate(zip(columns, least, _most(columns, rows), strict=True)):
-        more = min(slack, wanted - needed)
-        slack -= more
-        table.add_column(column.heading, justify="right" if index else "left", width=needed + more, overflow="fold")
+    for index, column in enumerate(columns):
+        table.add_column(column.heading, justify="right" if index else "left", width=widths[index], overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -94,6 +97,13 @@ def _total(widths: Sequence[int]) -> int:
 
 def _longest(rows: Sequence[Sequence[str]], index: int) -> int:
     return max((len(line) for row in rows for line in row[index].splitlines()), default=0)
+
+
+def _unbroken(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Widths at which no word is broken."""
+    return [
+        max((len(word) for cell in column for word in cell.split()), default=0) for column in zip(*rows, strict=True)
+    ]
 
 
 def _most(columns: Sequence["Column[Any]"], rows: Sequence[Sequence[str]]) -> list[int]:

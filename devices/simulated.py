@@ -30,7 +30,7 @@ class Moment:
     switched: bool
 
 
-class Noise(Protocol):
+class SimulatedNoise(Protocol):
     """Factor on the true latency of a call."""
 
     def factor(self, moment: Moment, rng: np.random.Generator) -> float:
@@ -62,7 +62,7 @@ class SimulatedDevice:
     launch_s: float = 2e-6
     bandwidth_bytes_s: float = 10e9
     compute_flops_s: float = 50e9
-    noise: Sequence[Noise] = ()
+    noise: Sequence[SimulatedNoise] = ()
     seed: int = 0
     failures: Mapping[str, Literal["error", "crash"]] = field(default_factory=dict)
     dies_after_calls: int | None = None

@@ -195,6 +195,16 @@ def says_what_it_is(name: str, thing: object) -> bool:
     return len(written) > 10 and not (dataclasses.is_dataclass(thing) and written.startswith(f"{name}("))
 
 
+def test_no_two_classes_have_the_same_name() -> None:
+    """A reader who looks for a class finds one."""
+    places: dict[str, list[str]] = {}
+    for file in SOURCES:
+        for node in ast.parse(text(file)).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(short(file))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("package", NAMES)
 def test_a_public_name_exists_and_says_what_it_is(package: str) -> None:
     module = importlib.import_module(package)

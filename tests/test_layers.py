@@ -192,7 +192,11 @@ def test_the_agent_imports_the_standard_library_numpy_its_runtime_and_itself(fil
         ("search", "from adaptare import VERSION", "search imports cli, which stands above it"),
         ("search", "from adaptare.console import table", "search imports cli, which stands above it"),
         ("devices", "import adaptare", "devices imports cli, which stands above it"),
-        ("search", "from adaptare.devices.simulated import Noise", "adaptare.devices.simulated is deeper than"),
+        (
+            "search",
+            "from adaptare.devices.simulated import SimulatedNoise",
+            "adaptare.devices.simulated is deeper than",
+        ),
         (
             "profiler",
             "from adaptare.predictor.fitting.choice import choose_candidate",

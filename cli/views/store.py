@@ -7,13 +7,13 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, counted
 from adaptare.profiler.store import Salvage
 from adaptare.workflows.comparison import named
-from adaptare.workflows.reporting.store_report import Contents, Kind, Sessions, Timeline
+from adaptare.workflows.reporting.store_report import Contents, Sessions, StoredKind, Timeline
 
 # Reasons that are shown; JSON has all.
 SHOWN: Final = 5
 # Sessions that are drawn, of a store of many.
 DRAWN: Final = 12
-COLUMNS: Final[tuple[Column[Kind], ...]] = (
+COLUMNS: Final[tuple[Column[StoredKind], ...]] = (
     Column("workloads", lambda kind: kind.workload + ", dora" * (kind.kind == "dora") + COMPOSED * _composed(kind)),
     Column("model", lambda kind: ", ".join(kind.model.split(", ")[:2]), 3, folds=True),
     Column("adapters", lambda kind: str(kind.adapters)),
@@ -32,7 +32,7 @@ def sections(contents: Contents) -> Iterator[Section]:
     yield Note(f"next: {shlex.join(['adaptare', 'fit', '--store', contents.store])}")
 
 
-def _composed(kind: Kind) -> bool:
+def _composed(kind: StoredKind) -> bool:
     return kind.origin == "composed"
 
 

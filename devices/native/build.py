@@ -10,7 +10,7 @@ import platformdirs
 
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.native.bundle import AGENT, MANIFEST, Bundle, Content, read_bundle, write_bundle
-from adaptare.devices.native.compiler import Target, compile_agent, target_here
+from adaptare.devices.native.compiler import BuildTarget, compile_agent, target_here
 from adaptare.devices.native.runtime_library import (
     RuntimeLibrary,
     elf_file,
@@ -27,7 +27,7 @@ DEBIAN = "debian"
 
 
 def build_bundle(
-    target: Target,
+    target: BuildTarget,
     *,
     folder: Path | None = None,
     agent: Path | None = None,
@@ -71,7 +71,7 @@ def _kept() -> Path:
     return platformdirs.user_cache_path("adaptare") / "agents"
 
 
-def _library(target: Target, file: Path | None, wheel: Path | None, stack: ExitStack) -> RuntimeLibrary:
+def _library(target: BuildTarget, file: Path | None, wheel: Path | None, stack: ExitStack) -> RuntimeLibrary:
     if file is not None:
         return library_of_file(file)
     if wheel is not None:
@@ -82,14 +82,14 @@ def _library(target: Target, file: Path | None, wheel: Path | None, stack: ExitS
     return library_of_wheel(fetched_wheel(target, place), target)
 
 
-def _here() -> Target | None:
+def _here() -> BuildTarget | None:
     try:
         return target_here()
     except DeviceError:
         return None
 
 
-def kept_for(target: Target) -> list[Bundle]:
+def kept_for(target: BuildTarget) -> list[Bundle]:
     """Bundles for a target in the user's cache, the latest first, without those of other versions of adaptare."""
     bundles = []
     for manifest in sorted(_kept().glob(f"{target.name}-*/{MANIFEST}"), key=lambda file: -file.stat().st_mtime):
@@ -98,7 +98,7 @@ def kept_for(target: Target) -> list[Bundle]:
     return bundles
 
 
-def bundle_for(target: Target, folder: str = "") -> Bundle:
+def bundle_for(target: BuildTarget, folder: str = "") -> Bundle:
     """The bundle in a folder, or the latest one for a target in the user's cache.
 
     For the system of this machine it is one with the installed ONNX Runtime, which is made if needed. Raises

@@ -13,7 +13,7 @@ from typing import Any
 from adaptare.core import InputError, StorageError
 from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
-from adaptare.devices.native.compiler import Target, source_digest
+from adaptare.devices.native.compiler import BuildTarget, source_digest
 from adaptare.devices.program import hashed
 
 MANIFEST = "bundle.json"
@@ -75,7 +75,7 @@ class Content:
 
 
 def write_bundle(
-    folder: Path | None, kept: Path, target: Target, contents: Mapping[str, Content], *, runtime: str, library: str
+    folder: Path | None, kept: Path, target: BuildTarget, contents: Mapping[str, Content], *, runtime: str, library: str
 ) -> Bundle:
     """Writes a bundle; an earlier one in this folder is replaced.
 

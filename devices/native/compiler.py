@@ -25,7 +25,7 @@ LIBRARIES = ("-ldl", "-lpthread", "-lm")
 
 
 @dataclass(frozen=True)
-class Target:
+class BuildTarget:
     """A kind of system.
 
     Args:
@@ -49,13 +49,13 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("x86_64", ("amd64",), "ld-linux-x86-64.so.2", "amd64"),
-        Target("aarch64", ("arm64", "armv8l"), "ld-linux-aarch64.so.1", "arm64"),
+        BuildTarget("x86_64", ("amd64",), "ld-linux-x86-64.so.2", "amd64"),
+        BuildTarget("aarch64", ("arm64", "armv8l"), "ld-linux-aarch64.so.1", "arm64"),
     )
 }
 
 
-def target_named(name: str = "") -> Target:
+def target_named(name: str = "") -> BuildTarget:
     """The target with this name; that of this machine by default. Raises `InputError` and `DeviceError`."""
     if not name:
         return target_here()
@@ -64,7 +64,7 @@ def target_named(name: str = "") -> Target:
     return TARGETS[name]
 
 
-def target_of(system: str, machine: str) -> Target:
+def target_of(system: str, machine: str) -> BuildTarget:
     """The target of a system, by the names it gives itself and its processor. Raises `DeviceError`."""
     for target in TARGETS.values():
         if system == "Linux" and machine.lower() in (target.processor, *target.others):
@@ -72,7 +72,7 @@ def target_of(system: str, machine: str) -> Target:
     raise DeviceError(f"there is no native agent for {system} on {machine}; there is one for {', '.join(TARGETS)}")
 
 
-def target_here() -> Target:
+def target_here() -> BuildTarget:
     """The target of this machine. Raises `DeviceError`."""
     if not hasattr(os, "uname"):
         raise DeviceError(f"there is no native agent for {sys.platform}; there is one for {', '.join(TARGETS)}")
@@ -102,7 +102,7 @@ def find_header(folder: Path | None) -> Path:
     return folders[0]
 
 
-def compile_agent(target: Target, headers: Path | None) -> bytes:
+def compile_agent(target: BuildTarget, headers: Path | None) -> bytes:
     """The compiled agent; the first compilation for a target takes some ten seconds.
 
     Raises:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from adaptare.core import DeviceError, InputError, MissingPackageError
 from adaptare.devices.native.bundle import Content
-from adaptare.devices.native.compiler import GLIBC, Target
+from adaptare.devices.native.compiler import GLIBC, BuildTarget
 
 # In a wheel and in an installation.
 INSIDE = re.compile(r"(?:.*/)?onnxruntime/capi/libonnxruntime\.so(?:\.[\d.]+)?")
@@ -75,7 +75,7 @@ def library_of_file(file: Path) -> RuntimeLibrary:
     return RuntimeLibrary(file.name, runtime, Content(elf_file(file), f"{file.name}, given", "as given"))
 
 
-def library_of_wheel(file: Path, target: Target) -> RuntimeLibrary:
+def library_of_wheel(file: Path, target: BuildTarget) -> RuntimeLibrary:
     """The library in a wheel. Raises `InputError` if it is none of ONNX Runtime for the target."""
     if file.name.split("-")[0] != "onnxruntime" or not file.name.endswith(f"_{target.processor}.whl"):
         raise InputError(f"{file.name!r} is no wheel of onnxruntime for {target.name}; it is named {_pattern(target)}")
@@ -91,7 +91,7 @@ def library_of_wheel(file: Path, target: Target) -> RuntimeLibrary:
     return RuntimeLibrary(Path(inside[0]).name, runtime, Content(content, f"{runtime}, {file.name}", LICENCE))
 
 
-def fetched_wheel(target: Target, folder: Path) -> Path:
+def fetched_wheel(target: BuildTarget, folder: Path) -> Path:
     """A wheel fetched by pip, of the installed version. Raises `DeviceError` if that fails."""
     platform = f"manylinux_{GLIBC.replace('.', '_')}_{target.processor}"
     command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
@@ -108,7 +108,7 @@ def fetched_wheel(target: Target, folder: Path) -> Path:
     return wheels[0]
 
 
-def _pattern(target: Target) -> str:
+def _pattern(target: BuildTarget) -> str:
     return f"onnxruntime-VERSION-…_{target.processor}.whl"
 
 
@@ -127,7 +127,7 @@ PACKAGES = ("libc6", "libstdc++6", "libgcc-s1")
 MAGIC, HEADER_BYTES = b"!<arch>\n", 60
 
 
-def system_libraries(places: Sequence[Path], target: Target) -> dict[str, Content]:
+def system_libraries(places: Sequence[Path], target: BuildTarget) -> dict[str, Content]:
     """File name -> content of the loader and of all libraries.
 
     Args:
@@ -193,7 +193,7 @@ def _data_of(file: Path) -> bytes:
 
 
 @contextmanager
-def fetched_packages(target: Target) -> Iterator[list[Path]]:
+def fetched_packages(target: BuildTarget) -> Iterator[list[Path]]:
     """Debian's packages for a target, fetched by apt-get with lists of its own; the system's stay as they are.
 
     Raises `DeviceError` if there is no apt-get, or it failed.

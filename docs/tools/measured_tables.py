@@ -183,6 +183,19 @@ def overhead_devices() -> Table:
 
 
 @table
+def swap_cost() -> Table:
+    """Memory of the base and with an adapter, and seconds from a change of the adapter to the first right token."""
+    found = kept("swap_cost")
+    contexts = sorted({each["context"] for device in found for each in device["swap_s"]})
+    rows = [["device", "base, MB", "with the adapter, MB", *(f"{tokens:,} tokens, s" for tokens in contexts)]]
+    for device in found:
+        memory = [f"{device[name]['middle'] / 1e6:,.0f}" for name in ("base_bytes", "adapted_bytes")]
+        seconds = {each["context"]: value(middle_first(each), 2) for each in device["swap_s"]}
+        rows.append([f"`{device['device']}`", *memory, *(seconds.get(tokens, "") for tokens in contexts)])
+    return rows
+
+
+@table
 def llama_overhead() -> Table:
     """Overhead in llama.cpp, by weights of the base, phase, placement and rank."""
     cells = {
@@ -255,13 +268,14 @@ def rounded_activations() -> Table:
 @table
 def generated_tokens() -> Table:
     """Greedy tokens of a runtime that equal PEFT's, by runtime and arithmetic."""
-    genai, openvino = kept("genai_tokens"), kept("openvino_tokens")
+    genai, openvino, llama = kept("genai_tokens"), kept("openvino_tokens"), kept("llama_tokens")
     groups = {
         "onnxruntime-genai, fp32": [row for row in genai if row["weights"] == "none"],
         "onnxruntime-genai, `int4-weight-only`": [row for row in genai if row["weights"] == "int4-weight-only"],
         "onnxruntime-genai, `int4`": [row for row in genai if row["weights"] == "int4"],
         "OpenVINO, `execution_mode=accuracy`": [row for row in openvino if row["mode"] == "accuracy"],
         "OpenVINO, its defaults": [row for row in openvino if row["mode"] == "performance"],
+        **{f"llama.cpp, {weights}": [row for row in llama if row["weights"] == weights] for weights in ("F32", "F16")},
     }
     return [
         ["runtime", "models and adapters", "all 32 tokens equal", "fewest equal tokens"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from measured_tables import kept, value
+from measured_tables import kept, middle_first, value
 
 
 def _constant(task: str) -> tuple[float, ...]:
@@ -19,6 +19,8 @@ def _looked_at() -> list[float]:
 VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
+    "regret-budget": lambda: f"{100 * kept('runtime_regret')['budget']:.1f} %",
+    "regret-nats": lambda: value(middle_first(kept("runtime_regret")["regret_nats"]), 3),
     "regret-noise": lambda: f"{kept('search_regret')['noise']:g} nats",
     "constant-two-tasks": lambda: value(_constant("ARC-Easy and boolq"), 3),
     "constant-gsm8k": lambda: f"{_constant('GSM8K')[0]:.2f}",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from measured_tables import Table, kept, middle_first, table, value
+from measured_tables import Table, kept, middle_first, percent, table, value
 
 CELLS = {
     "ort-int4-decode": "ONNX Runtime, 4-bit decode",
@@ -27,10 +27,13 @@ def prediction_errors() -> Table:
         rows.append(
             [CELLS[cell["cell"]], cell["chosen"], predicted, again, *(f"{errors[name]:.1f}" for name in baselines)]
         )
-    llama = kept("prediction_llama")
-    card = llama["error_card"]
-    errors = [f"{card['baselines'][name]:.1f}" for name in baselines]
-    return [*rows, ["llama.cpp, 4-bit decode", llama["chosen"], f"{card['mae_overhead_points']:.1f}", "", *errors]]
+    for fit in kept("prediction_cross_validated"):
+        card = fit["error_card"]
+        errors = [f"{card['baselines'][name]:.1f}" for name in baselines]
+        rows.append(
+            [f"{fit['name']}, cross-validated", fit["chosen"], f"{card['mae_overhead_points']:.1f}", "", *errors]
+        )
+    return rows
 
 
 @table
@@ -131,6 +134,23 @@ def priors() -> Table:
     return [
         ["shift of", "standard deviation", "degrees of freedom"],
         *([words[name], f"{100 * prior['sd']:.2g} %", str(prior["degrees"])] for name, prior in found.items()),
+    ]
+
+
+@table
+def runtime_regret() -> Table:
+    """Winners that were searched for several runtimes, measured in one of them."""
+    return [
+        ["searched for", "adapted linears", "test loss, nats", "measured overhead"],
+        *(
+            [
+                f"`{row['searched_for']}`",
+                str(row["sites"]),
+                f"{row['test_loss']:.3f}",
+                percent([row[name] for name in ("overhead", "lower", "upper")]),
+            ]
+            for row in kept("runtime_regret")["rows"]
+        ),
     ]
 
 

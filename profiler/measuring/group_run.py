@@ -12,10 +12,10 @@ import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
 from adaptare.devices import Device, DeviceInfo, ForkingWorker, Program, WatchedWorker, Worker, WorkerInfo
-from adaptare.profiler.measuring.candidate import Candidate, shared
 from adaptare.profiler.measuring.output_checks import OutputChecks
 from adaptare.profiler.measuring.probe import Probe, Subject, seconds_of
 from adaptare.profiler.measuring.probes import TOUCH
+from adaptare.profiler.measuring.timed_workload import TimedWorkload, shared
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.store.measurement import LATENCY, Visit, paired_ratio
 
@@ -42,8 +42,8 @@ class GroupRun:
     Openings and rounds are numbered through the session.
     """
 
-    candidates: Sequence[Candidate]
-    reference: Candidate
+    candidates: Sequence[TimedWorkload]
+    reference: TimedWorkload
     probe: Probe
     device: Device
     programs: Programs
@@ -64,7 +64,7 @@ class GroupRun:
     def _checks(self) -> OutputChecks:
         return OutputChecks(self.reference, self.programs, self._blame)
 
-    def running(self) -> list[Candidate]:
+    def running(self) -> list[TimedWorkload]:
         """Candidates that have not failed."""
         return [candidate for candidate in self.candidates if not candidate.failure]
 
@@ -172,12 +172,12 @@ class GroupRun:
             self._load_program(program, sharing, worker)
         self._checks.check([candidate for candidate in self.running() if not candidate.checked], worker)
 
-    def _program(self, candidate: Candidate) -> Program:
+    def _program(self, candidate: TimedWorkload) -> Program:
         """Builds the program of a candidate, which its visits then find there without delay."""
         candidate.program = self.programs.program(candidate.workload)
         return candidate.program
 
-    def _load_program(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+    def _load_program(self, program: Program, candidates: Sequence[TimedWorkload], worker: Worker) -> None:
         try:
             loaded = worker.load(program)
         except ProgramError as error:
@@ -196,7 +196,7 @@ class GroupRun:
             # Caches settle by bytes moved, so a stub is called as often as its whole model would be.
             candidate.calls = int(np.clip(np.ceil(least_s / (first[-1] * program.stands_for)), 1, MOST_CALLS))
 
-    def _blame(self, candidates: Sequence[Candidate], error: ProgramError) -> None:
+    def _blame(self, candidates: Sequence[TimedWorkload], error: ProgramError) -> None:
         """Attributes a failure to a candidate.
 
         Raises `DeviceError` if the reference failed for the second time, and `_NewWorkerNeededError` if the worker is
@@ -219,7 +219,7 @@ class GroupRun:
         """One visit of each candidate and several of the reference, in random order, kept only if all complete."""
         candidates = self.running()
         stops = [[self.reference]] * reference_visits(len(candidates)) + self._stops(candidates)
-        visits: dict[Candidate, list[Visit]] = {}
+        visits: dict[TimedWorkload, list[Visit]] = {}
         for index in self.rng.permutation(len(stops)):
             for candidate, visit in self._visits(stops[index], worker):
                 visits.setdefault(candidate, []).append(visit)
@@ -227,14 +227,14 @@ class GroupRun:
             candidate.visits.append(sorted(own, key=lambda visit: visit.median_s)[len(own) // 2])
         self.next_round += 1
 
-    def _stops(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    def _stops(self, candidates: Sequence[TimedWorkload]) -> list[list[TimedWorkload]]:
         """Groups of consecutive visits, in random order: a few candidates that share a program, if calls are long.
 
         After other programs ran, one call brings the weights of a shared program back into the caches, for any feed. In
         short calls the evicted inputs matter too, so these candidates are visited one by one; so are cold parts, for
         which no call may find data that the previous one loaded.
         """
-        together: dict[str, list[Candidate]] = {}
+        together: dict[str, list[TimedWorkload]] = {}
         for index in self.rng.permutation(len(candidates)):
             candidate = candidates[index]
             loaded = candidate.loaded
@@ -243,7 +243,7 @@ class GroupRun:
         size = MOST_TOGETHER
         return [group[start : start + size] for group in together.values() for start in range(0, len(group), size)]
 
-    def _visits(self, stop: Sequence[Candidate], worker: Worker) -> list[tuple[Candidate, Visit]]:
+    def _visits(self, stop: Sequence[TimedWorkload], worker: Worker) -> list[tuple[TimedWorkload, Visit]]:
         """One visit each, after discarded first calls: one of the first candidate, or of each of its copies."""
         touch_s, visits = None, []
         for candidate in stop:
@@ -257,7 +257,7 @@ class GroupRun:
         return visits
 
     def _visit_pending(
-        self, pending: list[Candidate], opening: int, interrupted: Callable[[int], bool], worker: Worker
+        self, pending: list[TimedWorkload], opening: int, interrupted: Callable[[int], bool], worker: Worker
     ) -> None:
         """Visits candidates from the end of a list, and removes them; one that a worker died of has failed."""
         if not self.probe.alone:
@@ -269,7 +269,9 @@ class GroupRun:
                 candidate.values.setdefault(name, {})[opening] = tuple(samples)
             pending.pop()
 
-    def _visit(self, candidate: Candidate, worker: Worker, *, touches: int = 0) -> Mapping[str, Sequence[float]] | None:
+    def _visit(
+        self, candidate: TimedWorkload, worker: Worker, *, touches: int = 0
+    ) -> Mapping[str, Sequence[float]] | None:
         """Samples of one visit; `None` if the candidate has failed."""
         workload, call_s = candidate.workload, candidate.warmup_s[-1] if candidate.warmup_s else 0.0
         program = candidate.program or self._program(candidate)

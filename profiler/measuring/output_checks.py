@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from adaptare.core import ProgramError, WorkerDiedError
 from adaptare.devices import Program, Worker
-from adaptare.profiler.measuring.candidate import Candidate, shared
+from adaptare.profiler.measuring.timed_workload import TimedWorkload, shared
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.programs.equality import (
     changes_outputs,
@@ -27,13 +27,13 @@ class OutputChecks:
         unrounded: Bases -> their outputs without rounded activations.
     """
 
-    reference: Candidate
+    reference: TimedWorkload
     programs: Programs
-    blame: Callable[[Sequence[Candidate], ProgramError], None]
+    blame: Callable[[Sequence[TimedWorkload], ProgramError], None]
     rounded: dict[Workload, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
     unrounded: dict[Workload, Sequence[float]] = field(default_factory=dict)
 
-    def check(self, candidates: Sequence[Candidate], worker: Worker) -> None:
+    def check(self, candidates: Sequence[TimedWorkload], worker: Worker) -> None:
         """Fails the candidates whose adapter is not applied, or whose outputs differ from the merged reference."""
         for candidate in candidates:
             self._check_applied(candidate, worker)
@@ -42,7 +42,7 @@ class OutputChecks:
         for candidate in candidates:
             candidate.checked = True
 
-    def _check_applied(self, candidate: Candidate, worker: Worker) -> None:
+    def _check_applied(self, candidate: TimedWorkload, worker: Worker) -> None:
         workload, bare = candidate.workload, candidate.workload.bare
         known = bare == self.reference.workload or workload.configuration.cuts_base
         try:
@@ -53,7 +53,7 @@ class OutputChecks:
         except ProgramError as error:
             candidate.failure = str(error)
 
-    def _unequal_references(self, candidates: Sequence[Candidate]) -> Iterator[tuple[Program, Candidate]]:
+    def _unequal_references(self, candidates: Sequence[TimedWorkload]) -> Iterator[tuple[Program, TimedWorkload]]:
         """Merged references to compare with; a program that equals its own needs no comparison."""
         for candidate in candidates:
             if not candidate.failure and needs_merged_reference(candidate.workload):
@@ -61,7 +61,7 @@ class OutputChecks:
                 if merged != self.programs.program(candidate.workload):
                     yield merged, candidate
 
-    def _check_merged(self, program: Program, candidates: Sequence[Candidate], worker: Worker) -> None:
+    def _check_merged(self, program: Program, candidates: Sequence[TimedWorkload], worker: Worker) -> None:
         bases = dict.fromkeys(
             candidate.workload.bare for candidate in candidates if rounds_activations(candidate.workload)
         )
@@ -77,7 +77,7 @@ class OutputChecks:
             except ProgramError:
                 self._check_unrounded(candidate, theirs, worker)
 
-    def _check_unrounded(self, candidate: Candidate, expected: Sequence[float], worker: Worker) -> None:
+    def _check_unrounded(self, candidate: TimedWorkload, expected: Sequence[float], worker: Worker) -> None:
         """Compares again without rounded activations, whose error an adapter may multiply."""
         bare = candidate.workload.bare
         try:

@@ -15,11 +15,11 @@ import numpy as np
 
 from adaptare.core import DeviceError, InputError
 from adaptare.devices import Device
-from adaptare.profiler.measuring.candidate import Candidate
 from adaptare.profiler.measuring.group_run import GroupRun
 from adaptare.profiler.measuring.probe import Probe
 from adaptare.profiler.measuring.probes import Latency
 from adaptare.profiler.measuring.stopping import FixedRounds, Progress, StoppingRule
+from adaptare.profiler.measuring.timed_workload import TimedWorkload
 from adaptare.profiler.programs.builders import Need, Programs, programs_for
 from adaptare.profiler.store.calibration import calibrated
 from adaptare.profiler.store.measurement import INTERRUPTED, Measurement
@@ -215,8 +215,11 @@ class _Group:
             running = [row for row in self.rows if not row.failure]
             if not running or self.interrupted:
                 return
-            candidates = [Candidate(row.workload, checked=bool(row.visits)) for row in running]
-            reference, (device, programs) = Candidate(running[0].reference), (self.session.device, self.session.builder)
+            candidates = [TimedWorkload(row.workload, checked=bool(row.visits)) for row in running]
+            reference, (device, programs) = (
+                TimedWorkload(running[0].reference),
+                (self.session.device, self.session.builder),
+            )
             run = GroupRun(candidates, reference, probe, device, programs, self.rng, self.opening, self.round)
             with contextlib.closing(run):
                 if isinstance(probe, Latency):
@@ -311,7 +314,11 @@ class _Group:
 
 
 def _timed(
-    row: Measurement, candidate: Candidate, reference: Candidate, stopped_by: str, environment: Mapping[str, Any]
+    row: Measurement,
+    candidate: TimedWorkload,
+    reference: TimedWorkload,
+    stopped_by: str,
+    environment: Mapping[str, Any],
 ) -> Measurement:
     """A measurement with the latency of its candidate."""
     rounds = {visit.round for visit in candidate.visits}
@@ -333,12 +340,12 @@ def _timed(
     )
 
 
-def _samples(candidate: Candidate, reference: Candidate, probe: Probe, failure: str) -> dict[str, Samples]:
+def _samples(candidate: TimedWorkload, reference: TimedWorkload, probe: Probe, failure: str) -> dict[str, Samples]:
     """Samples of everything that a probe measured; of what failed before its first sample, the failure alone."""
     names = dict.fromkeys([*candidate.values, *reference.values, *list(probe.units)[:1]])
     openings = range(probe.openings)
 
-    def rounds(one: Candidate, name: str) -> tuple[tuple[float, ...], ...]:
+    def rounds(one: TimedWorkload, name: str) -> tuple[tuple[float, ...], ...]:
         return tuple(one.values.get(name, {}).get(opening, ()) for opening in openings)
 
     return {

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,5 @@ class LlamaPrograms(Programs):
             site = workload.shape.site_by_path[path]
             halves = random_adapter(path, rank, site.in_features, site.out_features)
             for name, half in zip(adapter_names(path), halves, strict=True):
-                shape: list[Json] = list(half.shape[::-1])
-                made[name] = {"dtype": self._dtype, "shape": shape, "uniform": half.limit, "seed": half.seed}
+                made[name] = replace(half, shape=half.shape[::-1]).spec(self._dtype)
         return made

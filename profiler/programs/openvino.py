@@ -110,10 +110,7 @@ class OpenvinoPrograms(Programs):
             if site.path not in ranks and workload.graph != "open":
                 continue
             halves = random_adapter(site.path, ranks.get(site.path, 0), site.in_features, site.out_features)
-            made[site.path] = {
-                half: {"dtype": "float32", "shape": list(matrix.shape), "uniform": matrix.limit, "seed": matrix.seed}
-                for half, matrix in zip("AB", halves, strict=True)
-            }
+            made[site.path] = {half: matrix.spec() for half, matrix in zip("AB", halves, strict=True)}
         return made
 
 

@@ -14,7 +14,6 @@ from adaptare.core import ProgramError
 from adaptare.core.quantisation import BLOCK
 from adaptare.devices.agent.openvino_runtime import last_logits
 from adaptare.profiler.models.random_model import cache_argument, head_width
-from adaptare.profiler.programs.openvino import QUANTISED
 from adaptare.profiler.programs.quiet import quiet
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ ORDER = "beam_idx"
 # Tokens with which a graph is compared with torch, the last one with a cache; and the largest difference of logits over
 # the largest.
 CHECKED, TOLERANCE = 24, 1e-4
+# Of integer weights, by kind.
+BITS = {"int8": 8, "int4": 4}
 # Attribute of the traced module, which names would otherwise have.
 DECODER = "decoder"
 
@@ -49,8 +50,8 @@ def write_openvino_graph(model: PreTrainedModel, file: Path, kind: str) -> None:
     difference = float(np.max(np.abs(last_logits(graph, ids, {}) - expected)) / max(1.0, np.max(np.abs(expected))))
     if not difference <= TOLERANCE:
         raise ProgramError(f"the converted {model.config.model_type} differs from torch by {difference:.2g}")
-    if kind in QUANTISED:
-        quantise(graph, bits=4 if kind == "int4" else 8)
+    if kind in BITS:
+        quantise(graph, bits=BITS[kind])
     openvino.save_model(graph, file, compress_to_fp16=kind == "float16")
 
 

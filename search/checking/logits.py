@@ -27,7 +27,7 @@ from adaptare.search.checking.hypotheses import (
     with_other_rows,
     without,
 )
-from adaptare.search.checking.runtimes import AdapterRuntime, Files, faults
+from adaptare.search.checking.runtimes import AdapterRuntime, LoadedFiles, faults
 from adaptare.search.export.onnx import OTHER_BASE
 from adaptare.search.super_adapter.base_model import Base, original, round_base
 from adaptare.search.super_adapter.merging import dense
@@ -77,7 +77,7 @@ def _adding(own: Any) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LogitComparison:
     """Logits of a runtime, and those that torch computes with and without the adapter.
 
     Args:
@@ -171,7 +171,7 @@ class Comparison:
 
 def finding_of_logits(
     runtime: AdapterRuntime,
-    files: Files,
+    files: LoadedFiles,
     adapted: SubAdapter[Base],
     settings: Mapping[str, Any],
     *,
@@ -223,11 +223,11 @@ def finding_of_logits(
         # Hypotheses round the base alone; the difference of the two ways to round is a constant, to first order.
         found = found - (replace(reference, model=_requantised(adapted)).logits({}) - right)
     if alone is not None:
-        own = Comparison(alone, halves, reference, right, nothing, tolerance)
+        own = LogitComparison(alone, halves, reference, right, nothing, tolerance)
         if own.difference(nothing) > tolerance:
             return answer("another base", _other_base(own, adapted, {}), difference=own.difference(nothing))
         found = found - alone + nothing
-    compared = Comparison(found, halves, reference, right, nothing, tolerance)
+    compared = LogitComparison(found, halves, reference, right, nothing, tolerance)
     numbers = {"scale": compared.scale, "difference": compared.difference(right), "resolution": compared.misfit(right)}
     if compared.misfit(right) > CLEAN:
         note(f"the logits are not exactly those of PEFT; {REASON}, which takes minutes for many sites")
@@ -247,14 +247,14 @@ def _first(notes: Mapping[str, str]) -> list[str]:
     return [f"{path}: {words}" for path, words in notes.items()][:1]
 
 
-def _read(runtime: AdapterRuntime, files: Files, prompts: Sequence[Sequence[int]]) -> Logits:
+def _read(runtime: AdapterRuntime, files: LoadedFiles, prompts: Sequence[Sequence[int]]) -> Logits:
     if runtime.read is None:
         raise ValueError(f"{runtime.name} is known by its rule only and cannot be run; pass a runtime with `read`")
     return np.concatenate([runtime.read(files, tokens) for tokens in prompts]).astype(np.float64)
 
 
 def _explanation(
-    compared: Comparison, adapted: SubAdapter[Base], settings: Mapping[str, Any], update: Update
+    compared: LogitComparison, adapted: SubAdapter[Base], settings: Mapping[str, Any], update: Update
 ) -> Hypothesis | None:
     halves = compared.halves
     known = [*omissions(halves), *by_rules(settings, halves), *with_other_rows(halves, adapted.base.shape)]
@@ -272,7 +272,7 @@ def _explanation(
     return best and best[0]
 
 
-def _other_base(compared: Comparison, adapted: SubAdapter[Base], halves: Updates) -> str:
+def _other_base(compared: LogitComparison, adapted: SubAdapter[Base], halves: Updates) -> str:
     """Words for the base whose logits with some updates are nearest: one of other rounding, or an unknown one."""
     quantisation = adapted.base.origin.quantisation
     misfits = {}

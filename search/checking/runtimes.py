@@ -16,7 +16,7 @@ from adaptare.core.lazy_names import check_installed
 from adaptare.core.strict_json import read_json
 from adaptare.profiler.programs import GENAI, gguf_site, rounds
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves
-from adaptare.search.export.check import Library, computed_elsewhere
+from adaptare.search.export.check import ExportReader, computed_elsewhere
 from adaptare.search.export.folder import MARK
 from adaptare.search.export.llama import LLAMA_CPP
 from adaptare.search.export.llama import TOLERANCE as LLAMA_TOLERANCE
@@ -35,7 +35,7 @@ EXACT, CLOSE = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
-class Files:
+class LoadedFiles:
     """Files that a runtime loads.
 
     Args:
@@ -86,8 +86,8 @@ class AdapterRuntime:
     summary: str
     holds: str = ""
     packages: tuple[str, ...] = ()
-    read: Callable[[Files, Sequence[int]], NDArray[np.float32]] | None = None
-    tensors: Callable[[Files], Tensors] | None = None
+    read: Callable[[LoadedFiles, Sequence[int]], NDArray[np.float32]] | None = None
+    tensors: Callable[[LoadedFiles], Tensors] | None = None
     rule: Rule | None = None
     tolerance: float = EXACT
     rounds: Callable[[Path], bool] = lambda folder: False
@@ -97,7 +97,7 @@ class AdapterRuntime:
         """The name."""
         return self.name
 
-    def files(self, file: Path, adapter: Path | None, base: Path) -> Files:
+    def files(self, file: Path, adapter: Path | None, base: Path) -> LoadedFiles:
         """Files in a folder, or beside a file of it. Raises `InputError`, and `MissingPackageError`."""
         check_installed(*self.packages)
         for path in (file, *([adapter] if adapter else [])):
@@ -108,13 +108,13 @@ class AdapterRuntime:
         if self.holds.startswith("*"):
             if not file.match(self.holds):
                 raise InputError(f"{str(file)!r} is no file for {self.name}; name one such as {self.holds}")
-            return Files(file.absolute(), adapter and adapter.absolute(), base, exported={})
+            return LoadedFiles(file.absolute(), adapter and adapter.absolute(), base, exported={})
         folder = file.parent if file.is_file() else file
         if not (folder / self.holds).is_file():
             raise InputError(f"{str(file)!r} is no folder for {self.name}, and lies in none: no {folder / self.holds}")
         beside = folder / ADAPTER_FILE
         given = adapter or (beside if self.swaps and beside.is_file() else None)
-        return Files(folder, given and given.absolute(), base, exported=_exported(folder))
+        return LoadedFiles(folder, given and given.absolute(), base, exported=_exported(folder))
 
 
 def _exported(folder: Path) -> Mapping[str, Any]:
@@ -151,7 +151,7 @@ def _fault(pair: Mapping[str, Tensor], own: Halves) -> str:
     return f"{zero[0]} is zero in the file" if zero and own.A.any() and own.B.any() else ""
 
 
-def _read_by(library: Library) -> Callable[[Files, Sequence[int]], NDArray[np.float32]]:
+def _read_by(library: ExportReader) -> Callable[[LoadedFiles, Sequence[int]], NDArray[np.float32]]:
     return lambda files, tokens: library(files.folder, tokens, adapter=str(files.adapter or ""), rounded=False)
 
 
@@ -164,7 +164,7 @@ def _by_site(facts: Mapping[str, tuple[int, bool, bool]]) -> Tensors:
     return found
 
 
-def _peft_tensors(files: Files) -> Tensors:
+def _peft_tensors(files: LoadedFiles) -> Tensors:
     if not (files.folder / WEIGHTS).is_file():
         return {}
     try:
@@ -191,14 +191,14 @@ print(json.dumps(facts))
 """
 
 
-def _onnx_tensors(files: Files) -> Tensors:
+def _onnx_tensors(files: LoadedFiles) -> Tensors:
     if files.adapter is None:
         return {}
     facts: dict[str, Any] = computed_elsewhere(_ADAPTER_READER, {"adapter": str(files.adapter)}, library="ONNX Runtime")
     return _by_site(facts)
 
 
-def _gguf_tensors(files: Files) -> Tensors:
+def _gguf_tensors(files: LoadedFiles) -> Tensors:
     import gguf
 
     if files.adapter is None:

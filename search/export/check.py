@@ -29,7 +29,7 @@ class Expectation:
     """A reader of an export, and the model that its logits must equal.
 
     Args:
-        name: Library or program whose reading it is, for messages.
+        name: ExportReader or program whose reading it is, for messages.
         reader: Opens the export.
         model: Computes the expected logits.
         tolerance: Largest difference over the largest logit.
@@ -86,7 +86,7 @@ def logits_of(model: "PreTrainedModel", tokens: Sequence[int]) -> NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class Library:
+class ExportReader:
     """Library that reads a model, and an adapter in a file of its own, in a separate process.
 
     Args:

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from adaptare.core.lazy_names import check_installed
 from adaptare.profiler import programs
 from adaptare.search import super_adapter
-from adaptare.search.export.check import Expectation, Library
+from adaptare.search.export.check import Expectation, ExportReader
 from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 from adaptare.search.export.peft import check_adapter_alone
 
 ADAPTER_FILE: Final = "adapter.gguf"
 # Keys and values have 16 bits in llama.cpp.
 TOLERANCE: Final = 2e-3
-LLAMA_CPP: Final = Library(
+LLAMA_CPP: Final = ExportReader(
     "llama.cpp",
     """
 import json, sys

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from adaptare.profiler import models
 from adaptare.search import super_adapter
-from adaptare.search.export.check import Expectation, Library
+from adaptare.search.export.check import Expectation, ExportReader
 from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _expectations(adapted: Adapted, options: ExportOptions) -> list[Expectation]
     return [Expectation(TRANSFORMERS.name, TRANSFORMERS, super_adapter.dense(before_rounding(adapted)))]
 
 
-TRANSFORMERS: Final = Library(
+TRANSFORMERS: Final = ExportReader(
     "transformers",
     """
 import json, sys

@@ -28,7 +28,7 @@ from adaptare.profiler.programs import (
 )
 from adaptare.profiler.workloads import Halves, SubAdapter, with_kept_layers
 from adaptare.search import super_adapter
-from adaptare.search.export.check import Expectation, Library
+from adaptare.search.export.check import Expectation, ExportReader
 from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 from adaptare.search.export.merged import before_rounding, save_tokenizer
 
@@ -46,7 +46,7 @@ OTHER_BASE = 0.5
 
 # Both compute the last tokens of a prefill, and a decode step with its cache. They run without adaptare: only with
 # packages that any user of ONNX Runtime has.
-ONNX_RUNTIME: Final = Library(
+ONNX_RUNTIME: Final = ExportReader(
     "ONNX Runtime",
     """
 import json, sys
@@ -77,7 +77,7 @@ print(json.dumps(logits))
 """,
     MODEL_FILE,
 )
-GENAI_RUNTIME: Final = Library(
+GENAI_RUNTIME: Final = ExportReader(
     "onnxruntime-genai",
     """
 import json, sys
@@ -204,7 +204,7 @@ def _merged_first(adapted: Adapted, options: ExportOptions) -> list[Expectation]
 
 
 def _rounded_first(
-    adapters: Sequence[str], library: Library, adapted: Adapted, options: ExportOptions
+    adapters: Sequence[str], library: ExportReader, adapted: Adapted, options: ExportOptions
 ) -> list[Expectation]:
     """Logits with the first adapter file or the constants, and with the second one, which is none: the base alone."""
     adapted = super_adapter.original(adapted, options.quantisation)
@@ -226,7 +226,9 @@ def _of_folder(adapted: Adapted, options: ExportOptions) -> list[Expectation]:
     return [Expectation(GENAI_RUNTIME.name, reader, model, tolerance)]
 
 
-def _expected(library: Library, model: "PreTrainedModel", adapter: str, options: ExportOptions) -> list[Expectation]:
+def _expected(
+    library: ExportReader, model: "PreTrainedModel", adapter: str, options: ExportOptions
+) -> list[Expectation]:
     """Logits as a library reads them: torch's without rounded activations, and near to them with these."""
     reader = partial(library, adapter=adapter)
     if not QUANTISATIONS[options.quantisation].rounds_activations:

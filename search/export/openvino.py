@@ -6,13 +6,13 @@ from typing import Final
 
 from adaptare.core.lazy_names import check_installed
 from adaptare.profiler import programs
-from adaptare.search.export.check import Expectation, Library
+from adaptare.search.export.check import Expectation, ExportReader
 from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 from adaptare.search.export.merged import merged_model, save_tokenizer
 
 MODEL_FILE: Final = "openvino_model.xml"
 # Rounds nothing. An adapter has the tensors of PEFT, and is applied as OpenVINO GenAI does, without alpha.
-OPENVINO_RUNTIME: Final = Library(
+OPENVINO_RUNTIME: Final = ExportReader(
     "OpenVINO",
     """
 import json, sys

@@ -24,11 +24,11 @@ from adaptare.core.strict_json import read_json
 from adaptare.profiler import Configuration
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, peft_arguments
 from adaptare.search import super_adapter
-from adaptare.search.export.check import Expectation, Library, logits_of
+from adaptare.search.export.check import Expectation, ExportReader, logits_of
 from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
 
 # Its model is a base, and the adapter a folder.
-PEFT_LIBRARY: Final = Library(
+PEFT_LIBRARY: Final = ExportReader(
     "PEFT",
     """
 import json, sys

@@ -81,12 +81,11 @@ def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         ModelShape.from_config(AutoConfig.from_pretrained(path, **AS_DATA))
         with without_bars():
             model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **AS_DATA)
-        tokenizer = AutoTokenizer.from_pretrained(path, **AS_DATA)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{str(folder)!r} cannot be loaded: {error}") from error
-    return model.requires_grad_(False).eval(), tokenizer
+    return model.requires_grad_(False).eval(), load_tokenizer(path)
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

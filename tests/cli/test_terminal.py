@@ -53,6 +53,16 @@ def test_columns_of_a_higher_rank_are_left_out_before_a_table_is_parted() -> Non
     assert [column.header for column in part.columns] == ["adapter", "0: overhead", "1: overhead"]
 
 
+def test_no_word_is_broken_while_another_column_has_room_to_spare() -> None:
+    options = "execution_mode, dynamic_quantization_group_size"
+    columns = [
+        Column[str]("hardware", lambda _: "one of the processors that are sold with many words " * 2, folds=True),
+        Column[str]("options", lambda _: options, folds=True),
+    ]
+    (part,) = drawn(Table("Devices", columns, ["here"]), 80)
+    assert [column.width for column in part.columns] == [80 - 31 - 3 * 2 - 1, len("dynamic_quantization_group_size")]
+
+
 def answer(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     command = [
         sys.executable,

@@ -6,18 +6,18 @@ from numpy.typing import NDArray
 from simulated_noise import Autocorrelated, Bursts, Drift, Jitter, OpeningOffset, RegimeStep, Touch, WarmUp
 
 from adaptare.devices import Feed, Program, SimulatedDevice, Work
-from adaptare.devices.simulated import Noise
+from adaptare.devices.simulated import SimulatedNoise
 
 TRUE_S = 0.25
 PROGRAM = Program("p", "m:f", "{}", (Feed("a", "{}", Work(1, 0, 0)),))
 OTHER = Program("q", "m:g", "{}", PROGRAM.feeds)
 
 
-def device(noise: Noise) -> SimulatedDevice:
+def device(noise: SimulatedNoise) -> SimulatedDevice:
     return SimulatedDevice(launch_s=TRUE_S, noise=[noise], seed=11)
 
 
-def factors(noise: Noise, calls: int) -> NDArray[np.float64]:
+def factors(noise: SimulatedNoise, calls: int) -> NDArray[np.float64]:
     """What each call was multiplied by. Shape (calls,)."""
     with device(noise).open() as worker:
         return np.array(worker.run(worker.load(PROGRAM).program_id, "a", calls)) / TRUE_S

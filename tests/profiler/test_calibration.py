@@ -8,7 +8,7 @@ import pytest
 from simulated_noise import RegimeStep
 
 from adaptare.devices import SimulatedDevice
-from adaptare.devices.simulated import Noise
+from adaptare.devices.simulated import SimulatedNoise
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.profiler.store.calibration import calibrated
 from adaptare.profiler.store.measurement import Visit
@@ -16,13 +16,13 @@ from adaptare.profiler.store.measurement import Visit
 ROUNDS = 40
 
 
-def session(shape: ModelShape, rank: int, noise: Sequence[Noise] = ()) -> list[Measurement]:
+def session(shape: ModelShape, rank: int, noise: Sequence[SimulatedNoise] = ()) -> list[Measurement]:
     workloads = [Workload(shape, Configuration.uniform(shape, rank))]
     device = SimulatedDevice(noise=noise)
     return profile(workloads, reference=workloads[0].base, device=device, stop=FixedRounds(ROUNDS), seed=0)
 
 
-def slowed(times: float) -> list[Noise]:
+def slowed(times: float) -> list[SimulatedNoise]:
     return [RegimeStep(0.0, times)]
 
 

@@ -4,7 +4,7 @@ import pytest
 from simulated_noise import Jitter, TwoLevels
 
 from adaptare.devices import SimulatedDevice
-from adaptare.devices.simulated import Noise
+from adaptare.devices.simulated import SimulatedNoise
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.workflows.profiling.campaign import two_levels
 
@@ -12,7 +12,7 @@ SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
 ADAPTED = Workload(SHAPE, Configuration.uniform(SHAPE, 8))
 
 
-def measured(*noise: Noise) -> Measurement:
+def measured(*noise: SimulatedNoise) -> Measurement:
     device = SimulatedDevice(launch_s=1e-4, noise=[Jitter(0.002), *noise])
     [row] = profile([ADAPTED], reference=ADAPTED.base, device=device, stop=FixedRounds(4), seed=0, openings=24)
     return row

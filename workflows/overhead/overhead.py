@@ -13,15 +13,14 @@ from adaptare.core.progress import SILENT, Feedback
 from adaptare.devices import Device, DeviceInfo
 from adaptare.profiler import Measurement, Programs, Quantisation, Store, Workload, precise_within
 from adaptare.profiler.analysis import EQUIVALENCE_BAND
-from adaptare.profiler.measuring import Energy as EnergyProbe
-from adaptare.profiler.measuring import Latency, PreciseWithin, Session, counts_energy
+from adaptare.profiler.measuring import Energy, Latency, PreciseWithin, Session, counts_energy
 from adaptare.profiler.store import Origin
 from adaptare.workflows.comparison import Compared
 from adaptare.workflows.grid import Case, cases_of, workloads_of
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, weigh_ways
 from adaptare.workflows.overhead.overhead_rows import (
     ComposedRequest,
-    Energy,
+    EnergyRows,
     PriceOfPrecision,
     Row,
     Slope,
@@ -191,7 +190,7 @@ class OverheadReport:
     differences: Mapping[str, Sequence[Compared]]
     requests: Sequence[ComposedRequest]
     failures: Sequence[Failure]
-    energy: Energy | None = None
+    energy: EnergyRows | None = None
     merge_or_swap: MergeOrSwap | None = None
     provenance: Provenance | None = None
 
@@ -231,7 +230,7 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
         stubs=request.stubs,
         resume=request.resume,
         feedback=feedback,
-        probes=(Latency(), EnergyProbe()) if counting else (Latency(),),
+        probes=(Latency(), Energy()) if counting else (Latency(),),
     )
     case_of = {workload: case for phase in phases for workload, case in phase.items()}
     measured: list[tuple[Case, Measurement]] = []
@@ -249,7 +248,7 @@ def measure_overhead(request: OverheadRequest, *, feedback: Feedback = SILENT) -
     report, complete = report_of(measured), [(case, row) for case, row in measured if not row.failure]
     if request.energy and not counting:
         reason = f"not available: {report.device} has no counter that can be read, and energy is not estimated"
-        report = replace(report, energy=Energy(reason=reason))
+        report = replace(report, energy=EnergyRows(reason=reason))
     elif counting and complete:
         report = replace(report, energy=energy_of(complete))
     try:

@@ -323,7 +323,7 @@ class EnergyRow:
 
 
 @dataclass(frozen=True)
-class Energy:
+class EnergyRows:
     """Energy of all rows, or the reason why it is missing.
 
     Args:
@@ -337,11 +337,11 @@ class Energy:
     failed: bool = False
 
 
-def energy_of(measured: Sequence[tuple[Case, Measurement]]) -> Energy:
+def energy_of(measured: Sequence[tuple[Case, Measurement]]) -> EnergyRows:
     """Energy of every measured workload and its base; the reason of a failure if one could not be counted."""
     failures = [row.quantities[ENERGY].failure for _, row in measured]
     if failure := next(filter(None, failures), ""):
-        return Energy(reason=failure, failed=True)
+        return EnergyRows(reason=failure, failed=True)
     rows, bases = list[EnergyRow](), set[str]()
     for case, row in measured:
         workload, joules, watts = row.workload, row.quantities[ENERGY], row.quantities["power"]
@@ -360,4 +360,4 @@ def energy_of(measured: Sequence[tuple[Case, Measurement]]) -> Energy:
         adapted = replace(base, placement=case.placement, rank=case.rank, mode=workload.mode)
         over_base = joules.ratio.over_one
         rows.append(replace(adapted, joules=joules.value, watts=watts.value.middle, over_base=over_base))
-    return Energy(tuple(rows))
+    return EnergyRows(tuple(rows))

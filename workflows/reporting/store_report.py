@@ -23,7 +23,7 @@ READ: Final = 0.7
 
 
 @dataclass(frozen=True)
-class Kind:
+class StoredKind:
     """Measurements of one device, model, phase and mode."""
 
     device: DeviceInfo
@@ -45,7 +45,7 @@ class Contents:
     """Result of `contents_of`."""
 
     store: str
-    kinds: Sequence[Kind]
+    kinds: Sequence[StoredKind]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _contents(location: str, rows: Sequence[Measurement]) -> Contents:
         bare = row.workload.with_configuration(Configuration(kind=row.workload.configuration.kind))
         kinds.setdefault((row.device, bare, row.workload.graph, row.origin), []).append(row)
     counted = [
-        Kind(
+        StoredKind(
             device=device,
             device_hash=device.hash,
             workload=some[0].workload.describe(),

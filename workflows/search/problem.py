@@ -86,7 +86,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Watched:
+class ShownObjective:
     """Objective that shows how many configurations it has evaluated, and the lowest value.
 
     Args:
@@ -208,7 +208,7 @@ class Problem:
             return candidates_of(codes, self.space, self._objectives(update, len(codes)), [self.limit])
 
     def _objectives(self, update: Update, total: int) -> list[Objective]:
-        loss = Watched(self.objective, update, total, self.at_once)
+        loss = ShownObjective(self.objective, update, total, self.at_once)
         return [loss, PredictedLatency(self.predictor, self.space.dimensions)]
 
     def winners(self, front: Front, n: int) -> list[Configuration]:

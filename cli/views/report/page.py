@@ -30,22 +30,24 @@ FOLDER: Final = Path(__file__).parent / "template"
 
 
 @dataclass(frozen=True)
-class Part:
+class InputChapters:
     """Chapters of one input."""
 
     name: str
     chapters: Sequence[Chapter]
 
 
-def parts_of(sources: Sequence[Source]) -> list[Part]:
+def parts_of(sources: Sequence[Source]) -> list[InputChapters]:
     """Chapters of every input, with how to reproduce it; before them, several devices side by side."""
     compared = side_by_side(sources)
-    parts = [Part("Devices side by side", list(chapters(compared))[:1])] if compared else []
+    parts = [InputChapters("Devices side by side", list(chapters(compared))[:1])] if compared else []
     for source in sources:
         own = [chapter for result in source.results for chapter in chapters(result)]
         if devices := devices_of(source.results):
             own.append(Chapter("Device and environment", sections=[machine_table(devices)]))
-        parts.append(Part(source.name, [*own, Chapter("How to reproduce", sections=list(reproduction(source)))]))
+        parts.append(
+            InputChapters(source.name, [*own, Chapter("How to reproduce", sections=list(reproduction(source)))])
+        )
     return parts
 
 
@@ -95,7 +97,7 @@ class Live:
     states: Mapping[str, str]
 
 
-def page(parts: Sequence[Part], *, title: str, live: Live | None = None) -> str:
+def page(parts: Sequence[InputChapters], *, title: str, live: Live | None = None) -> str:
     """HTML of a page; without `live`, of one that asks for nothing."""
     from plotly.offline import get_plotlyjs
 
@@ -115,7 +117,7 @@ def page(parts: Sequence[Part], *, title: str, live: Live | None = None) -> str:
     )
 
 
-def content(parts: Sequence[Part]) -> str:
+def content(parts: Sequence[InputChapters]) -> str:
     """HTML of contents and results."""
     return templates().get_template("content.html").render(parts=_numbered(parts))
 
@@ -135,7 +137,7 @@ def _policy(scripts: Sequence[str], *, live: bool) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
-def _numbered(parts: Sequence[Part]) -> list[Mapping[str, Any]]:
+def _numbered(parts: Sequence[InputChapters]) -> list[Mapping[str, Any]]:
     """Parts for the templates, each of their elements with an identifier."""
     numbers = count(1)
 

@@ -208,15 +208,15 @@ def _restorer(cache: DynamicCache) -> Callable[[], None]:
     return restore
 
 
-def _timed(call: Callable[[], Tensor]) -> Callable[[], "Output"]:
-    def run() -> Output:
+def _timed(call: Callable[[], Tensor]) -> Callable[[], "TensorOutput"]:
+    def run() -> TensorOutput:
         with torch.inference_mode():
-            return Output(call())
+            return TensorOutput(call())
 
     return run
 
 
-class Output:
+class TensorOutput:
     """Defers the conversion of the output until after the timed region."""
 
     def __init__(self, tensor: Tensor) -> None:

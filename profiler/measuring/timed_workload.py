@@ -9,7 +9,7 @@ from adaptare.profiler.workloads.workload import Workload
 
 
 @dataclass(eq=False)
-class Candidate:
+class TimedWorkload:
     """A workload with its program in the worker, and its results in this group.
 
     Args:
@@ -48,9 +48,9 @@ class Candidate:
         return self.loaded.outputs.get(self.feed, ()) if self.loaded else ()
 
 
-def shared(asked: Sequence[tuple[Program, Candidate]]) -> list[tuple[Program, list[Candidate]]]:
+def shared(asked: Sequence[tuple[Program, TimedWorkload]]) -> list[tuple[Program, list[TimedWorkload]]]:
     """Programs that differ only in their feeds, joined into one with all the feeds."""
-    sharing: dict[tuple[Program, str], list[tuple[Program, Candidate]]] = {}
+    sharing: dict[tuple[Program, str], list[tuple[Program, TimedWorkload]]] = {}
     for program, candidate in asked:
         key = replace(program, feeds=()), candidate.feed if candidate.alone else ""
         sharing.setdefault(key, []).append((program, candidate))
