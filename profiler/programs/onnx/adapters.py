@@ -37,8 +37,7 @@ def add_swappable(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], widt
 def add_static(model: onnx.ModelProto, sites: Mapping[str, SiteTensors], adapter: Mapping[str, RowHalves]) -> None:
     """Adds adapters whose weights are constants of the graph; the base may be quantised.
 
-    Beside 4-bit weights, a product and a sum are faster than one operator for both, which is measured by
-    `benchmarks/graph_adapters.py`.
+    A product and a sum for each B, which `benchmarks/graph_adapters.py` compares with one operator for both.
     """
     _add_adapters(model.graph, {path: sites[path] for path in adapter}, joins=False)
     for path, halves in adapter.items():
