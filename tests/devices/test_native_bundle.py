@@ -268,7 +268,7 @@ def test_without_apt_get_the_packages_are_asked_for(tmp_path: Path, monkeypatch:
 
 @pytest.mark.native
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
-def test_the_agent_is_compiled_for_every_target(tmp_path: Path, target: compiler.Target) -> None:
+def test_the_agent_is_compiled_for_every_target(tmp_path: Path, target: compiler.BuildTarget) -> None:
     (tmp_path / "libonnxruntime.so.1.30.0").write_bytes(b"\x7fELF")
     bundle = build_bundle(target, folder=tmp_path / "b", runtime_library=tmp_path / "libonnxruntime.so.1.30.0")
     program = (tmp_path / "b" / "agent").read_bytes()

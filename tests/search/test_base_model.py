@@ -43,7 +43,7 @@ def test_a_family_whose_linears_are_not_known_is_refused(tmp_path: Path) -> None
 
 def test_a_missing_tokenizer_is_refused(tiny: SimpleNamespace, tmp_path: Path) -> None:
     tiny.model().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="has no tokenizer that can be loaded"):
         load_base(tmp_path)
 
 
