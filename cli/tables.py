@@ -78,11 +78,11 @@ def _drawing(title: str, columns: "Sequence[Column[Any]]", rows: Sequence[Sequen
 
     widths = _least(columns, rows)
     slack = max(0, width - _total(widths))
-    for wanted in (_unbroken(rows), _most(columns, rows)):
-        for index, most in enumerate(wanted):
-            more = min(slack, max(0, most - widths[index]))
-            widths[index] += more
-            slack -= more
+    wanted = [*enumerate(_unbroken(rows)), *enumerate(_most(columns, rows))]
+    for index, most in sorted(wanted, key=lambda one: one[1] - widths[one[0]]):  # what lacks least comes first
+        more = min(slack, max(0, most - widths[index]))
+        widths[index] += more
+        slack -= more
     table = RichTable(title=title or None, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column.heading, justify="right" if index else "left", width=widths[index], overflow="fold")

@@ -216,10 +216,8 @@ class _Group:
             if not running or self.interrupted:
                 return
             candidates = [TimedWorkload(row.workload, checked=bool(row.visits)) for row in running]
-            reference, (device, programs) = (
-                TimedWorkload(running[0].reference),
-                (self.session.device, self.session.builder),
-            )
+            reference = TimedWorkload(running[0].reference)
+            device, programs = self.session.device, self.session.builder
             run = GroupRun(candidates, reference, probe, device, programs, self.rng, self.opening, self.round)
             with contextlib.closing(run):
                 if isinstance(probe, Latency):

@@ -60,7 +60,9 @@ def test_no_word_is_broken_while_another_column_has_room_to_spare() -> None:
         Column[str]("options", lambda _: options, folds=True),
     ]
     (part,) = drawn(Table("Devices", columns, ["here"]), 80)
-    assert [column.width for column in part.columns] == [80 - 31 - 3 * 2 - 1, len("dynamic_quantization_group_size")]
+    hardware, shown = (column.width or 0 for column in part.columns)
+    assert shown >= len("dynamic_quantization_group_size")
+    assert hardware + shown + 3 * 2 + 1 == 80
 
 
 def answer(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
