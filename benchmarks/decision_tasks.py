@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from decision_sessions import Look, first_groups, read
@@ -22,20 +23,44 @@ LEAST_SHARED = 24
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Rows of one session, and the predictor that is fitted to them once for all the sessions that judge it."""
+
+    rows: Rows
+
+    @cached_property
+    def predictor(self) -> FittedPredictor:
+        """Fitted as it ships."""
+        return LatencyPredictor().fit(self.rows)
+
+
+@dataclass(frozen=True)
 class Task:
-    """Rows of one session to fit, and rows of another session to judge by, of other adapters.
+    """A predictor of one session, and rows of another session to judge it by, of other adapters.
 
     Args:
+        pair: Tells two sessions, of which one is judged by the other.
         look: The base at the beginning of the judged session, and rows after it; `None` if unknown.
         group: Of the result, which has rows of `kept`, `sessions`, and `others`.
     """
 
     device: str
-    fitted: Rows
+    fit: Fit
     judged: Rows
     session: str
+    pair: str
     look: Look | None
     group: str
+
+    @property
+    def fitted(self) -> Rows:
+        """Rows that the predictor was fitted to."""
+        return self.fit.rows
+
+    @property
+    def predictor(self) -> FittedPredictor:
+        """Of the rows that were fitted."""
+        return self.fit.predictor
 
     @property
     def moved(self) -> float:
@@ -43,17 +68,17 @@ class Task:
         return base_of(self.judged) / self.fitted[-1].reference_s - 1
 
     @cached_property
-    def predictor(self) -> FittedPredictor:
-        """Fitted as it ships."""
-        return LatencyPredictor().fit(self.fitted)
-
-    @cached_property
-    def shift(self) -> tuple[float, float]:
-        """Mean shift of the judged ratios over `Anchored.change`, and its standard error."""
+    def errors(self) -> tuple[Array, Array]:
+        """Logarithms of the judged ratios over the predicted ones, and `Anchored.change`; each of shape (n,)."""
         found = self.predictor.predict_configs([row.workload.configuration for row in self.judged])
         ratios = np.array([row.ratio.middle for row in self.judged])
-        errors, change = np.log(ratios * self.predictor.base_value / found.mean), change_of(self.predictor, self.judged)
-        return errors.mean() / change.mean(), errors.std(ddof=1) / np.sqrt(len(errors)) / change.mean()
+        return np.log(ratios * self.predictor.base_value / found.mean), change_of(self.predictor, self.judged)
+
+
+def shift_of(tasks: Sequence[Task]) -> tuple[float, float]:
+    """Mean shift of the ratios of one session, judged by another, over `Anchored.change`, and its standard error."""
+    errors, change = (np.concatenate(each) for each in zip(*(task.errors for task in tasks), strict=True))
+    return errors.mean() / change.mean(), errors.std(ddof=1) / np.sqrt(len(errors)) / change.mean()
 
 
 def base_of(rows: Rows) -> float:
@@ -70,14 +95,16 @@ def kept_tasks(folder: Path) -> list[Task]:
             [session[each.configuration] for each in some]
             for session, some in ((cell.first, planned.training), (cell.second, planned.tested))
         )
-        found.append(Task(cell.name, fitted, judged, cell.name, first_groups(list(cell.second.values())), "kept"))
+        look = first_groups(list(cell.second.values()))
+        found.append(Task(cell.name, Fit(fitted), judged, cell.name, cell.name, look, "kept"))
     return found
 
 
 def session_tasks(folder: Path, parts: int = 2) -> Iterator[Task]:
     """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and every part of their adapters."""
     read_files = [(*file.stem.rsplit("-", 1), read(file)) for file in sorted(folder.glob("*.json"))]
-    for (name, _, one), (other, second, two) in itertools.permutations(read_files, 2):
+    fits: dict[Any, Fit] = {}
+    for (name, first, one), (other, second, two) in itertools.permutations(read_files, 2):
         shared = sorted(set(one.rows) & set(two.rows), key=str)
         if name != other or one.device != two.device or len(shared) < LEAST_SHARED:
             continue
@@ -85,9 +112,10 @@ def session_tasks(folder: Path, parts: int = 2) -> Iterator[Task]:
         order = np.random.default_rng(0).permutation(len(shared))
         for part in range(parts):
             judged = {shared[index] for index in order[part::parts]}
-            ours = [one.rows[shared[index]] for index in order if shared[index] not in judged]
+            known = tuple(shared[index] for index in order if shared[index] not in judged)
+            fit = fits.setdefault((name, first, known), Fit([one.rows[each] for each in known]))
             theirs = [two.rows[shared[index]] for index in order[part::parts]]
-            yield Task(name, ours, theirs, f"{name} {second}", two.look, group)
+            yield Task(name, fit, theirs, f"{name} {second}", f"{name} {first} {second}", two.look, group)
 
 
 def change_of(predictor: FittedPredictor, rows: Rows) -> Array:

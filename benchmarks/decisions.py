@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 from decision_sessions import DEVICES, Look, collect, first_groups
-from decision_tasks import Rows, Task, change_of, kept_tasks, session_tasks
+from decision_tasks import Rows, Task, change_of, kept_tasks, session_tasks, shift_of
 from prediction_cells import LEVEL
 from scipy import stats
 
@@ -90,12 +90,15 @@ class Priors:
         ratios: dict[str, list[float]] = {}
         bases: dict[str, list[float]] = {}
         judged: dict[str, set[str]] = {}
+        pairs: dict[str, list[Task]] = {}
         for task in tasks:
-            shift, noise = task.shift
+            pairs.setdefault(task.pair, []).append(task)
+        for parts in pairs.values():
+            device, (shift, noise) = parts[0].device, shift_of(parts)
             if noise <= KNOWN_WITHIN:
-                ratios.setdefault(task.device, []).append((shift**2 - noise**2) / 2)
-            bases.setdefault(task.device, []).append(np.log1p(task.moved) ** 2 / 2)
-            judged.setdefault(task.device, set()).add(task.session)
+                ratios.setdefault(device, []).append((shift**2 - noise**2) / 2)
+            bases.setdefault(device, []).append(np.mean([np.log1p(task.moved) ** 2 / 2 for task in parts]))
+            judged.setdefault(device, set()).add(parts[0].session)
         moves = {device: max(1, len(sessions) - 1) for device, sessions in judged.items()}
         drifts = {device: [look.drift for look in looks] for device, looks in looks_of(tasks).items()}
         looks = {device: len(each) for device, each in drifts.items()}

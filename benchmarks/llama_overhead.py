@@ -8,10 +8,8 @@ other quantisations in the same file. Intervals need four openings, some 15 seco
 
 python benchmarks/llama_overhead.py --only Q4_0 --stock 4 [--json] [--out FILE]
 
-compares the command with `stock_llama_process.py` instead, in blocks as `stock_process.py` does: a run of the command,
-and a fresh plain process of the base and of each adapter, in random order, beside memory that another process holds. A
-cell agrees if the 95 % interval of its difference over blocks is within 3 points. `--out` keeps all blocks, and adds to
-those that it has.
+compares the command with `stock_llama_process.py` instead, in blocks (`stock_blocks.py`). `--out` keeps all blocks,
+and adds to those that it has.
 """
 
 import argparse
@@ -21,9 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from stock_memory import drawn_size, memory_held
-from stock_process import POINTS, adaptare, mean_interval, plain
+from stock_blocks import BASE, Block, cell, compared, lines, measured_block
+from stock_process import adaptare
 
 from adaptare.devices import connect
 from adaptare.devices.agent.llama_runtime import write_adapter
@@ -37,7 +34,6 @@ MODEL = "smollm2-135m"
 RANKS = (1, 8, 16, 64)
 PLACEMENTS = {"all": "all linears", "q_proj,v_proj": "q and v"}
 QUANTISATIONS = {"Q4_0": "int4", "Q4_1": "", "Q8_0": "int8", "F16": "float16"}
-PHASES = ("prefill", "decode")
 # Of one run of the command in a block, for each phase.
 BLOCK_SECONDS = 6.0
 
@@ -86,17 +82,12 @@ def facts() -> dict[str, Any]:
     return {"hardware": info.hardware, "runtime": info.runtime, "options": list(info.options), "date": today}
 
 
-def cell(phase: str, rank: int, sites: str) -> str:
-    """Name of a comparison."""
-    return f"{phase}, {PLACEMENTS[sites]}, rank {rank}"
-
-
-def stock_block(quantisation: str, seed: int) -> dict[str, dict[str, float]]:
-    """Overheads by cell: of the command, and of plain processes."""
-    shape, rng = open_model(MODEL).shape, np.random.default_rng(seed)
+def stock_block(quantisation: str, seed: int) -> Block:
+    """Overheads of the command, and of plain processes."""
+    shape = open_model(MODEL).shape
     model = str(base_file(KeptFolders(None, "gguf"), shape, quantisation))
     with tempfile.TemporaryDirectory() as place:
-        processes = {("", 0): ["stock_llama_process.py", model]}
+        processes = {BASE: ["stock_llama_process.py", model]}
         for sites in PLACEMENTS:
             chosen = [site for site in shape.sites if sites == "all" or site.kind in sites.split(",")]
             for rank in RANKS:
@@ -104,63 +95,20 @@ def stock_block(quantisation: str, seed: int) -> dict[str, dict[str, float]]:
                 halves = {path: Halves.random(path, rank, *size) for path, size in sizes.items()}
                 file = Path(place, f"{sites}-{rank}.gguf")
                 write_adapter(file, "llama", adapter_tensors(halves, shape))
-                processes[sites, rank] = ["stock_llama_process.py", model, "--adapter", str(file)]
-
-        def plain_processes() -> dict[str, float]:
-            seconds = {}
-            for sites, rank in map(list(processes).__getitem__, rng.permutation(len(processes))):
-                with memory_held(drawn_size(rng)):
-                    seconds[sites, rank] = plain(processes[sites, rank], ())
-            return {
-                cell(phase, rank, sites): seconds[sites, rank][phase] / seconds["", 0][phase] - 1
-                for phase in PHASES
-                for sites, rank in seconds
-                if rank
-            }
+                processes[adapter(rank, sites)] = ["stock_llama_process.py", model, "--adapter", str(file)]
 
         def command() -> dict[str, float]:
-            with memory_held(drawn_size(rng)):
-                rows = overheads(quantisation, BLOCK_SECONDS)
-            return {cell(row["phase"], row["rank"], row["placement"]): row["over_base"]["middle"] for row in rows}
+            rows = overheads(quantisation, BLOCK_SECONDS)
+            return {
+                cell(row["phase"], adapter(row["rank"], row["placement"])): row["over_base"]["middle"] for row in rows
+            }
 
-        sides = {"ours": command, "stock": plain_processes}
-        return {name: sides[name]() for name in rng.permutation(list(sides))}
-
-
-def agreement(blocks: list[dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
-    """Difference of the command from plain processes in each cell, with its 95 % interval over blocks."""
-    rows = []
-    for name in blocks[0]["ours"]:
-        ours, stock = (np.array([block[side][name] for block in blocks]) for side in ("ours", "stock"))
-        lower, difference, upper = mean_interval(ours - stock)
-        row = {"cell": name, "overhead": float(ours.mean()), "stock_overhead": float(stock.mean())}
-        row |= {"difference": difference, "lower": lower, "upper": upper}
-        rows.append({**row, "equivalent": bool(lower >= -POINTS and upper <= POINTS)})
-    return rows
+        return measured_block(command, processes, seed)
 
 
-def compared(options: argparse.Namespace) -> str:
-    """Runs blocks, and tells the agreement of all that the file has."""
-    (quantisation,) = options.only
-    found: dict[str, Any] = {"facts": facts(), "quantisation": quantisation, "blocks": []}
-    if options.out and options.out.exists():
-        found = json.loads(options.out.read_text(encoding="utf-8"))
-    for _ in range(options.stock):
-        found["blocks"].append(stock_block(quantisation, seed=len(found["blocks"])))
-        if options.out:
-            options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    found["cells"] = agreement(found["blocks"])
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    lines = [
-        "{}: overhead {:+.1f} %, plain process {:+.1f} %, difference {:+.1f} points [{:+.1f}, {:+.1f}]".format(
-            row["cell"],
-            *(100 * row[name] for name in ("overhead", "stock_overhead", "difference", "lower", "upper")),
-        )
-        + ("" if row["equivalent"] else ": NOT SHOWN to be within 3")
-        for row in found["cells"]
-    ]
-    return json.dumps(found) if options.json else "\n".join(lines)
+def adapter(rank: int, sites: str) -> str:
+    """Name of an adapter."""
+    return f"{PLACEMENTS[sites]}, rank {rank}"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -185,7 +133,10 @@ def main() -> None:
     parser.add_argument("--stock", type=int, metavar="BLOCKS", help="compares one base with plain processes")
     options = parser.parse_args()
     if options.stock:
-        print(compared(options))
+        (quantisation,) = options.only
+        conditions = {**facts(), "quantisation": quantisation}
+        both = compared(conditions, lambda seed: stock_block(quantisation, seed), options.stock, options.out)
+        print(json.dumps(both) if options.json else "\n".join(lines(both)))
         return
 
     found: dict[str, Any] = {"facts": {}, "rows": []}

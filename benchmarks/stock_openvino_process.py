@@ -1,24 +1,28 @@
-"""Seconds of each call of an OpenVINO graph in a plain process; for openvino_overhead.py.
+"""Seconds of a call of an OpenVINO graph in a plain process; for openvino_overhead.py.
 
-python benchmarks/stock_openvino_process.py MODEL.xml [--states FILE.npz] --tokens N --past N [--calls 40]
+python benchmarks/stock_openvino_process.py MODEL.xml [--states FILE.npz] [--length 64] [--calls 8]
 
-Decode is a text that grows: prompts of `--past` tokens, each followed by ten tokens, of which the first is left out
-because the cache is enlarged there. `--states` has the values of the states of an adapter by their names.
+A text that grows: a prompt into an empty cache (`prefill`), followed by ten tokens (`decode`), of which the first is
+left out because the cache is enlarged there. Both are medians. `--states` has the values of the states of an adapter by
+their names.
 """
 
 import argparse
 import json
+import statistics
 import time
 
 import numpy as np
 import openvino
+
+TOGETHER = 10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--states")
-    for option, value in {"--tokens": 1, "--past": 0, "--calls": 45}.items():
+    for option, value in {"--length": 64, "--calls": 8, "--warm-up": 2}.items():
         parser.add_argument(option, type=int, default=value)
     given = parser.parse_args()
     core, random = openvino.Core(), np.random.default_rng(0)
@@ -41,16 +45,14 @@ def main() -> None:
         request.infer(inputs, share_outputs=True)
         return time.perf_counter() - started
 
-    found: list[float] = []
-    while len(found) < given.calls:
+    found: dict[str, list[float]] = {"prefill": [], "decode": []}
+    for _ in range(given.warm_up + given.calls):
         for state in caches:
             state.reset()
-        if not given.past:
-            found.append(seconds(0, given.tokens))
-            continue
-        seconds(0, given.past)
-        found += [seconds(given.past + number, 1) for number in range(10)][1:]
-    print(json.dumps(found[2:]))
+        found["prefill"].append(seconds(0, given.length))
+        each = [seconds(given.length + number, 1) for number in range(TOGETHER)]
+        found["decode"].append(statistics.median(each[1:]))
+    print(json.dumps({phase: statistics.median(each[given.warm_up :]) for phase, each in found.items()}))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from adaptare.profiler.programs.onnx.base import write_onnx_adapter
 from adaptare.testing.program_builder import SHAPE
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-PLAIN = ("stock_genai_process", "stock_onnx_process", "stock_torch_process", "optimum_process")
+STOCK = ("genai", "llama", "onnx", "openvino", "torch")
+PLAIN = (*(f"stock_{name}_process" for name in STOCK), "optimum_process")
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,32 @@ def test_a_drift_of_the_machine_is_no_difference(stock: Any) -> None:
     row = stock.row_of(stock.CELLS[0], ours, theirs)
     assert (row["lower"], row["upper"]) == pytest.approx((0, 0), abs=1e-12)
     assert (row["seconds_lower"], row["seconds_upper"]) == pytest.approx((1, 1))
+
+
+def test_blocks_compare_the_command_with_plain_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds of processes differ by block, as on a machine that drifts; those in one cell have a constant offset."""
+    blocks = importlib.import_module("stock_blocks")
+    seconds = {"base": 1.0, "adapter": 1.25}
+    speed, run = [1.0], []
+
+    def plain(words: list[str], _: Any) -> dict[str, float]:
+        run.append(words[0])
+        return dict.fromkeys(blocks.PHASES, seconds[words[0]] * speed[0])
+
+    monkeypatch.setattr(blocks, "plain", plain)
+    command = dict.fromkeys((blocks.cell(phase, "rank 8") for phase in blocks.PHASES), 0.25)
+    command["decode, rank 8"] += 0.1
+    processes = {blocks.BASE: ["base"], "rank 8": ["adapter"]}
+    file = tmp_path / "blocks.json"
+    for speed[0] in (1.0, 1.3, 0.8):
+        blocks.compared({}, lambda seed: blocks.measured_block(lambda: command, processes, seed), 1, file)
+    found = json.loads(file.read_text())
+    assert sorted(run) == ["adapter"] * 3 + ["base"] * 3
+    assert len(found["blocks"]) == 3
+    cells = {row["cell"]: row for row in found["cells"]}
+    assert [cells[f"{phase}, rank 8"]["equivalent"] for phase in blocks.PHASES] == [True, False]
+    assert cells["decode, rank 8"]["difference"] == pytest.approx(0.1)
+    assert len(blocks.lines(found)) == 2
 
 
 def test_seconds_that_nobody_gets_are_seen_where_overheads_agree(stock: Any) -> None:

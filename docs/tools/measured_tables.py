@@ -144,19 +144,34 @@ def adapter_ways() -> Table:
 
 @table
 def openvino_overhead() -> Table:
-    """Overhead in OpenVINO with 4-bit weights, beside plain processes in turn with the base."""
-    found = kept("openvino_overhead")
-    plain = {
-        tuple(row[name] for name in ("phase", "mode", "sites", "rank")): f"{100 * row['overhead']:+.1f} %"
-        for row in found["plain"]
-    }
-    rows = [["phase", "mode", "adapter", "base, ms", "overhead", "plain processes"]]
-    for row in found["rows"]:
-        key = tuple(row[name] for name in ("phase", "mode", "sites", "rank"))
+    """Overhead in OpenVINO with 4-bit weights."""
+    rows = [["phase", "mode", "adapter", "base, ms", "overhead"]]
+    for row in kept("openvino_overhead")["rows"]:
         adapter = f"{PLACEMENTS[row['sites']]}, rank {row['rank']}"
         own = percent([row[name] for name in ("overhead", "lower", "upper")])
-        rows.append([row["phase"], row["mode"], adapter, f"{1e3 * row['base_s']:.1f}", own, plain.get(key, "")])
+        rows.append([row["phase"], row["mode"], adapter, f"{1e3 * row['base_s']:.1f}", own])
     return rows
+
+
+def _beside_plain_processes(name: str) -> Table:
+    rows = [["cell", "overhead here", "in plain processes", "difference, points"]]
+    for cell in kept(name)["cells"]:
+        points = [100 * cell[end] for end in ("difference", "lower", "upper")]
+        here, there = (f"{100 * cell[side]:+.1f} %" for side in ("overhead", "stock_overhead"))
+        rows.append([cell["cell"], here, there, value(points, 1, "+")])
+    return rows
+
+
+@table
+def llama_stock() -> Table:
+    """Agreement of overheads in llama.cpp with plain processes."""
+    return _beside_plain_processes("llama_stock")
+
+
+@table
+def openvino_stock() -> Table:
+    """Agreement of overheads in OpenVINO with plain processes."""
+    return _beside_plain_processes("openvino_stock")
 
 
 @table

@@ -1,0 +1,91 @@
+"""Overheads of the command beside those of plain processes; for llama_overhead.py and openvino_overhead.py.
+
+A block is a run of the command, and a fresh plain process of the base and of each adapter, in random order, each beside
+memory that another process holds (`stock_memory.py`). Blocks are the independent samples, and none is left out. A cell
+agrees if the 95 % interval of its difference over blocks is within 3 points.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stock_memory import drawn_size, memory_held
+from stock_process import POINTS, mean_interval, plain, say
+
+PHASES = ("prefill", "decode")
+# Name of the base among the plain processes.
+BASE = ""
+# Overheads by side, `ours` and `stock`, and cell.
+Block = dict[str, dict[str, float]]
+
+
+def cell(phase: str, adapter: str) -> str:
+    """Name of a comparison."""
+    return f"{phase}, {adapter}"
+
+
+def measured_block(command: Callable[[], dict[str, float]], processes: Mapping[str, Sequence[str]], seed: int) -> Block:
+    """One block.
+
+    Args:
+        command: Runs the command; its overheads by cell.
+        processes: Script and arguments of plain processes by adapter, and of the base. Each prints seconds by phase.
+        seed: Of the order, and of the memory that is held.
+    """
+    rng = np.random.default_rng(seed)
+
+    def ours() -> dict[str, float]:
+        with memory_held(drawn_size(rng)):
+            return command()
+
+    def stock() -> dict[str, float]:
+        seconds = {}
+        for adapter in rng.permutation(list(processes)):
+            with memory_held(drawn_size(rng)):
+                seconds[adapter] = plain(processes[adapter], ())
+        base_s = seconds.pop(BASE)
+        return {cell(phase, name): own[phase] / base_s[phase] - 1 for name, own in seconds.items() for phase in PHASES}
+
+    sides = {"ours": ours, "stock": stock}
+    return {name: sides[name]() for name in rng.permutation(list(sides))}
+
+
+def agreement(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """Difference of the command from plain processes in each cell, with its 95 % interval over blocks."""
+    rows = []
+    for name in blocks[0]["ours"]:
+        ours, stock = (np.array([block[side][name] for block in blocks]) for side in ("ours", "stock"))
+        lower, difference, upper = mean_interval(ours - stock)
+        row = {"cell": name, "overhead": float(ours.mean()), "stock_overhead": float(stock.mean())}
+        row |= {"difference": difference, "lower": lower, "upper": upper}
+        rows.append({**row, "equivalent": bool(lower >= -POINTS and upper <= POINTS)})
+    return rows
+
+
+def compared(facts: dict[str, Any], measure: Callable[[int], Block], blocks: int, out: Path | None) -> dict[str, Any]:
+    """Measures blocks by their seeds, and adds them to those of a file, which is written after each."""
+    found: dict[str, Any] = {"facts": facts, "blocks": []}
+    if out and out.exists():
+        found = json.loads(out.read_text(encoding="utf-8"))
+    for number in range(blocks):
+        say(f"block {number + 1} of {blocks}")
+        found["blocks"].append(measure(len(found["blocks"])))
+        if len(found["blocks"]) > 1:
+            found["cells"] = agreement(found["blocks"])
+        if out:
+            out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """One line for each cell."""
+    return [
+        "{}: overhead {:+.1f} %, plain process {:+.1f} %, difference {:+.1f} points [{:+.1f}, {:+.1f}]".format(
+            row["cell"],
+            *(100 * row[name] for name in ("overhead", "stock_overhead", "difference", "lower", "upper")),
+        )
+        + ("" if row["equivalent"] else ": NOT SHOWN to be within 3")
+        for row in found.get("cells", ())
+    ]
