@@ -100,7 +100,7 @@ def kept_tasks(folder: Path) -> list[Task]:
     return found
 
 
-def session_tasks(folder: Path, parts: int = 2) -> Iterator[Task]:
+def session_tasks(folder: Path, parts: int) -> Iterator[Task]:
     """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and every part of their adapters."""
     read_files = [(*file.stem.rsplit("-", 1), read(file)) for file in sorted(folder.glob("*.json"))]
     fits: dict[Any, Fit] = {}

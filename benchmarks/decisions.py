@@ -1,12 +1,12 @@
 """Intervals and budgets of predictors, judged in sessions of which they know nothing.
 
-python benchmarks/decisions.py [--json] [--sessions DIR] [--kept DIR ...] [--parts 2]
+python benchmarks/decisions.py [--json] [--sessions DIR] [--kept DIR ...] [--parts 8]
 python benchmarks/decisions.py --collect DIR [--device NAME ...]
 
 A predictor is fitted to the rows of one session, and judged by adapters of another session that it has never seen.
 `--kept` names folders of the sessions of `prediction_on_device.py`. `--sessions` names a folder of files
 `NAME-TIME.json`, one for each session (`decision_sessions.py`); the adapters of two sessions of one name are divided
-into parts (`--parts`, default 2), of which each is predicted from the others. Two sessions since one boot of the
+into parts (`--parts`), of which each is predicted from the others. Two sessions since one boot of the
 machine, neither of them under load, are `sessions`; all other pairs are `others`. `--collect` adds one such session of
 each device, in about six minutes. Call it once an hour, after restarts and on other days too.
 
@@ -292,7 +292,7 @@ def main() -> None:
     parser.add_argument(
         "--kept", type=Path, nargs="+", default=[], help="folders of sessions of prediction_on_device.py"
     )
-    parser.add_argument("--parts", type=int, default=2, help="of the adapters of two sessions of --sessions")
+    parser.add_argument("--parts", type=int, default=8, help="of the adapters of two sessions of --sessions")
     parser.add_argument("--collect", type=Path, metavar="DIR", help="only measure one more session into this folder")
     parser.add_argument("--device", nargs="+", choices=DEVICES, default=list(DEVICES), help="of --collect")
     options = parser.parse_args()

@@ -13,10 +13,10 @@ from adaptare.profiler.analysis import LEVEL, Interval
 Array = NDArray[np.float64]
 # Standard deviation of the shift of one session's ratios, and its degrees of freedom, if a store has one session, and
 # the same of the base's seconds (`priors` of `benchmarks/decisions.py`).
-PRIOR_SD, PRIOR_DEGREES = 0.0058, 18
-BASE_PRIOR_SD, BASE_PRIOR_DEGREES = 0.060, 20
+PRIOR_SD, PRIOR_DEGREES = 0.0063, 24
+BASE_PRIOR_SD, BASE_PRIOR_DEGREES = 0.058, 26
 # The same of the base within one session, beyond the spread of its first openings.
-DRIFT_PRIOR_SD, DRIFT_PRIOR_DEGREES = 0.018, 28
+DRIFT_PRIOR_SD, DRIFT_PRIOR_DEGREES = 0.024, 34
 # With fewer adapters, their individual errors exceed the shift of the session.
 FEWEST_ADAPTERS = 5
 

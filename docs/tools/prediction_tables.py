@@ -56,7 +56,7 @@ def _held(found: Any) -> str:
 
 
 # Group of pairs of sessions -> heading.
-PAIRS = {"kept": "six pairs", "sessions": "one guest in one day", "others": "loaded or another machine"}
+PAIRS = {"kept": "six pairs", "sessions": "since one boot", "others": "after another boot, or under load"}
 
 
 @table

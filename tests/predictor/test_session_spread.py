@@ -40,7 +40,7 @@ def test_one_session_has_the_spread_of_the_prior() -> None:
     found = session_spread(np.arange(9.0), np.full(9, "a"), np.arange(9).astype(str))
     assert found == PRIOR.spread(np.ones(1))
     # Both the session that was learned from and the new one are shifted.
-    assert found.scale == pytest.approx(math.sqrt(2) * 0.0058)
+    assert found.scale == pytest.approx(math.sqrt(2) * 0.0063)
 
 
 def test_the_means_of_sessions_tell_their_variance() -> None:
