@@ -296,6 +296,8 @@ def main() -> None:
     parser.add_argument("--collect", type=Path, metavar="DIR", help="only measure one more session into this folder")
     parser.add_argument("--device", nargs="+", choices=DEVICES, default=list(DEVICES), help="of --collect")
     options = parser.parse_args()
+    if options.parts < 2:
+        parser.error(f"--parts must be at least 2, so that one part is judged by the others, not {options.parts}")
     if options.collect:
         for name in options.device:
             print(collect(options.collect, name))

@@ -1,6 +1,7 @@
 """Graphs that adaptare makes against those of onnxruntime-genai's model builder: nodes, bytes, seconds of calls.
 
-python benchmarks/graphs.py [--json] [--blocks 6] [--beside NAME=FILE.onnx ...] [--only fp32 int4] [--files FOLDER]
+python benchmarks/graphs.py [--json] [--blocks 6] [--beside NAME=FILE.onnx ...] [--only fp32 int4] [--cells CELL ...]
+    [--files FOLDER]
 
 SmolLM2-135M, one thread. The builder's files are made with its own command and defaults (for int4: activations rounded
 to 8 bits, as `--extra_options accuracy_level=4`). Every block starts one plain process for each file, in random order
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6, help="at least 4")
     parser.add_argument("--beside", nargs="+", default=[])
     parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--files", type=Path, help="folder that keeps the builder's files")
     options = parser.parse_args()
     if options.blocks < 4:
@@ -113,7 +115,8 @@ def main() -> None:
             if precision == "fp32":
                 files |= {name: Path(file) for name, file in (each.split("=", 1) for each in options.beside)}
             cells = {}
-            for cell, call in CELLS.items():
+            for cell in options.cells:
+                call = CELLS[cell]
                 named = [name for name in files if SHARED not in call or name in ("builder", "adaptare")]
                 runs = {name: (str(files[name]), *call) for name in named}
                 cells[cell] = compared(runs, "builder", options.blocks)

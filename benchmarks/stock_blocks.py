@@ -1,8 +1,9 @@
 """Overheads of the command beside those of plain processes; for llama_overhead.py and openvino_overhead.py.
 
-A block is a run of the command, and a fresh plain process of the base and of each adapter, in random order, each beside
-memory that another process holds (`stock_memory.py`). Blocks are the independent samples, and none is left out. A cell
-agrees if the 95 % interval of its difference over blocks is within 3 points.
+A block is a run of the command, and fresh plain processes in random order, each beside memory that another process
+holds (`stock_memory.py`): one of each adapter, and three of the base, because a slow one shifts all cells. Blocks are
+the independent samples, and none is left out. A cell agrees if the 95 % interval of its difference over blocks is
+within 3 points.
 """
 
 import json
@@ -16,7 +17,7 @@ from stock_process import POINTS, mean_interval, plain, say
 
 PHASES = ("prefill", "decode")
 # Name of the base among the plain processes.
-BASE = ""
+BASE, BASES = "", 3
 # Overheads by side, `ours` and `stock`, and cell.
 Block = dict[str, dict[str, float]]
 
@@ -41,11 +42,12 @@ def measured_block(command: Callable[[], dict[str, float]], processes: Mapping[s
             return command()
 
     def stock() -> dict[str, float]:
-        seconds = {}
-        for adapter in rng.permutation(list(processes)):
+        seconds, bases = {}, []
+        for name in rng.permutation([*processes, *[BASE] * (BASES - 1)]).tolist():
             with memory_held(drawn_size(rng)):
-                seconds[adapter] = plain(processes[adapter], ())
-        base_s = seconds.pop(BASE)
+                own = plain(processes[name], ())
+            bases.append(own) if name == BASE else seconds.update({name: own})
+        base_s = {phase: np.mean([own[phase] for own in bases]) for phase in PHASES}
         return {cell(phase, name): own[phase] / base_s[phase] - 1 for name, own in seconds.items() for phase in PHASES}
 
     sides = {"ours": ours, "stock": stock}
