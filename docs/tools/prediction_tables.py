@@ -155,6 +155,21 @@ def runtime_regret() -> Table:
 
 
 @table
+def later_session() -> Table:
+    """Choices under a budget in two runtimes: predicted, and measured in a later session."""
+    words = {"q+v 16": "q and v, rank 16", "uniform 2": "rank 2 everywhere", "uniform 16": "rank 16 everywhere"}
+    rows = [["runtime, budget", "placement", "adapted linears", "predicted", "measured later", "test loss minus winner's"]]
+    for found in kept("later_session")["runtimes"]:
+        for row in found["rows"]:
+            predicted = f"{100 * row['predicted']:+.1f} %, at most {100 * row['predicted_upper']:+.1f} %"
+            difference = value(middle_first(row["loss_difference"]), 3, "+") if row["name"] != "winner 1" else ""
+            where, measured = f"{found['runtime']}, {found['budget']}", percent(middle_first(row["overhead"]))
+            name = words.get(row["name"], row["name"])
+            rows.append([where, name, str(row["linears"]), predicted, measured, difference])
+    return rows
+
+
+@table
 def other_architectures() -> Table:
     """Rank correlations in HELP's test."""
     names = {"help-nb201-20": "NAS-Bench-201, six new devices", "help-fbnet-20": "FBNet, three new devices"}
