@@ -68,7 +68,7 @@ def added_time() -> Any:
         panel.text(base + middle[0] + 1.5, place, f"{100 * over[0]:+.0f} %", va="center")
     panel.set_yticks(range(len(rows)), [name for name, *_ in rows])
     panel.set_xlabel("ms of a decode step")
-    panel.set_xlim(right=54)
+    panel.set_xlim(right=1.15 * max(base * (1 + over[0]) for _, base, over in rows))
     panel.invert_yaxis()
     panel.legend(frameon=False, loc="lower right")
     return drawn
