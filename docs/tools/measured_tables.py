@@ -169,6 +169,12 @@ def llama_stock() -> Table:
 
 
 @table
+def openvino_stock() -> Table:
+    """Agreement of overheads in OpenVINO with plain processes."""
+    return _beside_plain_processes("openvino_stock")
+
+
+@table
 def overhead_devices() -> Table:
     """Overhead of the same swappable adapters on several devices, and the base in milliseconds."""
     columns = {
