@@ -38,7 +38,7 @@ THREAD = "threads=1"
 SYSTEM_PYTHON = "/usr/bin/python3"
 # Of the share of one phase, for timing; the others are for starting, exporting and bringing files.
 TIMED, MOST_SHARES, LEAST_S, ENDED_S = 0.45, 2.5, 1.0, 30.0
-AXIS_PERCENT = (-10, 100)
+AXIS_PERCENT = (-10, 140)
 PLACES = {"all": "all", "q_proj,v_proj": "q+v"}
 
 
@@ -252,7 +252,7 @@ def draw(devices: Sequence[dict[str, Any]], file: Path) -> None:
         axis.set(title=phase, xlabel=xlabel, xlim=AXIS_PERCENT, yticks=range(len(shown)))
         axis.set_yticklabels([device["name"] for device in shown])
     axes[0].invert_yaxis()
-    axes[-1].legend(loc="lower right")
+    axes[-1].legend(loc="upper right")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

@@ -158,7 +158,8 @@ def runtime_regret() -> Table:
 def later_session() -> Table:
     """Choices under a budget in two runtimes: predicted, and measured in a later session."""
     words = {"q+v 16": "q and v, rank 16", "uniform 2": "rank 2 everywhere", "uniform 16": "rank 16 everywhere"}
-    rows = [["runtime, budget", "placement", "adapted linears", "predicted", "measured later", "test loss minus winner's"]]
+    heading = ["runtime, budget", "placement", "adapted linears", "predicted", "measured later"]
+    rows = [[*heading, "test loss minus winner's"]]
     for found in kept("later_session")["runtimes"]:
         for row in found["rows"]:
             predicted = f"{100 * row['predicted']:+.1f} %, at most {100 * row['predicted_upper']:+.1f} %"
