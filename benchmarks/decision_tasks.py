@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from decision_sessions import Look, first_groups, read
@@ -14,7 +13,7 @@ from prediction_cells import planned_of
 from prediction_on_device import sessions_in
 
 from adaptare.predictor import FittedPredictor, LatencyPredictor
-from adaptare.profiler import Measurement
+from adaptare.profiler import Configuration, Measurement
 
 Array = NDArray[np.float64]
 Rows = Sequence[Measurement]
@@ -103,7 +102,7 @@ def kept_tasks(folder: Path) -> list[Task]:
 def session_tasks(folder: Path, parts: int) -> Iterator[Task]:
     """Tasks of the files `NAME-TIME.json` of a folder: every pair of sessions, and every part of their adapters."""
     read_files = [(*file.stem.rsplit("-", 1), read(file)) for file in sorted(folder.glob("*.json"))]
-    fits: dict[Any, Fit] = {}
+    fits: dict[tuple[str, str, tuple[Configuration, ...]], Fit] = {}
     for (name, first, one), (other, second, two) in itertools.permutations(read_files, 2):
         shared = sorted(set(one.rows) & set(two.rows), key=str)
         if name != other or one.device != two.device or len(shared) < LEAST_SHARED:

@@ -6,9 +6,9 @@ python benchmarks/decisions.py --collect DIR [--device NAME ...]
 A predictor is fitted to the rows of one session, and judged by adapters of another session that it has never seen.
 `--kept` names folders of the sessions of `prediction_on_device.py`. `--sessions` names a folder of files
 `NAME-TIME.json`, one for each session (`decision_sessions.py`); the adapters of two sessions of one name are divided
-into parts (`--parts`), of which each is predicted from the others. Two sessions since one boot of the
-machine, neither of them under load, are `sessions`; all other pairs are `others`. `--collect` adds one such session of
-each device, in about six minutes. Call it once an hour, after restarts and on other days too.
+into parts (`--parts`), of which each is predicted from the others. Two sessions since one boot of the machine, neither
+of them under load, are `sessions`; all other pairs are `others`. `--collect` adds one such session of each device, in
+about six minutes. Call it once an hour, after restarts and on other days too.
 
 An interval is of the value itself, and a measured value has an error beside it. A row is held if it is within the
 hypotenuse of the predicted interval and that of the measured value (level 0.9, from its openings). `..._measured`

@@ -133,6 +133,10 @@ def main() -> None:
     parser.add_argument("--stock", type=int, metavar="BLOCKS", help="compares one base with plain processes")
     options = parser.parse_args()
     if options.stock:
+        if len(options.only) > 1 or "Q4_1" in options.only:
+            parser.error(
+                f"--stock compares one base that adaptare writes, not {', '.join(options.only)}; add --only Q4_0"
+            )
         (quantisation,) = options.only
         conditions = {**facts(), "quantisation": quantisation}
         both = compared(conditions, lambda seed: stock_block(quantisation, seed), options.stock, options.out)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from stock_memory import drawn_size, memory_held
-from stock_process import POINTS, mean_interval, plain, say
+from stock_process import overhead_agreement, plain, say
 
 PHASES = ("prefill", "decode")
 # Name of the base among the plain processes.
@@ -59,10 +59,7 @@ def agreement(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     rows = []
     for name in blocks[0]["ours"]:
         ours, stock = (np.array([block[side][name] for block in blocks]) for side in ("ours", "stock"))
-        lower, difference, upper = mean_interval(ours - stock)
-        row = {"cell": name, "overhead": float(ours.mean()), "stock_overhead": float(stock.mean())}
-        row |= {"difference": difference, "lower": lower, "upper": upper}
-        rows.append({**row, "equivalent": bool(lower >= -POINTS and upper <= POINTS)})
+        rows.append(overhead_agreement(name, ours, stock))
     return rows
 
 
@@ -71,6 +68,8 @@ def compared(facts: dict[str, Any], measure: Callable[[int], Block], blocks: int
     found: dict[str, Any] = {"facts": facts, "blocks": []}
     if out and out.exists():
         found = json.loads(out.read_text(encoding="utf-8"))
+        if "blocks" not in found or {**found["facts"], "date": ""} != {**facts, "date": ""}:
+            raise SystemExit(f"{out} must have blocks of {facts}; it has other results, so name another file")
     for number in range(blocks):
         say(f"block {number + 1} of {blocks}")
         found["blocks"].append(measure(len(found["blocks"])))

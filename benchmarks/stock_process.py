@@ -261,15 +261,8 @@ def row_of(cell: Cell, ours: Sequence[dict[str, Any]], stock: Sequence[dict[str,
     overheads, base_s = np.array([(row["over_base"]["middle"], row["base_s"]) for row in rows]).T
     stock_base_s, stock_adapter_s = (np.array(plain_s[f"stock_{mode}_seconds"]) for mode in ("base", cell.mode))
     stock_overheads = stock_adapter_s / stock_base_s - 1
-    lower, difference, upper = mean_interval(overheads - stock_overheads)
     found = {
-        "cell": cell.name,
-        "overhead": float(overheads.mean()),
-        "stock_overhead": float(stock_overheads.mean()),
-        "difference": difference,
-        "lower": lower,
-        "upper": upper,
-        "equivalent": lower >= -POINTS and upper <= POINTS,
+        **overhead_agreement(cell.name, overheads, stock_overheads),
         "base_s": float(base_s.mean()),
         "stock_base_s": float(stock_base_s.mean()),
         **_ratio("seconds", base_s, stock_base_s),
@@ -288,6 +281,14 @@ def _ratio(name: str, ours_s: Any, theirs_s: Any) -> dict[str, Any]:
     lower, ratio, upper = (float(value) for value in np.exp(mean_interval(np.log(ours_s / theirs_s))))
     equivalent = lower >= 1 - SHARE and upper <= 1 + SHARE
     return {f"{name}_ratio": ratio, f"{name}_lower": lower, f"{name}_upper": upper, f"{name}_equivalent": equivalent}
+
+
+def overhead_agreement(cell: str, ours: Any, stock: Any) -> dict[str, Any]:
+    """Overheads of the command and of plain processes by block, each of shape (n,), and whether they are equivalent."""
+    lower, difference, upper = mean_interval(ours - stock)
+    sides = {"overhead": float(ours.mean()), "stock_overhead": float(stock.mean())}
+    ends = {"difference": difference, "lower": lower, "upper": upper}
+    return {"cell": cell, **sides, **ends, "equivalent": bool(lower >= -POINTS and upper <= POINTS)}
 
 
 def mean_interval(samples: Any) -> tuple[float, float, float]:

@@ -97,6 +97,9 @@ def test_blocks_compare_the_command_with_plain_processes(tmp_path: Path, monkeyp
     assert [cells[f"{phase}, rank 8"]["equivalent"] for phase in blocks.PHASES] == [True, False]
     assert cells["decode, rank 8"]["difference"] == pytest.approx(0.1)
     assert len(blocks.lines(found)) == 2
+    with pytest.raises(SystemExit, match="it has other results, so name another file"):
+        blocks.compared({"quantisation": "Q8_0"}, lambda seed: pytest.fail("measured"), 1, file)
+    assert json.loads(file.read_text()) == found
 
 
 def test_seconds_that_nobody_gets_are_seen_where_overheads_agree(stock: Any) -> None:

@@ -327,13 +327,12 @@ def verdicts() -> Table:
 @table
 def stock_process() -> Table:
     """Agreement with a process that does not import adaptare."""
-    rows = [["device, mode, phase", "overhead here", "there", "difference, points", "base seconds, ratio"]]
-    for cell in kept("stock_process")["cells"]:
-        points = [100 * cell[name] for name in ("difference", "lower", "upper")]
-        seconds = [cell[name] for name in ("seconds_ratio", "seconds_lower", "seconds_upper")]
-        here, there = (f"{100 * cell[name]:+.1f} %" for name in ("overhead", "stock_overhead"))
-        rows.append([cell["cell"], here, there, value(points, 1, "+"), value(seconds, 2)])
-    return rows
+    seconds = [
+        value([cell[name] for name in ("seconds_ratio", "seconds_lower", "seconds_upper")], 2)
+        for cell in kept("stock_process")["cells"]
+    ]
+    rows = _beside_plain_processes("stock_process")
+    return [[*row, own] for row, own in zip(rows, ["base seconds, ratio", *seconds], strict=True)]
 
 
 @table
