@@ -15,7 +15,8 @@ Losses are nats per completion token of test examples that guided no choice, of 
 and quantised again. Beside each choice, at the same widths: cut without training, in the order by activations, by
 magnitude and of the base itself; and plain LoRA on the cut model, as many optimiser steps, in the first order and, at a
 uniform width, by magnitude. A sandwich step has four forward and backward passes and a plain one has one: `passes` has
-the numbers. Intervals are 95 % bootstrap intervals over examples; `difference` is to the choice, paired.
+the numbers. Intervals are 95 % bootstrap intervals over examples; `difference` is to the choice, paired, and
+`beside_uniform` is that of the winner to the uniform cut.
 
 `depths` are models with whole layers left out instead, by block influence: latency in both phases, and loss of those
 cut without training and of plain LoRA on them; `difference` is to the base.
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """ExportOptions of the command line."""
+    """Options of the command line."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--json", action="store_true")
     found.add_argument("--folder", type=Path, default=Path("below-base"))
@@ -103,7 +104,7 @@ def quantisation_of(options: argparse.Namespace) -> str:
 
 
 def measured_in(options: argparse.Namespace, phase: str) -> tuple[object, ...]:
-    """ExportOptions of the commands that measure merged models in a phase."""
+    """Options of the commands that measure merged models in a phase."""
     mode = "merged" if quantisation_of(options) == "none" else "requantised"
     return "--device", options.device, "--store", options.folder / "store.db", *LENGTHS[phase], "--mode", mode
 
@@ -140,6 +141,9 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
         found[name] = (
             kept(file, lambda best=best, name=name: evaluated(options, best, f"{name}-{phase}")) if best else None
         )
+    samples = {name: np.array(choice.pop("samples")) for name, choice in found.items() if choice}
+    if len(samples) == 2:
+        found["winner"]["beside_uniform"] = summary(samples["winner"], samples["uniform"])
     return found
 
 
@@ -167,6 +171,7 @@ def evaluated(options: argparse.Namespace, row: Mapping[str, Any], choice: str) 
             for cut, found in samples.items()
         ],
         "exports": exported(options.folder / choice, adaptation, super_adapter, config),
+        "samples": samples["recipe"].tolist(),
     }
 
 
@@ -216,16 +221,25 @@ def losses_of(
     orders = {"activations": by_activations, "magnitude": by_magnitude, "base's": own}
     for order, base in orders.items():
         yield f"untrained, {order} order", deployed(adaptation, super_adapter, config.without_adapter, base)
-    space, codes = super_adapter.space, super_adapter.space.encode(config)
-    values = dict(zip(space.dimensions, codes.tolist(), strict=True))
-    fixed = [axis.code([values[each] for each in axis.dimensions]) for axis in space.axes]
-    axes = tuple(replace(axis, choices=(code,)) for axis, code in zip(space.axes, fixed, strict=True))
-    cut = replace(space, axes=axes)
+    cut = only(super_adapter.space, config)
     uniform = len(set(widths_of(config, super_adapter.shape))) == 1
     for order in ("activations", "magnitude") if uniform else ("activations",):
         name = f"{order}-{zlib.crc32(repr((tuple(config.by_layer.items()), config.left_out)).encode()):08x}"
         adapted = plain(options, adaptation, super_adapter, cut, base=orders[order], name=name)
         yield f"plain LoRA, {order} order", deployed(adaptation, adapted, config, orders[order])
+
+
+def only(space: Any, config: Any) -> Any:
+    """The space with one configuration. Layers that are left out say nothing of ranks and widths that are tied."""
+    values = dict(zip(space.dimensions, space.encode(config).tolist(), strict=True))
+    layers = config.kept(space.shape.layers)
+
+    def number(axis: Any) -> int:
+        if axis.kind.presence:
+            return int(axis.code([values[each] for each in axis.dimensions]))
+        return next((values[each] for each in axis.dimensions if each.layer in layers), axis.choices[-1])
+
+    return replace(space, axes=tuple(replace(axis, choices=(number(axis),)) for axis in space.axes))
 
 
 def deployed(adaptation: Any, adapted: Any, config: Any, base: Path) -> Losses:
@@ -345,6 +359,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             found.append(f"{phase}, {name}: {choice['overhead']:+.1%} {ends}, {widths}, {choice['exports']}")
             for row in choice["losses"]:
                 found.append(f"  {loss_line(row)}")
+            if beside := choice.get("beside_uniform"):
+                found.append(f"  {loss_line({'cut': 'winner beside the uniform cut', **beside})}")
     found += ["fewer layers; differences are to the base"] if result["depths"] else []
     for row in result["depths"].get("losses", ()):
         found.append(f"  {loss_line(row)}")

@@ -1,7 +1,7 @@
 """Ways to apply an adapter in an ONNX graph, side by side: overhead of each, in plain sessions of ONNX Runtime.
 
 python benchmarks/graph_adapters.py [--json] [--blocks 6] [--only fp32 int4] [--ranks 1 16 64]
-    [--ways sum gemm ...]
+    [--ways sum gemm ...] [--earlier FOLDER]
 
 SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logits in fp32, which is checked first:
 
@@ -13,6 +13,10 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
            session does not pack them
   rows     B below the rows of the weight: (x, x A) times (W; B), where linears of one input share the product with all
            their A; only in fp32 as constants, and the weights are no longer those of the base
+
+`--earlier` compares the ways that are written with graphs of an earlier version instead: `PRECISION/model.onnx` in the
+folder, and `PRECISION/rank-RANK-PLACEMENT-MODE.onnx` with the same names of inputs. `to_own_base` is the ratio of such
+a graph to its own base, and `to_earlier` that of a graph to the earlier one.
 
 `written` names the way in which `adaptare export` and the devices write a swappable adapter: `gemm` where it saves more
 nodes than changing dimensions adds, otherwise `sum`. A static one is written as `sum`.
@@ -191,6 +195,11 @@ def compared(runs: Mapping[str, Sequence[str]], blocks: int) -> dict[str, Any]:
         for way, row in ratios_of(rows, f"{mode} sum").items():
             if way.startswith(mode):
                 found[way]["to_sum"] = row["ratio"]
+    for mode in ("base", "static", "swappable") if "earlier base" in runs else ():
+        found[f"earlier {mode}"]["to_own_base"] = ratios_of(rows, "earlier base")[f"earlier {mode}"]["ratio"]
+        for way, row in ratios_of(rows, f"earlier {mode}").items():
+            if way.startswith(mode):
+                found[way]["to_earlier"] = row["ratio"]
     return found
 
 
@@ -219,6 +228,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="beside sum; `rows` in fp32 alone")
+    parser.add_argument("--earlier", type=Path, help="folder of graphs of an earlier version")
     options = parser.parse_args()
     if options.blocks < 4:
         parser.error("--blocks must be at least 4")
@@ -265,12 +275,26 @@ def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, options: a
         own = Path(place) / "own.onnx"
         write_graph(adapted, own, application="swappable")
         joined = any(node.op_type == "Gemm" for node in onnx.load(own, load_external_data=False).graph.node)
+        way = "gemm" if joined else "sum"
+        if options.earlier:
+            kept = ("base", "static sum", "swappable sum", f"swappable {way}")
+            runs = {name: runs[name] for name in kept} | earlier(options.earlier, name, ("--adapter", str(file)))
         try:
-            return {"written": "gemm" if joined else "sum", "ways": compared(runs, options.blocks)}
+            return {"written": way, "ways": compared(runs, options.blocks)}
         finally:
             for graph in files:
                 graph.unlink()
                 data_of(graph).unlink(missing_ok=True)
+
+
+def earlier(folder: Path, name: str, fed: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Arguments of processes for the graphs of an earlier version."""
+    precision, adapter = name.split("-", 1)
+    files = {"base": "model", "static": f"{adapter}-static", "swappable": f"{adapter}-swappable"}
+    return {
+        f"earlier {each}": (str(folder / precision / f"{file}.onnx"), *(fed if each == "swappable" else ()), *CALL)
+        for each, file in files.items()
+    }
 
 
 def shown(cell: str, found: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ python benchmarks/graphs.py [--json] [--blocks 6] [--beside NAME=FILE.onnx ...] 
 SmolLM2-135M, one thread. The builder's files are made with its own command and defaults (for int4: activations rounded
 to 8 bits, as `--extra_options accuracy_level=4`). Every block starts one plain process for each file, in random order
 (`stock_onnx_process.py`); only what was measured within a block is compared. Ratios of medians have 95 % intervals of
-Student's t over the blocks. `--beside` adds fp32 graphs of other exports, for example of an earlier version or
-of optimum (`optimum-cli export onnx --optimize O2`), with a cache that is copied.
+Student's t over the blocks. `--beside` adds graphs of other exports, of the one precision that `--only` names, for
+example of an earlier version or of optimum (`optimum-cli export onnx --optimize O2`), with a cache that is copied.
 
 With a shared buffer, a call writes its keys and values into the buffer of the cache, as onnxruntime-genai does;
 otherwise the cache is copied in every call. With large pages, all caches lie in one array. The builder computes logits
@@ -104,6 +104,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.blocks < 4:
         parser.error("--blocks must be at least 4")
+    if options.beside and len(options.only) > 1:
+        parser.error("--beside adds graphs of one precision; name it with --only")
 
     source = open_model(MODEL)
     bases, result = OnnxBases(weights=source), dict[str, Any]()
@@ -112,8 +114,7 @@ def main() -> None:
         for precision in options.only:
             ours = bases.base(Workload(source.shape, quantisation=PRECISIONS[precision]))
             files = {"builder": built(source.folder, precision, folder), "adaptare": ours.packed}
-            if precision == "fp32":
-                files |= {name: Path(file) for name, file in (each.split("=", 1) for each in options.beside)}
+            files |= {name: Path(file) for name, file in (each.split("=", 1) for each in options.beside)}
             cells = {}
             for cell in options.cells:
                 call = CELLS[cell]

@@ -34,8 +34,8 @@ MODEL = "smollm2-135m"
 RANKS = (1, 8, 16, 64)
 PLACEMENTS = {"all": "all linears", "q_proj,v_proj": "q and v"}
 QUANTISATIONS = {"Q4_0": "int4", "Q4_1": "", "Q8_0": "int8", "F16": "float16"}
-# Of one run of the command in a block, for each phase.
-BLOCK_SECONDS = 6.0
+# Of one run of the command in a block, with one opening, for each phase.
+BLOCK_SECONDS = 12.0
 
 
 def spelling(quantisation: str) -> str:
@@ -66,11 +66,12 @@ def measured(quantisation: str, seconds: float) -> dict[str, Any]:
     return {"facts": facts(), "rows": rows}
 
 
-def overheads(quantisation: str, seconds: float) -> list[dict[str, Any]]:
+def overheads(quantisation: str, seconds: float, openings: int | None = None) -> list[dict[str, Any]]:
     """Rows that the command prints of adapters that are set at run time."""
     words = ["overhead", MODEL, "--device", spelling(quantisation), "--rank", ",".join(map(str, RANKS)), "--json"]
     words += [word for sites in PLACEMENTS for word in ("--sites", sites)]
-    words += ["--half-width", "0.5%", "--seconds", f"{seconds:g}"]
+    words += ["--openings", str(openings)] if openings else ["--half-width", "0.5%"]
+    words += ["--seconds", f"{seconds:g}"]
     with tempfile.TemporaryDirectory() as folder:
         printed = json.loads(adaptare(*words, "--store", str(Path(folder) / "store.db")))
     return [row for row in printed["rows"] if row["mode"] == "swappable"]
@@ -98,7 +99,7 @@ def stock_block(quantisation: str, seed: int) -> Block:
                 processes[adapter(rank, sites)] = ["stock_llama_process.py", model, "--adapter", str(file)]
 
         def command() -> dict[str, float]:
-            rows = overheads(quantisation, BLOCK_SECONDS)
+            rows = overheads(quantisation, BLOCK_SECONDS, 1)
             return {
                 cell(row["phase"], adapter(row["rank"], row["placement"])): row["over_base"]["middle"] for row in rows
             }
@@ -138,7 +139,7 @@ def main() -> None:
                 f"--stock compares one base that adaptare writes, not {', '.join(options.only)}; add --only Q4_0"
             )
         (quantisation,) = options.only
-        conditions = {**facts(), "quantisation": quantisation}
+        conditions = {**facts(), "quantisation": quantisation, "openings": 1}
         both = compared(conditions, lambda seed: stock_block(quantisation, seed), options.stock, options.out)
         print(json.dumps(both) if options.json else "\n".join(lines(both)))
         return

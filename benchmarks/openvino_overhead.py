@@ -115,7 +115,7 @@ def main() -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     facts = {"hardware": info.hardware, "runtime": info.runtime, "weights": options.weights, "date": today}
     if options.stock:
-        both = stock(options, facts)
+        both = stock(options, {**facts, "openings": 1})
         print(json.dumps(both) if options.json else "\n".join(lines(both)))
         return
     found = {"facts": facts, "rows": measured(options.weights, options.seconds, options.openings)}

@@ -1,9 +1,9 @@
 """Overheads of the command beside those of plain processes; for llama_overhead.py and openvino_overhead.py.
 
-A block is a run of the command, and fresh plain processes in random order, each beside memory that another process
-holds (`stock_memory.py`): one of each adapter, and three of the base, because a slow one shifts all cells. Blocks are
-the independent samples, and none is left out. A cell agrees if the 95 % interval of its difference over blocks is
-within 3 points.
+A block is a run of the command, and fresh plain processes, each beside memory that another process holds
+(`stock_memory.py`): one of each adapter, in random order, and one of the base before and after each. An overhead is to
+the mean of these two, so that a slow machine or a slow base moves few cells. Blocks are the independent samples, and
+none is left out. A cell agrees if the 95 % interval of its difference over blocks is within 3 points.
 """
 
 import json
@@ -15,10 +15,9 @@ import numpy as np
 from stock_memory import drawn_size, memory_held
 from stock_process import overhead_agreement, plain, say
 
-PHASES = ("prefill", "decode")
 # Name of the base among the plain processes.
-BASE, BASES = "", 3
-# Overheads by side, `ours` and `stock`, and cell.
+BASE = ""
+# Overheads by side, `ours` and `stock`, and cell. Plain processes may have more cells.
 Block = dict[str, dict[str, float]]
 
 
@@ -41,14 +40,18 @@ def measured_block(command: Callable[[], dict[str, float]], processes: Mapping[s
         with memory_held(drawn_size(rng)):
             return command()
 
+    def process(name: str) -> dict[str, float]:
+        with memory_held(drawn_size(rng)):
+            return plain(processes[name], ())
+
     def stock() -> dict[str, float]:
-        seconds, bases = {}, []
-        for name in rng.permutation([*processes, *[BASE] * (BASES - 1)]).tolist():
-            with memory_held(drawn_size(rng)):
-                own = plain(processes[name], ())
-            bases.append(own) if name == BASE else seconds.update({name: own})
-        base_s = {phase: np.mean([own[phase] for own in bases]) for phase in PHASES}
-        return {cell(phase, name): own[phase] / base_s[phase] - 1 for name, own in seconds.items() for phase in PHASES}
+        found, before = {}, process(BASE)
+        for name in rng.permutation([each for each in processes if each != BASE]).tolist():
+            adapted, after = process(name), process(BASE)
+            for phase, seconds in adapted.items():
+                found[cell(phase, name)] = 2 * seconds / (before[phase] + after[phase]) - 1
+            before = after
+        return found
 
     sides = {"ours": ours, "stock": stock}
     return {name: sides[name]() for name in rng.permutation(list(sides))}

@@ -2,9 +2,10 @@
 
 python benchmarks/stock_llama_process.py MODEL.gguf [--adapter FILE] [--length 64] [--threads 1] [--calls 8]
 
-The loop of llama.cpp's own examples, with default parameters but for the number of threads: a prompt into an empty
-cache (`prefill`), then eight tokens one after another (`decode`). Structs of parameters are passed by value, so a block
-that is larger than any of them stands for each.
+Medians of prompts into an empty cache, one after another (`prefill`), of eight tokens that follow such a prompt
+(`decode`), and of those prompts, which follow the tokens of another text (`prefill after a text`). Parameters are
+llama.cpp's defaults but for the number of threads. Structs of parameters are passed by value, so a block that is larger
+than any of them stands for each.
 """
 
 import argparse
@@ -54,10 +55,14 @@ def main() -> None:
         llama.llama_synchronize(context)
         return time.perf_counter() - started
 
-    found: dict[str, list[float]] = {"prefill": [], "decode": []}
-    for _ in range(given.warm_up + given.calls):
+    def into_empty_cache() -> float:
         llama.llama_memory_seq_rm(memory, 0, 0, -1)
-        found["prefill"].append(seconds(prompt))
+        return seconds(prompt)
+
+    rounds = range(given.warm_up + given.calls)
+    found = {"prefill": [into_empty_cache() for _ in rounds], "prefill after a text": [], "decode": []}
+    for _ in rounds:
+        found["prefill after a text"].append(into_empty_cache())
         found["decode"].append(statistics.median(seconds(token) for _ in range(TOGETHER)))
     print(json.dumps({phase: statistics.median(each[given.warm_up :]) for phase, each in found.items()}))
 

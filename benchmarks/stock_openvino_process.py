@@ -2,9 +2,9 @@
 
 python benchmarks/stock_openvino_process.py MODEL.xml [--states FILE.npz] [--length 64] [--calls 8]
 
-A text that grows: a prompt into an empty cache (`prefill`), followed by ten tokens (`decode`), of which the first is
-left out because the cache is enlarged there. Both are medians. `--states` has the values of the states of an adapter by
-their names.
+Medians of prompts into an empty cache, one after another (`prefill`), of ten tokens that follow such a prompt
+(`decode`), of which the first is left out because the cache is enlarged there, and of those prompts, which follow the
+tokens of another text (`prefill after a text`). `--states` has the values of the states of an adapter by their names.
 """
 
 import argparse
@@ -45,11 +45,15 @@ def main() -> None:
         request.infer(inputs, share_outputs=True)
         return time.perf_counter() - started
 
-    found: dict[str, list[float]] = {"prefill": [], "decode": []}
-    for _ in range(given.warm_up + given.calls):
+    def prompt() -> float:
         for state in caches:
             state.reset()
-        found["prefill"].append(seconds(0, given.length))
+        return seconds(0, given.length)
+
+    rounds = range(given.warm_up + given.calls)
+    found = {"prefill": [prompt() for _ in rounds], "prefill after a text": [], "decode": []}
+    for _ in rounds:
+        found["prefill after a text"].append(prompt())
         each = [seconds(given.length + number, 1) for number in range(TOGETHER)]
         found["decode"].append(statistics.median(each[1:]))
     print(json.dumps({phase: statistics.median(each[given.warm_up :]) for phase, each in found.items()}))

@@ -143,6 +143,21 @@ def adapter_ways() -> Table:
 
 
 @table
+def earlier_adapters() -> Table:
+    """Overhead and time of adapters in earlier graphs and in the present ones."""
+    rows = [["adapter", "mode", "overhead in earlier graphs", "overhead", "time relative to earlier"]]
+    for name, cell in kept("graph_adapters_earlier").items():
+        ways = cell["ways"]
+        for mode, way in {"static": "sum", "swappable": cell["written"]}.items():
+            own = ways[f"{mode} {way}"]
+            ratios = ways[f"earlier {mode}"]["to_own_base"], own["ratio"]
+            overheads = [percent([middle - 1, lower - 1, upper - 1]) for lower, middle, upper in ratios]
+            lower, middle, upper = own["to_earlier"]
+            rows.append([name, mode, *overheads, value((middle, lower, upper), 2)])
+    return rows
+
+
+@table
 def openvino_overhead() -> Table:
     """Overhead in OpenVINO with 4-bit weights."""
     rows = [["phase", "mode", "adapter", "base, ms", "overhead"]]
@@ -248,10 +263,15 @@ def llama_ranks() -> Table:
 @table
 def graphs() -> Table:
     """Time of our graphs over that of the model builder's own."""
-    columns = {"fp32": ("fp32", "adaptare"), "4 bits": ("int4", "adaptare"), "fp32, earlier": ("fp32", "before")}
+    columns = {
+        "fp32": ("fp32", "adaptare"),
+        "4 bits": ("int4", "adaptare"),
+        "fp32, earlier": ("fp32", "before"),
+        "4 bits, earlier": ("int4 with earlier", "before"),
+    }
 
     def cell(cell_name: str, quantisation: str, which: str) -> str:
-        found = kept("graphs")[quantisation]["cells"][cell_name].get(which)
+        found = kept("graphs")[quantisation]["cells"].get(cell_name, {}).get(which)
         if not found:
             return ""
         lower, middle, upper = found["ratio"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from measured_tables import BASES, Interval, Table, kept, percent, table, value
+from measured_tables import Interval, Table, kept, percent, table, value
 
 SEEDS = {"shears": ("shears", "shears, seed 1"), "lonas": ("lonas", "lonas, seed 1", "lonas, seed 2")}
 
@@ -143,6 +143,11 @@ def below_base() -> Table:
     def own(found: Mapping[str, Any]) -> str:
         return value([found["recipe"]["loss"], *found["recipe"]["loss_interval"]], 3)
 
+    def beside(row: Mapping[str, Any]) -> str:
+        """Paired difference of a winner's loss, once it is kept."""
+        found = row.get("beside_uniform")
+        return value([found["difference"], *found["difference_interval"]], 3, "+") if found else ""
+
     def other(found: Mapping[str, Any], cut: str) -> str:
         return f"{found[cut]['loss']:.3f}" if cut in found else ""
 
@@ -151,14 +156,6 @@ def below_base() -> Table:
         ["model", *(model(row) for *_, row in columns)],
         ["latency beside the base", *(overhead(row) for *_, row in columns)],
         ["loss", *map(own, losses)],
+        ["difference to the uniform cut", *map(beside, (row for *_, row in columns))],
         *([f"loss of {words}", *(other(found, cut) for found in losses)] for cut, words in cuts.items()),
     ]
-
-
-@table
-def three_quarters() -> Table:
-    """Latency that three quarters of the neurons save, merged."""
-    phases = {"decode": "decode after 64", "prefill": "prefill of 64"}
-    cells = {(row["device"], row["phase"]): percent(row["overhead"]) for row in kept("three_quarters")}
-    rows = [[words, *(cells[device, phase] for device in BASES)] for phase, words in phases.items()]
-    return [["1152 of 1536 neurons, merged", *BASES.values()], *rows]

@@ -148,7 +148,11 @@ def make_room(root: Path, *, limit_bytes: int, keep: Collection[Path]) -> None:
             if stat.S_ISREG(state.st_mode) and not file.name.startswith(UNFINISHED):
                 together.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
                 states[file] = state
-    used = {key: max(states[file].st_mtime for file in files) for key, files in together.items()}
+
+    def last_use(file: Path) -> float:
+        return max(states[file].st_atime, states[file].st_mtime)
+
+    used = {key: max(map(last_use, files)) for key, files in together.items()}
     total = sum(state.st_size for state in states.values())
     if states:
         limit_bytes = min(limit_bytes, (total + shutil.disk_usage(root).free) // 2)
@@ -176,6 +180,9 @@ def _remove_unfinished(places: Iterable[Path]) -> None:
 
 
 def mark_used(file: Path) -> None:
-    """Marks a file as recently used, so that it is evicted later; a read-only cache never evicts."""
+    """Marks a file as recently used, so that it is evicted later; a read-only cache never evicts.
+
+    Only the time of access changes: digests and facts are kept for as long as the time of modification is the same.
+    """
     with contextlib.suppress(OSError):
-        os.utime(file)
+        os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))

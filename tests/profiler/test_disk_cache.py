@@ -235,6 +235,14 @@ def test_a_file_that_cannot_be_marked_is_used_all_the_same(tmp_path: Path) -> No
     mark_used(tmp_path / "absent")
 
 
+def test_a_mark_makes_young_and_changes_nothing_else(root: Path) -> None:
+    """Digests of large files are kept for as long as the time of modification is the same."""
+    before = (root / "a/model.onnx").stat().st_mtime_ns
+    mark_used(root / "a/model.onnx")
+    assert (root / "a/model.onnx").stat().st_mtime_ns == before
+    assert left(root, 499, "c") == [name for name in ALL if not name.startswith("b")]
+
+
 def test_a_pair_is_as_young_as_the_younger(root: Path) -> None:
     os.utime(root / "a/model.onnx", (9, 9))
     assert left(root, 499, "c") == [name for name in ALL if not name.startswith("b")]
