@@ -141,6 +141,10 @@ def of_phase(options: argparse.Namespace, phase: str) -> dict[str, Any]:
         found[name] = (
             kept(file, lambda best=best, name=name: evaluated(options, best, f"{name}-{phase}")) if best else None
         )
+    if old := [name for name, choice in found.items() if choice and "samples" not in choice]:
+        raise SystemExit(
+            f"{folder}/{old[0]}-{phase}.json must have the losses of its examples; remove it, and start again"
+        )
     samples = {name: np.array(choice.pop("samples")) for name, choice in found.items() if choice}
     if len(samples) == 2:
         found["winner"]["beside_uniform"] = summary(samples["winner"], samples["uniform"])

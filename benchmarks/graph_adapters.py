@@ -16,7 +16,8 @@ SmolLM2-135M, one thread, decode after 64 positions. All ways give the same logi
 
 `--earlier` compares the ways that are written with graphs of an earlier version instead: `PRECISION/model.onnx` in the
 folder, and `PRECISION/rank-RANK-PLACEMENT-MODE.onnx` with the same names of inputs. `to_own_base` is the ratio of such
-a graph to its own base, and `to_earlier` that of a graph to the earlier one.
+a graph to its own base, and `to_earlier` that of a graph to the earlier one. An earlier version exports them with
+`OnnxBases` and `write_graph`.
 
 `written` names the way in which `adaptare export` and the devices write a swappable adapter: `gemm` where it saves more
 nodes than changing dimensions adds, otherwise `sum`. A static one is written as `sum`.
@@ -233,6 +234,9 @@ def main() -> None:
     if options.blocks < 4:
         parser.error("--blocks must be at least 4")
 
+    if options.earlier and (missing := absent(options)):
+        parser.error(f"--earlier needs {missing[0]}, which is not there; export it with the earlier version")
+
     source, result = open_model(MODEL), dict[str, Any]()
     for precision in options.only:
         base = OnnxBases(weights=source).base(Workload(source.shape, quantisation=PRECISIONS[precision]))
@@ -285,6 +289,13 @@ def measured(adapted: SubAdapter[OnnxBase], name: str, rounded: bool, options: a
             for graph in files:
                 graph.unlink()
                 data_of(graph).unlink(missing_ok=True)
+
+
+def absent(options: argparse.Namespace) -> list[str]:
+    """Graphs of the earlier version that are not there."""
+    names = [f"{only}-rank-{rank}-{picked}" for only in options.only for rank in options.ranks for picked in PICKED]
+    files = [words[0] for name in names for words in earlier(options.earlier, name, ()).values()]
+    return [file for file in files if not Path(file).is_file()]
 
 
 def earlier(folder: Path, name: str, fed: Sequence[str]) -> dict[str, tuple[str, ...]]:

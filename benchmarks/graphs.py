@@ -106,6 +106,8 @@ def main() -> None:
         parser.error("--blocks must be at least 4")
     if options.beside and len(options.only) > 1:
         parser.error("--beside adds graphs of one precision; name it with --only")
+    if wrong := [each for each in options.beside if not Path(each.partition("=")[2]).is_file()]:
+        parser.error(f"--beside takes NAME=FILE.onnx with a file that is there, not {wrong[0]}")
 
     source = open_model(MODEL)
     bases, result = OnnxBases(weights=source), dict[str, Any]()
