@@ -210,13 +210,13 @@ def search_gain() -> Table:
 
 @table
 def search_equal() -> Table:
-    """Losses of some placements within one limit on predicted latency, minus that of the winner, by training.
+    """Losses of placements within one limit on predicted latency, minus that of the winner, by training.
 
     Differences are in brackets where the interval over the test rows contains 0.
     """
     found = kept("search")
     rows = [["placement", *(f"{part:g} of the overhead" for part in found["parts"])]]
-    for name in ("winner", "random search", "all linears", "rank 16 everywhere", "no adapter"):
+    for name in dict.fromkeys(row["name"] for row in found["rows"]):
         cells = []
         for part in found["parts"]:
             own = [row for seed in found["by_seed"] for row in seed if (row["name"], row["part"]) == (name, part)]
