@@ -1,6 +1,5 @@
 """Charts as files of figures, drawn by matplotlib."""
 
-import importlib.util
 import io
 import math
 import textwrap
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.console import Console
-from adaptare.core import InputError, MissingPackageError, StorageError
+from adaptare.core import InputError, StorageError
 from adaptare.core.chart import Chart, HeatMap, Panel, Series
+from adaptare.core.lazy_names import check_installed
 from adaptare.core.whole_file import write_whole
 from adaptare.exit_codes import ExitCode
 
@@ -28,8 +28,7 @@ def check_figure(file: Path | None) -> None:
         raise InputError(f"--figure must end in {', '.join(FORMATS)}, not {str(file)!r}")
     if not file.parent.is_dir():
         raise InputError(f"--figure: there is no folder {str(file.parent)!r}; create it, or name another")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackageError("a figure needs matplotlib; install it with: pip install 'adaptare[figures]'")
+    check_installed("matplotlib")
 
 
 def drawn(chart: Chart, file: Path, console: Console) -> ExitCode:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -187,8 +188,16 @@ def _qr_code(url: str) -> str:
 def _stamp(inputs: Sequence[str]) -> Stamp:
     """Sizes and times of all files of the inputs; a database elsewhere has none."""
     files = [file for place in inputs if "://" not in place for file in _files(Path(place))]
-    known = [(file, file.stat()) for file in files if file.exists()]
-    return tuple((str(file), found.st_size, found.st_mtime_ns) for file, found in known)
+    states = ((file, _state(file)) for file in files)
+    return tuple((str(file), found.st_size, found.st_mtime_ns) for file, found in states if found)
+
+
+def _state(file: Path) -> os.stat_result | None:
+    """`None` for a file that is not there, or not there any more: a store removes the one of its newest rows."""
+    try:
+        return file.stat()
+    except OSError:
+        return None
 
 
 def _files(place: Path) -> list[Path]:

@@ -1,14 +1,12 @@
 """Pages and figures of results, as files."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from adaptare.console import Console
-from adaptare.core import AdaptareError, InputError, MissingPackageError, StorageError
-from adaptare.core.lazy_names import advice_to_install
+from adaptare.core import AdaptareError, InputError, StorageError
+from adaptare.core.lazy_names import check_installed
 from adaptare.core.table import Section
 from adaptare.core.whole_file import write_whole
 from adaptare.exit_codes import ExitCode
@@ -17,8 +15,6 @@ from adaptare.views.report.page import InputChapters, page, parts_of
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
 from adaptare.workflows.reporting.inputs import Source, just_measured, read_source
-
-NEEDED: Final = ("plotly", "jinja2")
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,7 @@ def check_report(file: Path, folders: Mapping[str, Path] | None = None) -> None:
         raise InputError(f"a report is a page that ends in .html, not {str(file)!r}")
     if not file.parent.is_dir():
         raise InputError(f"there is no folder {str(file.parent)!r} for the report; create it, or name another")
-    for package in (*NEEDED, *["matplotlib"] * bool(folders)):
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(f"a report needs {package}; {advice_to_install(package)}")
+    check_installed("plotly", "jinja2", *["matplotlib"] * bool(folders))
 
 
 def write_report(sources: Sequence[Source], file: Path, folders: Mapping[str, Path] | None = None) -> WrittenReport:
@@ -78,10 +72,10 @@ def sections(report: WrittenReport) -> Iterator[Section]:
     yield f"written: {report.page}; open it in a browser"
 
 
-def reported(result: OverheadReport | SideBySide, file: Path, console: Console, *, name: str) -> ExitCode:
+def reported(result: OverheadReport | SideBySide, file: Path, console: Console, *, name: str, store: str) -> ExitCode:
     """Writes the page of a measurement and says where it is. Returns the exit code."""
     try:
-        write_report([just_measured(name, result)], file)
+        write_report([just_measured(name, result, store)], file)
     except InputError as error:
         console.note(str(error))
         return ExitCode.BAD_INPUT

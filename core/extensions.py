@@ -3,9 +3,12 @@
 import difflib
 import importlib.metadata
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
 
 from adaptare.core.errors import InputError
+from adaptare.core.lazy_names import missing_package
+
+Registered = TypeVar("Registered")
 
 
 def extensions(group: str) -> dict[str, importlib.metadata.EntryPoint]:
@@ -24,14 +27,32 @@ def extension(group: str, name: str, *, kind: str, others: Collection[str] = ())
         others: Names that the caller knows beside the entry points, for the message.
 
     Raises:
-        InputError: No installed package registers the name.
+        InputError: No installed package registers the name, or the one that does cannot be loaded.
+        ModuleNotFoundError: An optional package of adaptare is not installed.
     """
     entries = extensions(group)
     if name not in entries:
         names = sorted((*entries, *others))
         known = ", ".join(names) or "none"
         raise InputError(f"unknown {kind} {name!r}; installed packages register {known}{nearest(name, names)}")
-    return entries[name].load()
+    try:
+        return entries[name].load()
+    except (ImportError, AttributeError) as error:
+        if missing_package(error):
+            raise
+        raise InputError(
+            f"the {kind} {name!r} cannot be loaded ({error}); reinstall or remove the package that registers it"
+        ) from error
+
+
+def named_extension(group: str, name: str, of: type[Registered], *, kind: str) -> Registered:
+    """The registered object of this name, which must be of a class and have that name; raises as `extension`."""
+    found = extension(group, name, kind=kind)
+    if not isinstance(found, of) or getattr(found, "name", None) != name:
+        raise InputError(
+            f"the entry point {name!r} in the group {group} is {found!r}, not of {of.__name__} with name={name!r}"
+        )
+    return found
 
 
 def nearest(name: str, names: Collection[str]) -> str:

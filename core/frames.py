@@ -5,7 +5,8 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from adaptare.core.codec import to_json
-from adaptare.core.errors import InputError, MissingPackageError
+from adaptare.core.errors import InputError
+from adaptare.core.lazy_names import check_installed
 
 if TYPE_CHECKING:
     import pandas
@@ -24,12 +25,9 @@ def frames(result: object) -> "dict[str, pandas.DataFrame]":
         InputError: The result has no list of rows.
         MissingPackageError: pandas is not installed.
     """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            "a data frame needs pandas; install it with: pip install 'adaptare[frames]'"
-        ) from error
+    check_installed("pandas")
+    import pandas
+
     tables = _tables(result)
     if not tables:
         raise InputError(f"{type(result).__name__} has no list of rows; give a result, or a list of its rows")

@@ -19,28 +19,36 @@ EXTRAS: Final = {
     **dict.fromkeys(("plotly", "jinja2"), "report"),
     "matplotlib": "figures",
     "openvino": "openvino",
+    "pandas": "frames",
     "pyarrow": "dataset",
     "xllamacpp": "llama",
     "pytest": "testing",
+    "ziglang": "native",
 }
 
 
 def missing_package(error: Exception) -> str:
     """Message for an import that failed because an optional package is not installed; empty for other errors."""
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return f"{package} is not installed; {advice}" if (advice := advice_to_install(package)) else ""
+    return _not_installed(package) if package in EXTRAS else ""
 
 
-def advice_to_install(package: str) -> str:
-    """Advice to install the extra with a package; empty if there is none."""
-    return f"install it with: pip install 'adaptare[{EXTRAS[package]}]'" if package in EXTRAS else ""
+def advice_to_install(*packages: str) -> str:
+    """Advice to install the extras with some packages; empty if none has one of them."""
+    extras = ",".join(dict.fromkeys(EXTRAS[each] for each in packages if each in EXTRAS))
+    return f"install {'it' if len(packages) == 1 else 'them'} with: pip install 'adaptare[{extras}]'" if extras else ""
 
 
 def check_installed(*packages: str) -> None:
-    """Raises `MissingPackageError`, with advice to install it, if one of some packages is not installed."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(f"{package} is not installed; {advice_to_install(package)}")
+    """Raises `MissingPackageError`, with advice to install them, if some packages are not installed."""
+    if missing := [each for each in packages if importlib.util.find_spec(each) is None]:
+        raise MissingPackageError(_not_installed(*missing))
+
+
+def _not_installed(*packages: str) -> str:
+    be = "is" if len(packages) == 1 else "are"
+    advice = advice_to_install(*packages) or f"install with: pip install {' '.join(packages)}"
+    return f"{' and '.join(packages)} {be} not installed; {advice}"
 
 
 def lazy_names(package: str) -> Callable[[str], object]:

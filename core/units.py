@@ -8,14 +8,14 @@ COMPOSED: Final = ", composed from stubs"
 
 def milliseconds(seconds: float) -> str:
     """Milliseconds with three significant digits, and as whole numbers from 1,000 on."""
-    return f"{seconds * 1e3:#.3g}".removesuffix(".") if seconds < 1 else f"{seconds * 1e3:,.0f}"
+    return f"{seconds * 1e3:#.3g}".removesuffix(".") if seconds < 0.9995 else f"{seconds * 1e3:,.0f}"
 
 
 def energy(joules: float) -> str:
     """Joules with three significant digits, and as whole numbers from 1,000 on."""
-    if joules < 1:
+    if joules < 0.9995:
         return f"{joules * 1e3:.3g} mJ"
-    return f"{joules:.3g} J" if joules < 1000 else f"{joules:,.0f} J"
+    return f"{joules:.3g} J" if joules < 999.5 else f"{joules:,.0f} J"
 
 
 def megabytes(count: float) -> str:
@@ -39,7 +39,7 @@ def displayed(unit: str) -> tuple[str, Callable[[float], str]]:
 
 def per_second(rate: float) -> str:
     """Rate with three significant digits, and as a whole number from 1,000 on."""
-    return f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
+    return f"{rate:.3g}" if rate < 999.5 else f"{rate:,.0f}"
 
 
 def percent(share: float) -> str:

@@ -58,6 +58,30 @@ def exchanged(one: Path, other: Path) -> bool:
     return exchange is not None and not exchange(_HERE, bytes(one), _HERE, bytes(other), _EXCHANGE)
 
 
+def replace_folder(fresh: Path, target: Path, *, aside: Path) -> None:
+    """Moves a folder to its place; an earlier one there is whole until then, and stays if the move fails.
+
+    Args:
+        fresh: The new folder, on the same disk.
+        target: Its place.
+        aside: Absent path that may hold the earlier folder afterwards; `fresh` may hold it too.
+
+    Raises:
+        OSError: A folder cannot be moved.
+    """
+    if not target.exists():
+        fresh.rename(target)
+        return
+    if exchanged(fresh, target):
+        return
+    target.rename(aside)
+    try:
+        fresh.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+
+
 def remove_leftovers(folder: Path, prefix: str) -> None:
     """Removes what processes that were killed have left: `PREFIX` with their number, a hyphen and anything."""
     for path in folder.glob(f"{glob.escape(prefix)}*-*"):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, get_args, get_type_hints
 
 from adaptare.core import InputError
-from adaptare.core.extensions import extensions, nearest
+from adaptare.core.extensions import extension, nearest
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.core.spelling import DEVICES, TRANSPORTS, parts_of_spelling
 from adaptare.devices.contracts import Device
@@ -28,18 +28,14 @@ def connect(spelling: str) -> Device:
         InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
     scheme, target, runtime, options = parts_of_spelling(spelling)
-    entry = extensions(DEVICES).get(runtime)
-    if entry is None:
-        names = sorted(extensions(DEVICES))
-        raise InputError(f"unknown device {spelling!r}; known are {', '.join(names)}{nearest(runtime, names)}")
-    build: Callable[..., Device] = entry.load()
+    build: Callable[..., Device] = extension(DEVICES, runtime, kind="device")
     parameters = _signature(build).parameters
     is_movable, simple = "transport" in parameters, _simple(parameters.values())
     if not scheme:
         given = _parse(spelling, options, {**simple, **({PYTHON: str} if is_movable else {})})
         elsewhere = {"transport": LocalPython(str(given.pop(PYTHON)))} if PYTHON in given else {}
         return build(**given, **elsewhere)
-    reach = _transport(spelling)
+    reach: Callable[..., object] = extension(TRANSPORTS, scheme, kind="transport")
     if not is_movable:
         raise InputError(f"device {spelling!r}: {runtime} exists only on this machine; leave the transport out")
     _, *options_of_transport = _signature(reach).parameters.values()
@@ -47,18 +43,6 @@ def connect(spelling: str) -> Device:
     given = _parse(spelling, options, {**simple, **of_transport})
     transport = reach(target, **{name: given.pop(name) for name in of_transport if name in given})
     return build(**given, transport=transport)
-
-
-def _transport(spelling: str) -> Callable[..., object]:
-    """The transport that a spelling names."""
-    scheme, entries = parts_of_spelling(spelling)[0], extensions(TRANSPORTS)
-    if scheme not in entries:
-        known = ", ".join(sorted(entries)) or "none"
-        raise InputError(
-            f"device {spelling!r}: the transport {scheme!r} is unknown; known are {known}{nearest(scheme, entries)}"
-        )
-    build: Callable[..., object] = entries[scheme].load()
-    return build
 
 
 def _simple(parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:

@@ -88,13 +88,9 @@ class SimulatedDevice:
         return self.launch_s * work.launches + max(moving_s, computing_s)
 
     def info(self) -> DeviceInfo:
-        defaults = {"launch_s": 2e-6, "bandwidth_bytes_s": 10e9, "compute_flops_s": 50e9}
-        chosen = [f"{name}={getattr(self, name)!r}" for name, usual in defaults.items() if getattr(self, name) != usual]
-        options = (
-            f"bandwidth_bytes_s={self.bandwidth_bytes_s:g}",
-            f"compute_flops_s={self.compute_flops_s:g}",
-            f"launch_s={self.launch_s:g}",
-        )
+        values = {name: getattr(self, name) for name in ("launch_s", "bandwidth_bytes_s", "compute_flops_s")}
+        chosen = [f"{name}={value!r}" for name, value in values.items() if value != getattr(SimulatedDevice, name)]
+        options = tuple(sorted(f"{name}={value:g}" for name, value in values.items()))
         return DeviceInfo(":".join(["simulated", ",".join(chosen)]).rstrip(":"), "closed form", "simulated", 1, options)
 
     def capacity_bytes(self) -> int:

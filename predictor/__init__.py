@@ -6,7 +6,7 @@ from adaptare.predictor.features import FeatureSet
 from adaptare.predictor.fitted_predictor import FittedPredictor, Prediction
 from adaptare.predictor.fitting.cross_validation import ErrorCard
 from adaptare.predictor.latency_predictor import LEVEL, LatencyPredictor
-from adaptare.predictor.predictor_file import load_predictor, save_predictor
+from adaptare.predictor.predictor_file import files_of, load_predictor, save_predictor
 from adaptare.predictor.regressor import LeftOutRegressor, LinearRegressor, Regressor
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Prediction",
     "Regressor",
     "at_length",
+    "files_of",
     "load_predictor",
     "measure_until",
     "save_predictor",

@@ -61,7 +61,8 @@ def measure_until(
         measured = measure(batch)
         taken.extend(measured)
         rows.extend(measured)
-        left = [workload for workload in left if workload not in set(batch)]
+        now = set(batch)
+        left = [workload for workload in left if workload not in now]
         time_is_up = len(measured) < len(batch)
 
 
@@ -69,7 +70,7 @@ def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> lis
     if not known or n >= len(left):
         return list(left[:n])
     configurations = [[workload.configuration for workload in some] for some in ([row.workload for row in known], left)]
-    features = FeatureSet.of(left[0], configurations[1])
+    features = FeatureSet.of(left[0], [each for some in configurations for each in some])
     measured, pool = (features.matrix(features.values(some)) for some in configurations)
     return [left[index] for index in np.sort(next_rows(measured, pool, n))]
 

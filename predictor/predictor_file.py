@@ -62,7 +62,7 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
         StorageError: The folder cannot be written.
         InputError: The state of its regressor has something else than numbers and text.
     """
-    text, binary = _files(path)
+    text, binary = files_of(path)
     buffer = io.BytesIO()
     np.savez(buffer, **_arrays_of(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()
@@ -104,7 +104,7 @@ def load_predictor(
         InputError: The files cannot be read, are damaged, of another version, of another device, or of a regressor
             that is neither registered nor given.
     """
-    text, binary = _files(path)
+    text, binary = files_of(path)
     otherwise = f"no predictor can be read from {str(text)!r}; fit one"
     content = read_versioned(text, schema=SCHEMA, otherwise=otherwise)
     try:
@@ -218,7 +218,8 @@ def _check_numbers(own: Mapping[str, Any], residuals: NDArray[Any], feature_rang
         raise InputError("its arrays have NaN or infinite values")
 
 
-def _files(path: str | Path) -> tuple[Path, Path]:
+def files_of(path: str | Path) -> tuple[Path, Path]:
+    """The JSON and the NPZ file of a predictor that is named by either, by both without suffix, or by their folder."""
     base = Path(path)
     if base.is_dir():
         base = base / NAME_IN_FOLDER

@@ -18,6 +18,7 @@ import pytest
 from typer.main import get_command
 
 from adaptare.app import app
+from adaptare.core import lazy_names
 
 ROOT = Path(__file__).parents[1]
 WORDS_PER_SENTENCE = 30
@@ -171,5 +172,5 @@ def test_extras_that_are_named_exist() -> None:
         for file in files
         for extras in re.findall(r"pip install '(?:adaptare|\.)\[([a-z, -]+)\]'", file.read_text(encoding="utf-8"))
         for extra in extras.split(",")
-    }
+    } | {*lazy_names.EXTRAS.values()}
     assert {"demo", "torch"} <= named <= EXTRAS.keys()

@@ -6,11 +6,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from adaptare.core import InputError
-from adaptare.core.strict_json import parse_json, read_bounded, read_json
+from adaptare.core.strict_json import parse_json, read_bounded
 from adaptare.profiler import Configuration, ModelShape, read_peft
+from adaptare.profiler.workloads import CONFIG, peft_settings
 
 NAME = "name"
-CONFIG = "adapter_config.json"
 
 
 def read_adapters(path: Path, shape: ModelShape) -> dict[str, Configuration]:
@@ -40,22 +40,9 @@ def read_adapters(path: Path, shape: ModelShape) -> dict[str, Configuration]:
     return _table(path, text, shape) if path.suffix == ".csv" else {str(path): _one(path, ranks, shape)}
 
 
-def adapter_settings(adapter: Path) -> dict[str, object]:
-    """Content of `adapter_config.json`. Raises `InputError`."""
-    try:
-        settings = read_json(adapter / CONFIG)
-    except OSError as error:
-        raise InputError(f"{adapter} is no PEFT folder: {CONFIG} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{adapter / CONFIG} is not JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{adapter / CONFIG} must be one JSON object; save the adapter again with PEFT")
-    return settings
-
-
 def base_named_in(adapter: Path) -> str:
     """Base model that an adapter's folder names. Raises `InputError`."""
-    name = adapter_settings(adapter).get("base_model_name_or_path")
+    name = peft_settings(adapter).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise InputError(f"{adapter} names no base model; give the one that it was trained on")
     return name

@@ -7,12 +7,12 @@ from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import Quantisation, open_model, read_peft
-from adaptare.profiler.workloads import CONFIG, WEIGHTS
+from adaptare.profiler.workloads import CONFIG, WEIGHTS, peft_settings
 from adaptare.search import Origin
 from adaptare.search.checking import AdapterRuntime, Finding, finding_by_rule, finding_of_logits
 from adaptare.search.export import import_peft
 from adaptare.search.super_adapter import load_rounded
-from adaptare.workflows.adapter_files import adapter_settings, base_named_in
+from adaptare.workflows.adapter_files import base_named_in
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def check_adapter(request: CheckRequest, *, feedback: Feedback = SILENT) -> Chec
         MissingPackageError: A package is not installed.
     """
     runtime, adapter = request.runtime, request.adapter
-    settings = adapter_settings(adapter)
+    settings = peft_settings(adapter)
     name = request.base or base_named_in(adapter)
     source = open_model(name, cache=request.cache)
     if runtime.read is None:

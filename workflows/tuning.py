@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,7 +25,7 @@ from adaptare.profiler import (
     programs_for,
 )
 from adaptare.profiler.store import LATENCY
-from adaptare.search import TrainingSettings, read_budget
+from adaptare.search import Origin, TrainingSettings, export_adapter, read_budget
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, predicted_limit
 from adaptare.search.export import export_kind
@@ -38,7 +37,7 @@ from adaptare.workflows.overhead.overhead import OverheadReport, OverheadRequest
 from adaptare.workflows.profiling.calls import CallRequest, OperatorsResult, report_operators
 from adaptare.workflows.profiling.space_report import ProfileRequest, profile_space
 from adaptare.workflows.search.result import Choice, SearchResult, load_result, save_result
-from adaptare.workflows.search.scores import polish, write_choice
+from adaptare.workflows.search.scores import polish
 from adaptare.workflows.search.searching import SearchRequest, search_folder
 from adaptare.workflows.target import target_of
 from adaptare.workflows.train.adaptation import reload_adaptation
@@ -55,6 +54,13 @@ FIRST_LOOK_S: Final = 15.0
 PROFILED_CALLS: Final = 20
 # Winners that are trained alone.
 ALONE: Final = 2
+# Kind of export of an adapter that stays apart, for runtimes other than PyTorch.
+APART: Final = {
+    "onnxruntime": "onnx-swappable",
+    "onnxruntime-web": "onnx-swappable",
+    "llama_cpp": "gguf",
+    "openvino": "peft-folded",
+}
 STEPS: Final = 7
 Made = TypeVar("Made")
 
@@ -265,10 +271,8 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     verification = load_result(verified)
 
     begin(7, "training the best winners alone, and writing the better one")
-    # A runtime of exported graphs, or of its own files, gets the adapter in its form.
-    kinds = ["onnx-swappable"] if "static" in programs.modes(templates[0]) else []
-    kinds += ["gguf"] if target.device.info().runtime_name.startswith("llama") else []
-    delivered = once("delivered", Delivered, lambda: _deliver(request, verification, kinds, feedback))
+    kind = APART.get(target.device.info().runtime_name)
+    delivered = once("delivered", Delivered, lambda: _deliver(request, verification, kind, feedback))
     return TuneResult(
         request.model,
         device,
@@ -341,8 +345,8 @@ def _claim(request: TuneRequest) -> None:
         raise InputError(f"{str(request.output)!r} is of another request: {was}; use another folder, or remove it")
 
 
-def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[str], feedback: Feedback) -> Delivered:
-    """Trains the best winners alone, and exports the adapter with the lowest validation loss."""
+def _deliver(request: TuneRequest, verification: SearchResult, kind: str | None, feedback: Feedback) -> Delivered:
+    """Trains the best winners alone, and exports the best adapter by validation loss: for PEFT, and as a kind."""
     judged = dict(enumerate(verdicts(verification), start=1))
     # Of winners that are not certain yet only if none is within the budgets.
     best = next(filter(None, ([n for n in judged if judged[n] == word] for word in ("met", "ambiguous"))), [])[:ALONE]
@@ -353,17 +357,18 @@ def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[s
         losses[number, None] = winner.val_loss or np.inf
         if number in best:
             place = output / f"winner-{number}-alone"
-            row = polish(
+            row, adapted = polish(
                 winner,
                 super_adapter,
                 adaptation.examples,
-                partial(write_choice, folder=place, base_name=adaptation.base_name),
+                origin=Origin(name=adaptation.base_name),
                 steps=request.steps,
                 seed=request.seed,
                 feedback=feedback,
                 checkpoints=output / f"{place.name}-training",
                 max_seconds=request.train_s and request.train_s / len(best),
             )
+            export_adapter(adapted, place)
             alone.append(replace(row, name=f"{winner.name} alone"))
             losses[number, place] = row.val_loss or np.inf
             if losses[number, place] > losses[number, None]:
@@ -374,10 +379,10 @@ def _deliver(request: TuneRequest, verification: SearchResult, kinds: Sequence[s
     number, chosen = min(losses, key=losses.__getitem__)
     exports = [Exported(chosen, "peft", None)] if chosen else []
     source = ExportRequest(output / "front.json", output, export_kind("peft"), winner=number, cache=request.cache)
-    for kind in map(export_kind, [*([] if chosen else ["peft"]), *kinds]):
-        form = replace(source, folder=output / f"winner-{number}-{kind.name}", kind=kind)
+    for each in map(export_kind, [*["peft"] * (not chosen), *([kind] if kind else [])]):
+        form = replace(source, folder=output / f"winner-{number}-{each.name}", kind=each)
         if chosen:
-            weights = adaptation.task.quantisation if "quantisation" in kind.options else None
+            weights = adaptation.task.quantisation if "quantisation" in each.options else None
             form = replace(form, source=chosen, base=request.model, quantisation=weights)
-        exports.append(Exported(form.folder, kind.name, export_files(form, feedback=feedback).difference))
+        exports.append(Exported(form.folder, each.name, export_files(form, feedback=feedback).difference))
     return Delivered(chosen.name if chosen else f"winner-{number}", tuple(alone), tuple(exports))

@@ -88,9 +88,9 @@ def export(
     The adapter is a winner of a search, or your own.
     """
     from adaptare.core import InputError
+    from adaptare.profiler.workloads import CONFIG
     from adaptare.search.export import export_kind
     from adaptare.views import export as view
-    from adaptare.workflows.adapter_files import CONFIG
     from adaptare.workflows.exporting import ExportRequest, export_files
 
     chosen = export_kind(kind)

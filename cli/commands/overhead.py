@@ -103,12 +103,12 @@ def overhead(
     if len(devices) > 1:
         together = side_by_side(request, devices, feedback=feedback_of)
         code = console().show(together, view.sections_of_several, view.exit_code_of_several)
-        return code or (reported(together, report_file, console(), name=model) if report_file else 0)
+        return code or (reported(together, report_file, console(), name=model, store=store) if report_file else 0)
     report = measure_overhead(request, feedback=console().feedback_with(view.sections))
     code, failed = console().show(report, view.sections, view.exit_code), 0
     if figure and report.rows:
         chart = view.over_rank(report.rows, view.title(report))
         failed = drawn(chart, figure, console())
     if report_file:
-        failed = reported(report, report_file, console(), name=model) or failed
+        failed = reported(report, report_file, console(), name=model, store=store) or failed
     return code or failed

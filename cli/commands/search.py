@@ -94,9 +94,9 @@ def shrink(
 
     No super-adapter is trained.
     """
+    from adaptare.profiler.workloads import CONFIG
     from adaptare.search import read_budget
     from adaptare.views import search as view
-    from adaptare.workflows.adapter_files import CONFIG
     from adaptare.workflows.search.shrinking import ShrinkRequest, shrink_adapter
     from adaptare.workflows.train.task import TrainingData
 

@@ -40,7 +40,7 @@ def _(result: TuneResult) -> Iterator[Section]:
     for each in delivered.exports:
         checked = "" if each.difference is None else f"; logits within {each.difference:.0e} of the largest of torch's"
         yield f"{delivered.name}, for {each.kind}: {each.folder}{checked}"
-    yield f"All of it took {result.elapsed_s / 60:.1f} minutes. What to run next:"
+    yield f"This call took {result.elapsed_s / 60:.1f} minutes. What to run next:"
     front = delivered.exports[0].folder.parent / "front.json"
     yield f"  adaptare overhead {result.model} --rank {RANKS[-1]} --device {result.device}        what an adapter costs"
     yield f"  adaptare verify {front}        measure the winners once more"

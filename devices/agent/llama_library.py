@@ -143,8 +143,9 @@ class Library:
         given.words[0] = given.words[1] = whole
         given.words[self._flash_attention] = FLASH_ATTENTION[flash_attention]
         made = self._made("make a context", lambda: self._functions.llama_init_from_model(model, given))
-        if self._functions.llama_n_ctx(made) != whole:
-            raise RuntimeError(f"llama.cpp took {self._functions.llama_n_ctx(made)} positions for {whole}; not timed")
+        if (taken := self._functions.llama_n_ctx(made)) != whole:
+            self._functions.llama_free(made)
+            raise RuntimeError(f"llama.cpp took {taken} positions for {whole}; not timed")
         self._functions.llama_set_n_threads(made, threads, threads)
         return made
 
@@ -212,6 +213,7 @@ class Library:
         made = make()
         if not made:
             raise RuntimeError(f"llama.cpp could not {doing}: {self._told()}")
+        self._lines.clear()  # warnings of a success explain no later failure
         return made
 
     def _note(self, level: int, line: bytes, data: Any) -> None:

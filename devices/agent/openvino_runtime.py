@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from adaptare.devices.agent.feeds import filled
-from adaptare.devices.agent.runtime import Bound, Operators, RuntimeFacts, Timed
+from adaptare.devices.agent.runtime import Bound, Operators, Output, RuntimeFacts, Timed
 
 NAME = "openvino"
 # Properties without which nothing is rounded; the processor and the options decide them.
@@ -46,10 +46,6 @@ class OpenvinoRuntime:
         names = [value.get_type_name() if hasattr(value, "get_type_name") else str(value) for value in found]
         release = openvino.__version__.partition("-")[0]
         return RuntimeFacts("-".join([f"{NAME} {release}", *names]), self._core.available_devices)
-
-    def prepare(self, source: str) -> None:
-        """Imports the library."""
-        import openvino  # noqa: F401
 
     def load(self, folder: str, source: str, arguments: Mapping[str, Any], copy: int = 0) -> OpenvinoModel:
         """Compiles a graph.
@@ -145,7 +141,11 @@ class OpenvinoModel:
                 request.infer()
             _give(request, ids, before, len(ids))
 
-        return lambda: _Logits(request.infer(share_outputs=True)), restore
+        def call() -> Output:
+            found = request.infer(share_outputs=True)
+            return Output(lambda: found["logits"])
+
+        return call, restore
 
     def nodes(self) -> Mapping[str, int]:
         """Nodes of the compiled graph."""
@@ -160,17 +160,6 @@ class OpenvinoModel:
                 own[0] += 1
                 own[1] += node.real_time.total_seconds()
         return found
-
-
-class _Logits:
-    """Logits of a call, read on demand."""
-
-    def __init__(self, outputs: Any) -> None:
-        self._outputs = outputs
-
-    def tolist(self) -> list[float]:
-        values: list[float] = self._outputs["logits"].ravel().tolist()
-        return values
 
 
 def last_logits(model: Any, ids: Sequence[int], adapter: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -37,14 +37,14 @@ class HostOutputs:
     def __init__(self) -> None:
         self._known: dict[str, Mapping[str, Sequence[float]]] = {}
         self._worker: Worker | None = None
-        self._stack = ExitStack()
+        self._stack = ExitStack()  # of the present context
 
     @contextmanager
     def compared(self) -> Iterator[Check]:
         """The comparison with a program loaded elsewhere. The worker ends with the context; outputs stay known."""
-        with self._stack:
+        with ExitStack() as self._stack:
+            self._worker = None
             yield self._check
-        self._worker = None
 
     def _check(self, program: Program, loaded: Loaded) -> None:
         expected = self._known.get(program.hash) or self._computed(program)

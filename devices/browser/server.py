@@ -32,7 +32,7 @@ class PageServer:
         report: Callback that receives a line for the user whenever a page comes or goes.
 
     Raises:
-        InputError: A server with this name runs already.
+        InputError: A server with this name runs already, or no page can have it.
     """
 
     def __init__(self, *, name: str, runtime: RuntimeFiles, report: Callable[[str], None]) -> None:

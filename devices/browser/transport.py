@@ -74,9 +74,10 @@ def folder() -> Path:
 
 
 def read_state(name: str) -> ServerState:
-    """State of the server with this name. Raises `DeviceError` if none was started."""
+    """State of the server with this name. Raises `DeviceError` if none was started; see `state_file`."""
+    file = state_file(name)
     try:
-        return from_json(ServerState, json.loads(state_file(name).read_text(encoding="utf-8")))
+        return from_json(ServerState, json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise DeviceError(f"no page named {name!r} is served; start its server (serve)") from error
 

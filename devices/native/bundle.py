@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from adaptare.core import InputError, StorageError
 from adaptare.core.codec import from_json, to_json
 from adaptare.core.versioned_json import read_versioned, write_versioned
+from adaptare.core.whole_file import replace_folder
 from adaptare.devices.native.compiler import BuildTarget, source_digest
 from adaptare.devices.program import hashed
 
@@ -101,9 +101,7 @@ def write_bundle(
             facts: dict[str, Any] = to_json(bundle)
             write_versioned(made / MANIFEST, {**facts, "folder": ""}, schema=SCHEMA)
             goal = folder or kept / f"{target.name}-{bundle.digest[:16]}"
-            if goal.exists():
-                os.replace(goal, Path(temporary) / "old")
-            os.replace(made, goal)
+            replace_folder(made, goal, aside=Path(temporary) / "old")
     except OSError as error:
         where = str(folder or kept)
         raise StorageError(f"the bundle cannot be written to {where!r}: {error.strerror or error}") from error

@@ -1,7 +1,6 @@
 """Compilation of the agent for any target, by the C compiler of the package ziglang."""
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,7 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptare.core import DeviceError, InputError, MissingPackageError
+from adaptare.core import DeviceError, InputError
+from adaptare.core.lazy_names import check_installed
 
 SOURCES = Path(__file__).parent
 HEADER = "onnxruntime_c_api.h"
@@ -110,8 +110,7 @@ def compile_agent(target: BuildTarget, headers: Path | None) -> bytes:
         MissingPackageError: The compiler is not installed.
     """
     header = find_header(headers)
-    if importlib.util.find_spec("ziglang") is None:
-        raise MissingPackageError("ziglang is not installed; install it with: pip install 'adaptare[native]'")
+    check_installed("ziglang")
     files = [str(file) for file in sorted(SOURCES.glob("*.c"))]
     with tempfile.TemporaryDirectory(prefix="adaptare-") as place:
         built = Path(place) / "agent"

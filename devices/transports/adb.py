@@ -14,7 +14,6 @@ from adaptare.devices.transport import Link, Transport, ended_by, is_native
 from adaptare.devices.transports.native_agent import native_link
 from adaptare.devices.transports.remote_shell import (
     CHECKED,
-    NO_SPACE,
     Answer,
     clean_folder,
     reason,
@@ -103,11 +102,11 @@ class AdbShell:
             if self._problem():
                 raise self._lost(pushed)
             self.run(REMOVED, part)
-            raise OSError(f"{self.name}: {self._advised(_words(pushed))}")
+            raise OSError(f"{self.name}: {reason(Answer(pushed.code, '', _words(pushed)))}")
         self.run(USED, part)
         answer = self.run(CHECKED, part, digest, target) if self._hashes else self._compared(part, digest, target)
         if answer.code:
-            raise OSError(f"{self.name}: {self._advised(reason(answer, self.name))}")
+            raise OSError(f"{self.name}: {reason(answer)}")
 
     def cause(self, code: int) -> str:
         if problem := self._problem():
@@ -146,11 +145,6 @@ class AdbShell:
     def _lost(self, answer: Answer) -> DeviceError:
         problem = self._problem() or f"the connection was lost; output of adb: {_words(answer)}"
         return DeviceError(f"{self.name}: {problem}; run the same command again to resume")
-
-    def _advised(self, words: str) -> str:
-        if any(full in words for full in NO_SPACE) and "free some space" not in words:
-            return f"{words}; free some space there, or clean it (the device {self.name}/ort-native)"
-        return words
 
 
 def _line(script: str, arguments: Sequence[str]) -> str:

@@ -41,7 +41,9 @@ def native_link(shell: RemoteShell, runtime: str) -> Link:
         DeviceError: The connection failed, or the agent does not run there.
     """
     answer = shell.run(FACTS)
-    system, machine, *product = answer.out.splitlines() if not answer.code else [reason(answer, shell.name), ""]
+    if answer.code:
+        raise DeviceError(f"{shell.name}: it does not tell its system: {reason(answer)}")
+    system, machine, *product = answer.out.splitlines()
     bundle = bundle_for(target_of(system, machine), runtime.partition(":")[2])
     prepare_folder(shell)
     place = f"{shell.folder}/agents/{bundle.digest}"
@@ -64,4 +66,4 @@ def _probe(shell: RemoteShell, bundle: Bundle, place: str, command: list[str]) -
     advice = "check that the bundle is for this system, and that programs may be run there"
     if not bundle.loader:
         advice = f"it may lack a C library; build the agent for {bundle.target} with libraries, such as those of debian"
-    raise DeviceError(f"{shell.name}: the agent does not run there: {reason(answer, shell.name)}; {advice}")
+    raise DeviceError(f"{shell.name}: the agent does not run there: {reason(answer)}; {advice}")

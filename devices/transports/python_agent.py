@@ -131,7 +131,7 @@ class PythonAgent:
             content = json.loads(facts)
             version, managed, adaptare = tuple(content["version"]), content["managed"], content["adaptare"]
         except (ValueError, KeyError, TypeError) as error:
-            output = reason(answer, self.shell.name) if answer.code else repr(answer.out[:200])
+            output = reason(answer) if answer.code else repr(answer.out[:200])
             raise DeviceError(f"{where} is no working Python; its output: {output}") from error
         if version < OLDEST:
             raise DeviceError(

@@ -162,14 +162,14 @@ def prepare_folder(shell: RemoteShell) -> None:
     """Creates and marks adaptare's cache on a device. Raises `DeviceError`."""
     answer = shell.run(PREPARED, shell.folder)
     if answer.code:
-        raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be created: {reason(answer, shell.name)}")
+        raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be created: {reason(answer)}")
 
 
 def clean_folder(shell: RemoteShell) -> int:
     """Removes adaptare's cache from a device. Returns the bytes freed. Raises `DeviceError`."""
     answer = shell.run(CLEANED, shell.folder, timeout_s=600)
     if answer.code:
-        raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be removed: {reason(answer, shell.name)}")
+        raise DeviceError(f"{shell.name}: {shell.folder!r} cannot be removed: {reason(answer)}")
     return 1024 * int(answer.out.split()[0])
 
 
@@ -190,10 +190,10 @@ def send_agent(shell: RemoteShell, file: Path, target: str, digest: str, *, name
         raise DeviceError(f"{named} could not be brought to the device: {error}") from error
 
 
-def reason(answer: Answer, name: str) -> str:
+def reason(answer: Answer) -> str:
     """Last words of a script that failed, with advice if the disk is full."""
     errors = answer.err.strip()
     words = errors.splitlines()[-1] if errors else f"exit code {answer.code}"
     if any(full in answer.err for full in NO_SPACE):
-        words += f"; free some space there, or clean it (the device {name}/ort-cpu)"
+        words += "; free some space there, or clean it"
     return words

@@ -163,7 +163,7 @@ class OpenSsh:
             timeout_s = transfer_timeout_s(os.fstat(content.fileno()).st_size)
             answer = self._ran(self.command(RECEIVED, digest, target), timeout_s=timeout_s, stdin=content)
         if answer.code:
-            raise OSError(f"{self.name}: {reason(answer, self.name)}")
+            raise OSError(f"{self.name}: {reason(answer)}")
 
     def cause(self, code: int) -> str:
         return f"a lost connection to {self.name}" if code == FAILED else ended_by(code)

@@ -105,8 +105,8 @@ class Operators:
             raise InputError(f"calls must be at least 1, not {self.calls}")
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
-        if not isinstance(worker, AttributingWorker):
-            raise InputError("the device does not attribute time to operators; torch-cpu and ort-cpu do")
+        if "attribution" not in worker.info.capabilities or not isinstance(worker, AttributingWorker):
+            raise InputError("the device does not attribute time to operators; torch-cpu, ort-cpu and openvino-cpu do")
         plain = subject.run(worker, WARM_CALLS + self.calls)[WARM_CALLS:]
         attributed = worker.attribute(subject.program, subject.feed, self.calls)
         by_name = [{cost.name: cost for cost in call.operators} for call in attributed]

@@ -107,7 +107,12 @@ class Session:
         return groups
 
     def fits(self, workloads: Sequence[Workload], *, reference: Workload) -> bool:
-        """True if all workloads fit into memory at once, together with the reference."""
+        """True if all workloads fit into memory at once, together with the reference.
+
+        Raises `InputError` if the runtime does not run one of them.
+        """
+        for each in (reference, *workloads):
+            self.builder.check(each)
         try:
             return len(self.split(workloads, reference=reference)) == 1
         except InputError:

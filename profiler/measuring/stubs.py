@@ -113,7 +113,8 @@ def stubs_for(workloads: Sequence[Workload], *, reference: Workload, session: Se
     if reference in workloads:
         raise InputError("the reference is measured anyway; leave it out of the workloads")
     depths = stub_layers(reference)
-    if not all(_fits(Stubs([workload], reference, depths), session) for workload in workloads):
+    each = [Stubs([workload], reference, depths) for workload in workloads]
+    if not all(session.fits(stubs.timed, reference=stubs.reference) for stubs in each):
         depths = _whole_periods(*FEWEST_LAYERS, reference.shape.period)
     return _fitting(Stubs(workloads, reference, depths), session)
 
@@ -183,16 +184,9 @@ def stub_of(workload: Workload, layers: int) -> Workload:
     return replace(workload, shape=shape.stub(layers), configuration=first.in_layers(layers))
 
 
-def _fits(stubs: Stubs, session: Session) -> bool:
-    """True if all stubs fit into memory at once; the line needs rounds that they have in common."""
-    for stub in (stubs.reference, *stubs.timed):
-        session.builder.check(stub)
-    return session.fits(stubs.timed, reference=stubs.reference)
-
-
 def _fitting(stubs: Stubs, session: Session) -> list[Stubs]:
-    """Parts that fit into memory at once."""
-    if _fits(stubs, session):
+    """Parts that fit into memory at once; the line needs rounds that they have in common."""
+    if session.fits(stubs.timed, reference=stubs.reference):
         return [stubs]
     if len(stubs.workloads) == 1:
         raise InputError(

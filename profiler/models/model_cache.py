@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptare.core import InputError, MissingPackageError
+from adaptare.core.lazy_names import check_installed
 from adaptare.profiler.models.disk_cache import MARK, cached_folder
 from adaptare.profiler.workloads.shape import ModelShape
 
@@ -27,8 +28,7 @@ def smollm2_file() -> Path:
 
 def converted_gguf(file: Path, cache: Path) -> Path:
     """Folder with safetensors converted from a GGUF file, cached because reading GGUF is the slowest step."""
-    if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("torch") is None:
-        raise MissingPackageError(f"reading {file.name} needs more packages; install: pip install 'adaptare[demo]'")
+    check_installed("gguf", "torch")
     key = hashlib.sha256(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     return cached_folder(cache / f"{file.stem}-{key}", lambda folder: _convert(file, folder))
 

@@ -129,7 +129,7 @@ def _shape_in(file: Path) -> ModelShape:
         method = quantised.get("quant_method", "quantised") if isinstance(quantised, Mapping) else "quantised"
         raise InputError(
             f"{str(file)!r} is of {method} weights, which are not measured as they are; name the model that was "
-            "quantised, and measure 4-bit or 8-bit weights on the device ort-cpu:int4 or ort-cpu:int8"
+            "quantised, and measure 4-bit or 8-bit weights of ours (quantisation int4 or int8)"
         )
     try:
         return ModelShape.from_mapping(content)

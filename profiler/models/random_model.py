@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from adaptare.core import InputError
 from adaptare.profiler.models.model_cache import without_bars
 
 
@@ -26,13 +28,19 @@ def random_model(config: Mapping[str, Any], *, dtype: str = "float32") -> PreTra
 
 
 def base_model(config: Mapping[str, Any], folder: Path | None, *, dtype: str = "float32") -> PreTrainedModel:
-    """The model in a folder, or that of a config with random weights, in evaluation mode; loaded without network."""
+    """The model in a folder, or that of a config with random weights, in evaluation mode; loaded without network.
+
+    Raises `InputError` if the folder has files that cannot be loaded.
+    """
     if folder is None:
         return random_model(config, dtype=dtype)
-    with without_bars():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
-        )
+    try:
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"{str(folder)!r} cannot be loaded: {error}; fetch or save it again") from error
     return model.eval().requires_grad_(False)
 
 

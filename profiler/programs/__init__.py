@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adaptare.profiler.programs.gguf_base import write_gguf_adapter, write_gguf_base
     from adaptare.profiler.programs.gguf_names import gguf_site
     from adaptare.profiler.programs.onnx.base import GENAI, OnnxBase, adapter_inputs, write_onnx_adapter
-    from adaptare.profiler.programs.onnx.bases import OnnxBases, check_installed
+    from adaptare.profiler.programs.onnx.bases import NEEDED, OnnxBases
     from adaptare.profiler.programs.onnx.quantise import pack_int4, rounded_weights
     from adaptare.profiler.programs.onnx.writer import code_names, write_model
     from adaptare.profiler.programs.openvino_graph import write_openvino_graph
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GENAI",
+    "NEEDED",
     "OnnxBase",
     "OnnxBases",
     "adapter_inputs",
     "adapter_inputs_of",
     "as_inputs",
     "check_base",
-    "check_installed",
     "code_names",
     "gguf_site",
     "memory_bytes",

@@ -104,6 +104,19 @@ class TaskPrograms(Programs, Protocol):
         ...
 
 
+def check_whole(workload: Workload, runtime: str, modes: Sequence[Mode], *, open_graphs: bool = False) -> None:
+    """Raises `InputError` for a workload that a runtime of whole models does not run."""
+    workload.shape.check_positions(workload.positions)
+    config = workload.configuration
+    if workload.scope != "model" or workload.batch != 1:
+        raise InputError(f"{runtime} is timed with a whole model, one sequence at a time")
+    if config.cuts_base or config.kind != "lora" or (workload.graph == "open" and not open_graphs):
+        ranks = "" if open_graphs else " of rank 1 or more"
+        raise InputError(f"{runtime} is timed with complete models, and LoRA{ranks}")
+    if config.ranks and workload.mode not in modes:
+        raise InputError(f"{runtime} applies adapters of this base {' or '.join(modes)}, not {workload.mode}")
+
+
 def programs_for(
     device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
 ) -> Programs:

@@ -7,7 +7,7 @@ from adaptare.core import InputError
 from adaptare.core.content_hash import Json
 from adaptare.devices import DeviceInfo, Program, program_file
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, Programs, name_of, prompt_feed
+from adaptare.profiler.programs.builders import Need, Programs, check_whole, name_of, prompt_feed
 from adaptare.profiler.programs.genai_folder import CONFIG, AdapterInputs, adapter_inputs_of, check_base, check_site
 from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import Mode, Workload
@@ -44,18 +44,11 @@ class GenaiPrograms(Programs):
         return ("swappable",)
 
     def check(self, workload: Workload) -> None:
-        workload.shape.check_positions(workload.positions)
         if workload.quantisation != "none" or workload.dtype != "float32":
             raise InputError(f"a folder has the weights that it has; leave {workload.weight_format} out")
-        if workload.scope != "model" or workload.batch != 1:
-            raise InputError("a folder of onnxruntime-genai is timed as a whole model, one sequence at a time")
-        config = workload.configuration
-        if config.cuts_base or config.kind != "lora" or workload.graph == "open":
-            raise InputError("a folder of onnxruntime-genai is timed as it is, with LoRA of rank 1 or more")
-        if config.ranks and workload.mode != "swappable":
-            raise InputError(f"the graph of a folder takes adapters as inputs: mode swappable, not {workload.mode}")
+        check_whole(workload, "a folder of onnxruntime-genai", self.modes(workload))
         check_base(self._folder, workload.shape, layers=workload.shape.layers)
-        for path, rank in config.ranks:
+        for path, rank in workload.configuration.ranks:
             site = workload.shape.site_by_path[path]
             check_site(path, (site.in_features, rank, site.out_features), self._inputs, str(self._folder))
 

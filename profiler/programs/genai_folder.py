@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
+from adaptare.core.lazy_names import check_installed
 from adaptare.core.strict_json import read_json
 from adaptare.profiler.workloads.configuration import Configuration
 from adaptare.profiler.workloads.shape import ModelShape
@@ -80,7 +81,9 @@ def rounds(folder: Path) -> bool:
 
 
 def _graph(folder: Path) -> Any:
-    onnx = _package("onnx")
+    check_installed("onnx")
+    import onnx
+
     file = folder / decoder_of(folder)["filename"]
     try:
         return onnx.load(file, load_external_data=False).graph
@@ -167,7 +170,8 @@ def check_site(path: str, sizes: tuple[int, int, int], inputs: Mapping[str, Adap
 
 def read_adapter_file(file: Path, shape: ModelShape) -> Configuration:
     """Sites and ranks of an adapter file of ONNX Runtime. Raises `InputError`."""
-    onnxruntime = _package("onnxruntime")
+    check_installed("onnxruntime")
+    onnxruntime = importlib.import_module("onnxruntime")
     try:
         tensors = onnxruntime.AdapterFormat.read_adapter(str(file)).get_parameters()
     except Exception as error:  # the library's own exceptions, whose types are not public
@@ -181,12 +185,3 @@ def read_adapter_file(file: Path, shape: ModelShape) -> Configuration:
 
 def _path(name: re.Match[str]) -> str:
     return f"model.{name[1]}.{'self_attn' if name[2] == 'attn' else 'mlp'}.{name[3]}"
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"folders of onnxruntime-genai need {name}; install with: pip install 'adaptare[torch,onnx]'"
-        ) from error

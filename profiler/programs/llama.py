@@ -1,6 +1,5 @@
 """Programs of llama.cpp: one GGUF file for each base, and adapters that are set at run time."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from functools import cached_property
@@ -9,19 +8,27 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
 from adaptare.core.content_hash import Json
+from adaptare.core.lazy_names import check_installed
 from adaptare.devices import DeviceInfo, Program, ProgramFile, program_file
 from adaptare.devices.agent.llama_runtime import write_adapter
 from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.model_source import ModelSource
-from adaptare.profiler.programs.builders import Need, Programs, embedding_bytes, name_of, prompt_feed, with_tasks
+from adaptare.profiler.programs.builders import (
+    Need,
+    Programs,
+    check_whole,
+    embedding_bytes,
+    name_of,
+    prompt_feed,
+    with_tasks,
+)
 from adaptare.profiler.programs.gguf_base import TYPES, base_file, check_file, check_writable
 from adaptare.profiler.programs.gguf_names import adapter_names, architecture_of
 from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import BYTES, Mode, Workload
 
-NEEDED = ("gguf", "torch")
 # Tokens that llama.cpp computes at once, for each of which its buffer has room for logits in 32 bits.
 AT_ONCE = 512
 
@@ -41,8 +48,7 @@ class LlamaPrograms(Programs):
     def __init__(
         self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-            raise MissingPackageError(f"writing GGUF files needs {missing[0]}; install: pip install 'adaptare[llama]'")
+        check_installed("gguf", "torch")
         options = dict(option.split("=", 1) for option in device.options)
         self._given = Path(options["file"]) if "file" in options else None
         self._dtype = options.get("adapter_dtype", "float32")
@@ -55,17 +61,7 @@ class LlamaPrograms(Programs):
         return ("swappable", "merged" if workload.quantisation == "none" else "requantised")
 
     def check(self, workload: Workload) -> None:
-        workload.shape.check_positions(workload.positions)
-        config = workload.configuration
-        if workload.scope != "model" or workload.batch != 1:
-            raise InputError("llama.cpp is timed with a whole model, one sequence at a time")
-        if config.cuts_base or config.kind != "lora" or workload.graph == "open":
-            raise InputError("llama.cpp is timed with complete models, and LoRA of rank 1 or more")
-        if config.ranks and workload.mode not in self.modes(workload):
-            raise InputError(
-                f"llama.cpp sets adapters at run time: mode {' or '.join(self.modes(workload))}, not {workload.mode}; "
-                "a merged model is another GGUF file, as fast as the base"
-            )
+        check_whole(workload, "llama.cpp", self.modes(workload))
         architecture_of(workload.shape)
         if self._given is None and workload.quantisation not in ("none", *TYPES):
             raise InputError(f"llama.cpp rounds activations beside 4-bit weights: int4, not {workload.quantisation}")

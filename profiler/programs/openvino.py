@@ -1,21 +1,20 @@
 """Programs of OpenVINO: one graph for each base, to which the worker adds adapters."""
 
 import importlib.metadata
-import importlib.util
 import json
 from pathlib import Path
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
+from adaptare.core.lazy_names import check_installed
 from adaptare.devices import DeviceInfo, Program, program_file
 from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.model_source import ModelSource, stored_weights, weights_identity
-from adaptare.profiler.programs.builders import Need, Programs, name_of, prompt_feed
+from adaptare.profiler.programs.builders import Need, Programs, check_whole, name_of, prompt_feed
 from adaptare.profiler.workloads.shape import ModelShape
 from adaptare.profiler.workloads.sub_adapter import random_adapter
 from adaptare.profiler.workloads.workload import Mode, Workload
 
-NEEDED = ("openvino", "torch")
 LAYOUT = 1
 # Names of optimum-intel, which OpenVINO GenAI reads.
 GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
@@ -35,26 +34,14 @@ class OpenvinoPrograms(Programs):
     def __init__(
         self, device: DeviceInfo, *, cache: str | Path | None = None, weights: ModelSource | None = None
     ) -> None:
-        if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-            raise MissingPackageError(
-                f"graphs of OpenVINO need {missing[0]}; install: pip install 'adaptare[openvino]'"
-            )
+        check_installed("openvino", "torch")
         self._kept, self._weights = KeptFolders(cache, "openvino"), weights
 
     def modes(self, workload: Workload) -> tuple[Mode, ...]:
         return ("swappable", "static", *(("merged",) if workload.quantisation == "none" else ()))
 
     def check(self, workload: Workload) -> None:
-        workload.shape.check_positions(workload.positions)
-        config = workload.configuration
-        if workload.scope != "model" or workload.batch != 1:
-            raise InputError("OpenVINO is timed with a whole model, one sequence at a time")
-        if config.cuts_base or config.kind != "lora":
-            raise InputError("OpenVINO is timed with complete models, and LoRA")
-        if config.ranks and workload.mode not in self.modes(workload):
-            raise InputError(
-                f"OpenVINO applies adapters of this base {', '.join(self.modes(workload))}, not {workload.mode}"
-            )
+        check_whole(workload, "OpenVINO", self.modes(workload), open_graphs=True)
         if workload.quantisation not in ("none", *QUANTISED):
             raise InputError(
                 f"OpenVINO rounds activations by a property of the device, not of the base: int4 with "

@@ -3,10 +3,10 @@
 import itertools
 import math
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
+from adaptare.core.lazy_names import check_installed
 from adaptare.core.table import Column, Table
 from adaptare.core.units import milliseconds, percent
 from adaptare.profiler.store.measurement import Measurement
@@ -53,7 +53,7 @@ class Measurements(list[Measurement]):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        _need("pandas", "a data frame", "frames")
+        check_installed("pandas")
         import pandas
 
         return pandas.DataFrame([_cells(row) for row in self])
@@ -67,7 +67,7 @@ class Measurements(list[Measurement]):
             InputError: Nothing was measured.
             MissingPackageError: matplotlib is not installed.
         """
-        _need("matplotlib", "a figure", "figures")
+        check_installed("matplotlib")
         from matplotlib.figure import Figure
 
         rows = sorted((row for row in self if row.visits), key=_panel)
@@ -121,8 +121,3 @@ def _panel(row: Measurement) -> tuple[str, int]:
 
 def _series(row: Measurement) -> str:
     return f"{row.device.device}, {row.workload.mode}"
-
-
-def _need(package: str, what: str, extra: str) -> None:
-    if find_spec(package) is None:
-        raise MissingPackageError(f"{what} needs {package}; install it with: pip install 'adaptare[{extra}]'")

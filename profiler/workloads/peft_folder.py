@@ -21,7 +21,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HALF = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 LENGTHS = re.compile(r"base_model\.model\.(.+)\.lora_magnitude_vector(\.weight)?")
 MERGE = "merge it with PEFT's merge_and_unload: then it costs what the base costs"
-PROMPT = "it makes the prompt longer and changes no linear; measure the base with so many more tokens, -p"
+PROMPT = "it makes the prompt longer and changes no linear; measure the base with so many more tokens"
 # PEFT's name of an adapter kind -> reason it is not measured, and what to do.
 OTHER_KINDS = {
     "ADALORA": f"its matrices have a vector between them, which is one more product in every call; {MERGE}",
@@ -34,7 +34,7 @@ OTHER_KINDS = {
     "MULTITASK_PROMPT_TUNING": PROMPT,
     "P_TUNING": PROMPT,
     "CPT": PROMPT,
-    "PREFIX_TUNING": "it makes the cache longer and changes no linear; measure the base with more positions, -d",
+    "PREFIX_TUNING": "it makes the cache longer and changes no linear; measure the base with more positions",
 }
 # LoRA settings that change the computation besides A and B -> reason they are not measured, and what to do.
 OTHER_SETTINGS = {
@@ -50,6 +50,20 @@ OTHER_SETTINGS = {
     "kasa_config": f"it changes the base's weights and has a diagonal between A and B; {MERGE}",
     "monteclora_config": "it samples its weights; measure a plain LoRA of its ranks instead",
 }
+
+
+def peft_settings(folder: Path) -> dict[str, Any]:
+    """Content of `adapter_config.json` in a folder. Raises `InputError`."""
+    file = folder / CONFIG
+    try:
+        settings = read_json(file)
+    except OSError as error:
+        raise InputError(f"{folder} is no PEFT folder: {CONFIG} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} must be one JSON object; save the adapter again with PEFT")
+    return settings
 
 
 def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
@@ -71,14 +85,7 @@ def read_peft(path: str | Path, shape: ModelShape) -> Configuration:
     """
     config_only = Path(path).name == CONFIG
     file = Path(path) if config_only else Path(path) / CONFIG
-    try:
-        settings = read_json(file)
-    except OSError as error:
-        raise InputError(
-            f"{file.parent} is no PEFT adapter folder: {CONFIG} cannot be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from error
+    settings = peft_settings(file.parent)
     kind = _kind(settings, file)
     _check_numbers(settings, file)
     weights = file.with_name(WEIGHTS)
@@ -136,9 +143,9 @@ def _check_numbers(settings: Mapping[str, Any], file: Path) -> None:
                 raise InputError(f"{file}: {name} must be {rule}, not {wrong[0]!r:.60}; save it anew with PEFT")
 
 
-def _kind(settings: Any, file: Path) -> AdapterKind:
+def _kind(settings: Mapping[str, Any], file: Path) -> AdapterKind:
     """Raises `InputError`, with the reason, if anything but A and B (and DoRA's row norms) affects the computation."""
-    kind = settings.get("peft_type") if isinstance(settings, dict) else None
+    kind = settings.get("peft_type")
     if kind != "LORA":
         reason = OTHER_KINDS.get(str(kind), f"most others cost nothing once they are merged: {MERGE}")
         raise InputError(f"{file}: peft_type is {kind!r}; only LORA (with rsLoRA and DoRA) is measured: {reason}")

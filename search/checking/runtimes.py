@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from adaptare.core import DeviceError, InputError
-from adaptare.core.extensions import extension
+from adaptare.core.extensions import named_extension
 from adaptare.core.lazy_names import check_installed
 from adaptare.core.strict_json import read_json
 from adaptare.profiler.programs import GENAI, gguf_site, rounds
@@ -127,10 +127,7 @@ def _exported(folder: Path) -> Mapping[str, Any]:
 
 def adapter_runtime(name: str) -> AdapterRuntime:
     """The registered runtime of this name. Raises `InputError`."""
-    found = extension(RUNTIMES, name, kind="runtime")
-    if not isinstance(found, AdapterRuntime) or found.name != name:
-        raise InputError(f"the entry point {name!r} in the group {RUNTIMES} must be an AdapterRuntime of that name")
-    return found
+    return named_extension(RUNTIMES, name, AdapterRuntime, kind="runtime")
 
 
 def faults(tensors: Tensors, halves: Mapping[str, Halves]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from adaptare.core import InputError, StorageError
 from adaptare.core.content_hash import Json
-from adaptare.core.whole_file import exchanged, remove_leftovers
+from adaptare.core.whole_file import remove_leftovers, replace_folder
 
 MARK = "adaptare.json"
 
@@ -39,7 +39,7 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
             fresh.mkdir()
             yield fresh
             (fresh / MARK).write_text(json.dumps(origin, indent=1), encoding="utf-8")
-            _swap(fresh, target, aside=Path(beside) / "old")
+            replace_folder(fresh, target, aside=Path(beside) / "old")
     except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"the export cannot be written to {str(folder)!r}: {reason}") from error
@@ -50,17 +50,3 @@ def check_replaceable(folder: str | Path) -> None:
     target = Path(folder)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
         raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")
-
-
-def _swap(fresh: Path, target: Path, *, aside: Path) -> None:
-    if not target.exists():
-        fresh.rename(target)
-        return
-    if exchanged(fresh, target):
-        return
-    target.rename(aside)
-    try:
-        fresh.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json
-from adaptare.core.extensions import extension
+from adaptare.core.extensions import named_extension
 from adaptare.core.progress import Update
 from adaptare.core.quantisation import QUANTISATIONS, Quantisation
 from adaptare.profiler.models import dequantised_file
@@ -91,12 +91,7 @@ class ExportKind:
 
 def export_kind(name: str) -> ExportKind:
     """The registered kind of this name. Raises `InputError`."""
-    found = extension(EXPORTS, name, kind="kind of export")
-    if not isinstance(found, ExportKind) or found.name != name:
-        raise InputError(
-            f"the entry point {name!r} in the group {EXPORTS} is {found!r}; it must be an ExportKind of that name"
-        )
-    return found
+    return named_extension(EXPORTS, name, ExportKind, kind="kind of export")
 
 
 def export_adapter(

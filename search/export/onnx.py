@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.core.lazy_names import check_installed
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import Workload, open_model, programs
 from adaptare.profiler.programs import (
     GENAI,
+    NEEDED,
     OnnxBase,
     OnnxBases,
     adapter_inputs,
     adapter_inputs_of,
     as_inputs,
     check_base,
-    check_installed,
     rounds,
     write_onnx_adapter,
 )
@@ -279,7 +280,7 @@ ONNX: Final = ExportKind(
     _write_merged,
     _merged_first,
     options=("quantisation",),
-    check_installed=check_installed,
+    check_installed=partial(check_installed, *NEEDED),
     advice=_ADVICE,
 )
 STATIC: Final = replace(
@@ -312,6 +313,6 @@ ADAPTER: Final = ExportKind(
     _write_adapter,
     _of_folder,
     options=("base_name", "adapter_of"),
-    check_installed=check_installed,
+    check_installed=partial(check_installed, *NEEDED),
     advice="the folder may be of another base: name the one that it was built of",
 )

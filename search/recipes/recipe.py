@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.core.codec import to_json
-from adaptare.core.extensions import extension, extensions
+from adaptare.core.extensions import extensions, named_extension
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.profiler import WIDTH, Quantisation, Space
 from adaptare.profiler.workloads import DEFAULT_RANKS
@@ -118,21 +118,8 @@ def check_widths(recipe: Recipe, space: Space) -> None:
 
 
 def recipe_named(name: str) -> Recipe:
-    """The registered recipe of this name.
-
-    Raises:
-        InputError: No installed package registers it, or its entry point is no recipe of that name.
-    """
-    try:
-        found = extension(RECIPES, name, kind="recipe")
-    except (ImportError, AttributeError) as error:
-        message = f"the recipe {name!r} cannot be loaded ({error}); reinstall or remove the package that registers it"
-        raise InputError(message) from error
-    if not isinstance(found, Recipe) or found.name != name:
-        raise InputError(
-            f"the entry point {name!r} in the group {RECIPES} is {found!r}; it must be a Recipe with name={name!r}"
-        )
-    return found
+    """The registered recipe of this name; raises as `named_extension`."""
+    return named_extension(RECIPES, name, Recipe, kind="recipe")
 
 
 def all_recipes() -> tuple[Recipe, ...]:

@@ -66,9 +66,10 @@ def share_of_zeros(weights: Sequence[torch.Tensor]) -> float:
 
 def fills_zeros(adapted: SubAdapter[Base]) -> bool:
     """True if the base is sparse, and merging the adapter would fill its zeros."""
-    before, after = _masters(adapted), merged_weights(adapted)
-    filled = (bool(((before[path] == 0) & (new != 0)).any()) for path, new in after.items())
-    return share_of_zeros(list(before.values())) >= SPARSE and any(filled)
+    before = _masters(adapted)
+    if share_of_zeros(list(before.values())) < SPARSE:
+        return False
+    return any(bool(((before[path] == 0) & (new != 0)).any()) for path, new in merged_weights(adapted).items())
 
 
 def check_still_sparse(adapted: SubAdapter[Base]) -> None:

@@ -28,11 +28,11 @@ def refused(answer: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("toaster", "unknown device 'toaster'; known are llama-cpu, openvino-cpu, ort, ort-cpu, "),
+        ("toaster", "unknown device 'toaster'; installed packages register llama-cpu, openvino-cpu, ort, ort-cpu, "),
         ("torch-cpu:threads=0", "threads must be at least 1, not 0"),
         ("torch-cpu:speed=3", "option 'speed=3' is unknown; options are compile=…, threads=…"),
         ("torch-cpu:threads=many", "'many' is no value for threads"),
-        ("pigeon:coop/torch-cpu", "the transport 'pigeon' is unknown"),
+        ("pigeon:coop/torch-cpu", "unknown transport 'pigeon'"),
     ],
 )
 def test_unknown_devices(run: Run, device: str, message: str) -> None:

@@ -143,6 +143,9 @@ def test_no_predictor_of_something_else_is_replaced_by_chance(run: Run, model_ca
     assert run("fit", "--device", "simulated").code == 0
     assert run("fit", *slow, "-o", "predictor-decode").code == 2
     assert run("fit", *slow, "--replace").code == 0
+    Path("folder").mkdir()
+    assert run("fit", "--device", "simulated", "-o", "folder").code == 0
+    assert run("fit", *slow, "-o", "folder").code == 2
 
 
 def test_what_cannot_be_read_is_not_replaced_by_chance(run: Run, model_cache: Path) -> None:

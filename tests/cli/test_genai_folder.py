@@ -40,7 +40,7 @@ def test_an_adapter_is_measured_against_the_same_folder_without_it(
     ("words", "device", "message"),
     [
         (("--rank", 4), "ort-genai:folder=theirs,threads=1", "takes no adapter on model.layers.0.mlp.gate_proj"),
-        (("--rank", 0), "ort-genai:folder=theirs", "is timed as it is, with LoRA of rank 1 or more"),
+        (("--rank", 0), "ort-genai:folder=theirs", "is timed with complete models, and LoRA of rank 1 or more"),
         (("--rank", 4), "ort-genai:int4,folder=theirs", "has the weights that it has; leave int4 out"),
         (("--rank", 4), "ort-genai", "is named like ort-genai:folder=FOLDER"),
         (("--rank", 4), "ort-genai:folder=gone", "'gone' is no folder of onnxruntime-genai"),

@@ -87,7 +87,7 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
     [
         (
             ("--device", "simulated"),
-            "simulated: the device does not attribute time to operators; torch-cpu and",
+            "simulated: the device does not attribute time to operators; torch-cpu, ort-cpu and",
         ),
         (("--sites", "w_proj"), "the model has no w_proj; it has q_proj, k_proj"),
         (("-d", -1), "-d must be at least 0, not -1"),
@@ -101,3 +101,10 @@ def test_bad_input_is_refused(operators: Callable[..., Any], options: tuple[obje
     answer = operators(*options)
     assert answer.code == 2
     assert message in answer.err
+
+
+@pytest.mark.llama
+def test_a_runtime_without_a_profiler_says_so(operators: Callable[..., Any]) -> None:
+    answer = operators("--device", "llama-cpu:threads=1")
+    assert answer.code == 2
+    assert "the device does not attribute time to operators; torch-cpu, ort-cpu and openvino-cpu do" in answer.err

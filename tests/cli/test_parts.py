@@ -135,3 +135,10 @@ def test_nonsense_is_refused(parts: Callable[..., Any], options: tuple[object, .
     refused = parts("--device", "simulated", *options)
     assert refused.code == 2
     assert message in refused.err
+
+
+@pytest.mark.llama
+def test_a_runtime_of_whole_models_has_no_parts(parts: Callable[..., Any]) -> None:
+    refused = parts("--device", "llama-cpu:threads=1")
+    assert refused.code == 2
+    assert "llama.cpp is timed with a whole model" in refused.err

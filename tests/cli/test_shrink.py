@@ -176,13 +176,13 @@ def test_polishing_trains_only_what_was_kept(shrink: Run, saved: Callable[..., P
 def test_the_record_replaces_the_earlier_one_together_with_the_adapter(
     shrink: Run, saved: Callable[..., Path], data: Path, monkeypatch: pytest.MonkeyPatch, polish: tuple[object, ...]
 ) -> None:
-    swap, records = export_folders._swap, []
+    swap, records = export_folders.replace_folder, []
 
     def seen(fresh: Path, target: Path, *, aside: Path) -> None:
         records.append(json.loads((fresh / "shrink.json").read_text()))
         swap(fresh, target, aside=aside)
 
-    monkeypatch.setattr(export_folders, "_swap", seen)
+    monkeypatch.setattr(export_folders, "replace_folder", seen)
     answer = shrink(saved(**MIXED), "--data", data, "--held-out", 12, "--evaluations", 8, *polish, "--json")
     assert answer.code == 0, answer.err
     assert records == [json.loads(Path("small/shrink.json").read_text())]
@@ -272,7 +272,7 @@ def test_what_else_does_not_fit_has_a_message_of_its_own(
         answer = shrink(adapter, *words)
         assert answer.code == 2, words
         assert message in answer.err
-    assert "no PEFT adapter folder" in shrink(tmp_path / "nothing").err
+    assert "no PEFT folder" in shrink(tmp_path / "nothing").err
     for budget, message in (
         ("prefill=3ms", "the predictor is of decode"),
         ("memory=3MB", "the predictor is of latency"),

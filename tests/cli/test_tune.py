@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from adaptare.core import InputError
+from adaptare.core.extensions import extensions
+from adaptare.search.export import export_kind
 from adaptare.workflows import tuning
 
 DEMO = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
@@ -22,6 +24,11 @@ def times(folder: Path) -> dict[str, int]:
     """Time of the last change of each result of a step."""
     names = ("tune", "predictor-decode-64", "trained", "front", "verified", "delivered")
     return {name: file.stat().st_mtime_ns for name in names if (file := folder / f"{name}.json").exists()}
+
+
+def test_an_adapter_is_exported_for_runtimes_that_have_programs() -> None:
+    assert set(tuning.APART) <= set(extensions("adaptare.programs"))
+    assert {export_kind(kind).name for kind in tuning.APART.values()} == set(tuning.APART.values())
 
 
 def test_what_is_given_beside_quick_is_taken(run: Callable[..., Any], model_cache: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adaptare.core import DeviceError
+from adaptare.core import DeviceError, InputError
 from adaptare.devices import browser, connect
 from adaptare.devices.browser import PageServer
 from adaptare.devices.browser.web_pages import HASHES, RuntimeFiles, local_files
@@ -84,6 +84,11 @@ def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
             BROWSER["chromium"](server.url, folder / "profile"),
         ):
             yield "elsewhere"
+
+
+def test_a_name_that_no_page_can_have_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="a page is named by up to 40 letters, digits, - and _, not 'a b'"):
+        PageServer(name="a b", runtime=RuntimeFiles("http://127.0.0.1/"), report=lambda text: None)
 
 
 def test_the_pinned_hashes_are_those_of_the_package() -> None:

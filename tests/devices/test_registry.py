@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from adaptare.core import InputError, spelling
+from adaptare.core import extensions as extensions_of_packages
 from adaptare.core.extensions import extensions
 from adaptare.core.spelling import TRANSPORTS, split_options
 from adaptare.devices import SimulatedDevice, connect, registry
@@ -39,7 +40,7 @@ def test_yes_and_no_reach_the_device() -> None:
 
 
 def test_an_unknown_device_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"unknown device 'abacus'; known are .*simulated, torch-cpu"):
+    with pytest.raises(InputError, match=r"unknown device 'abacus'; installed .* register .*simulated, torch-cpu"):
         connect("abacus")
 
 
@@ -77,7 +78,7 @@ def test_a_value_out_of_range_is_refused_by_the_device() -> None:
 
 
 def test_a_transport_is_unknown() -> None:
-    with pytest.raises(InputError, match=r"the transport 'pigeon' is unknown; known are .*ssh"):
+    with pytest.raises(InputError, match=r"unknown transport 'pigeon'; installed packages register .*ssh"):
         connect("pigeon:coop/torch-cpu")
 
 
@@ -106,7 +107,7 @@ def test_options_reach_the_transport_that_names_them(monkeypatch: pytest.MonkeyP
             self.name, self.options = f"pigeon:{target}", {"wings": f"{wings}"}
 
     pigeon = SimpleNamespace(load=lambda: Pigeon)
-    for module in (registry, spelling):
+    for module in (extensions_of_packages, spelling):
         monkeypatch.setattr(
             module, "extensions", lambda group: {"pigeon": pigeon} if group == TRANSPORTS else extensions(group)
         )

@@ -139,7 +139,7 @@ def test_an_adapter_that_changes_nothing_is_refused(llama: ModelShape, onnx_cach
 
 
 def test_a_device_without_operators_is_refused(llama: ModelShape) -> None:
-    message = "simulated: the device does not attribute time to operators; torch-cpu and ort"
+    message = "simulated: the device does not attribute time to operators; torch-cpu, ort-cpu and"
     with pytest.raises(InputError, match=message):
         measured(Workload(llama, Configuration.uniform(llama, 2)), SimulatedDevice(), SimulatedPrograms(), calls=1)
 

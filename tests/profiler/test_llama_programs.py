@@ -120,8 +120,8 @@ def programs(tmp_path: Path) -> Callable[..., LlamaPrograms]:
 @pytest.mark.parametrize(
     ("workload", "message"),
     [
-        (Workload(SHAPE, ADAPTER, mode="static"), "sets adapters at run time: mode swappable or merged, not static"),
-        (Workload(SHAPE, ADAPTER, mode="merged", quantisation="int4"), "mode swappable or requantised, not merged"),
+        (Workload(SHAPE, ADAPTER, mode="static"), "applies adapters of this base swappable or merged, not static"),
+        (Workload(SHAPE, ADAPTER, mode="merged", quantisation="int4"), "swappable or requantised, not merged"),
         (Workload(SHAPE, ADAPTER, scope="block"), "is timed with a whole model, one sequence at a time"),
         (Workload(SHAPE, ADAPTER, batch=2), "is timed with a whole model, one sequence at a time"),
         (Workload(of_family("gemma"), Configuration()), "models of the family gemma are not written as GGUF"),
@@ -150,7 +150,7 @@ def test_a_file_is_timed_as_it_is_and_must_be_of_the_base(
     assert [brought.path for brought in given.program(Workload(SHAPE, ADAPTER)).files] == [file]
     for workload, message in (
         (Workload(SHAPE, quantisation="int4"), "a GGUF file has the weights that it has; leave int4 out"),
-        (Workload(SHAPE, ADAPTER, mode="merged"), "sets adapters at run time: mode swappable, not merged"),
+        (Workload(SHAPE, ADAPTER, mode="merged"), "applies adapters of this base swappable, not merged"),
         (Workload(of_family("qwen3")), "is of the architecture llama, and this base is of qwen3"),
         (Workload(of_family("llama", num_hidden_layers=3)), "its block_count is 2, and that of this base is 3"),
     ):

@@ -62,10 +62,10 @@ def test_there_is_no_figure_without_a_measurement(measured: Measurements) -> Non
 
 
 def test_a_missing_package_is_named_with_its_extra(measured: Measurements, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptare.profiler.store.measurements.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"a data frame needs pandas; .*pip install 'adaptare\[frames\]'"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"pandas is not installed; .*pip install 'adaptare\[frames\]'"):
         measured.to_frame()
-    with pytest.raises(MissingPackageError, match=r"a figure needs matplotlib; .*pip install 'adaptare\[figures\]'"):
+    with pytest.raises(MissingPackageError, match=r"matplotlib is not installed; .*pip install 'adaptare\[figures\]'"):
         measured.plot()
 
 

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from adaptare.core import InputError, MissingPackageError, StorageError
 from adaptare.profiler import ModelShape, open_model
 from adaptare.profiler.models import dequantised_file, published_name
+from adaptare.profiler.models.random_model import base_model
 
 
 def test_the_tiny_model_is_made_once_and_loads_in_transformers(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_weights_that_were_dequantised_are_known_by_the_name_of_their_cache(
 def test_a_checkpoint_of_quantised_weights_is_not_measured_as_if_it_were_none(tmp_path: Path) -> None:
     config = {**LlamaConfig().to_dict(), "quantization_config": {"quant_method": "awq", "bits": 4}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"is of awq weights, .* on the device ort-cpu:int4"):
+    with pytest.raises(InputError, match=r"is of awq weights, .* of ours \(quantisation int4 or int8\)"):
         open_model(str(tmp_path))
 
 
@@ -174,6 +175,14 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"the cache .* cannot be written.*choose another cache"):
         open_model("tiny-random", cache=tmp_path / "file")
+
+
+def test_weights_that_cannot_be_loaded_are_no_fault_of_the_cache(tmp_path: Path) -> None:
+    folder = open_model("tiny-random", cache=tmp_path).weights_folder()
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"cannot be loaded: .*; fetch or save it again"):
+        base_model({}, folder)
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

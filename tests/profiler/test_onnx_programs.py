@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from packing import joined
@@ -25,7 +26,7 @@ from adaptare.profiler.programs.builders import TorchPrograms
 from adaptare.profiler.programs.equality import largest_difference
 from adaptare.profiler.programs.onnx import export as onnx_export
 from adaptare.profiler.programs.onnx.base import OnnxBase
-from adaptare.profiler.programs.onnx.programs import OnnxPrograms
+from adaptare.profiler.programs.onnx.programs import OnnxPrograms, graph_files
 from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounded_weights
 from adaptare.profiler.programs.torch.programs import build
 from adaptare.profiler.workloads.sub_adapter import random_adapter
@@ -99,10 +100,19 @@ def test_a_rank_larger_than_its_layer_makes_no_workload(llama: ModelShape) -> No
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime_genai" else name)
-    with pytest.raises(
-        MissingPackageError, match=r"need onnxruntime_genai; install with: pip install 'adaptare\[torch,onnx"
-    ):
+    with pytest.raises(MissingPackageError, match=r"onnxruntime_genai is not installed; .*'adaptare\[onnx\]'"):
         OnnxPrograms(CPU.info())
+
+
+def test_a_graph_comes_with_the_data_that_it_names_and_no_other(tmp_path: Path) -> None:
+    values = np.ones((64, 64), np.float32)
+    tensor = onnx.numpy_helper.from_array(values, "weight")
+    for name in ("a", "cut-a"):
+        graph = onnx.helper.make_graph([], name, [], [], [tensor])
+        data = f"{name}.onnx.data"
+        onnx.save(onnx.helper.make_model(graph), tmp_path / f"{name}.onnx", save_as_external_data=True, location=data)
+    found = [file.path.name for file in graph_files(tmp_path / "cut-a.onnx")]
+    assert found == ["cut-a.onnx", "cut-a.onnx.data"]
 
 
 def test_an_ort_device_gets_these_programs(onnx_cache: Path) -> None:

@@ -95,11 +95,11 @@ def programs(tmp_path: Path) -> OpenvinoPrograms:
     [
         (
             Workload(SHAPE, ADAPTER, mode="padded"),
-            "adapters of this base swappable, static, merged, not padded",
+            "adapters of this base swappable or static or merged, not padded",
         ),
         (
             Workload(SHAPE, ADAPTER, mode="merged", quantisation="int4"),
-            "applies adapters of this base swappable, static, not merged",
+            "applies adapters of this base swappable or static, not merged",
         ),
         (Workload(SHAPE, ADAPTER, scope="block"), "is timed with a whole model, one sequence at a time"),
         (Workload(SHAPE, ADAPTER, batch=2), "is timed with a whole model, one sequence at a time"),

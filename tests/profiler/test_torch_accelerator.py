@@ -48,7 +48,7 @@ def check_placement(shape: ModelShape, scope: Any, phase: Any, mode: Any = "swap
     restore()
     with Elsewhere():
         output = call()
-    assert output._tensor.device.type == ELSEWHERE
+    assert output._read().device.type == ELSEWHERE
 
 
 @pytest.mark.parametrize("scope", ["model", "block", "head"])

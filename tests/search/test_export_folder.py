@@ -83,7 +83,7 @@ def test_an_error_while_swapping_leaves_the_earlier_export(tmp_path: Path, monke
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", refuses_new)
-    monkeypatch.setattr("adaptare.search.export.folder.exchanged", lambda one, other: False)
+    monkeypatch.setattr("adaptare.core.whole_file.exchanged", lambda one, other: False)
     with pytest.raises(StorageError, match="Permission denied"):
         write(tmp_path / "export", "two")
     assert (tmp_path / "export" / "content").read_text() == "one"

@@ -172,6 +172,8 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
         ("torch-cpu:threads=1", "torch-cpu:threads=1"),
         ("ort-cpu:int4,threads=2", "ort-cpu:int4,threads=2"),
         ("ssh://me@board.example:2222/ort-cpu:threads=4", "ssh/ort-cpu:threads=4"),
+        ("ssh://me@[2001:db8::7]:22/ort-cpu:threads=4", "ssh/ort-cpu:threads=4"),
+        ("ssh://[fe80::1%eth0]/ort-cpu", "ssh/ort-cpu"),
         ("adb:R5CT30ABC/ort-mobile", "adb/ort-mobile"),
         ("ort-genai:folder=/data/models/phi", "ort-genai:folder=phi"),
         ("ssh://board/llama-cpu:file=models/a.gguf,threads=2", "ssh/llama-cpu:file=a.gguf,threads=2"),

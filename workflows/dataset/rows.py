@@ -181,7 +181,7 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
 
 def public_spelling(device: str) -> str:
     """Spelling of a device with the kind of its transport instead of the address, and with names instead of paths."""
-    transport = re.match(r"([a-z]+):(?://)?[^/:,=]+(?::\d+)?/", device)
+    transport = re.match(r"([a-z]+):(?://)?(?:[^/:,=]*\[[^\]]*\]|[^/:,=]+)(?::\d+)?/", device)
     runtime = f"{transport[1]}/{device[transport.end() :]}" if transport else device
     name, colon, options = runtime.partition(":")
     return name + colon + ",".join(map(_without_path, options.split(",")))

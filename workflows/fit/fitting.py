@@ -7,7 +7,7 @@ from pathlib import Path
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.devices import DeviceInfo
-from adaptare.predictor import ErrorCard, FittedPredictor, LatencyPredictor, load_predictor, save_predictor
+from adaptare.predictor import ErrorCard, FittedPredictor, LatencyPredictor, files_of, load_predictor, save_predictor
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import LATENCY
 from adaptare.workflows.fit.fit_rows import RowFilter, rows_to_fit
@@ -158,8 +158,7 @@ def reason_to_keep(predictor: FittedPredictor, base: Path) -> str:
     Raises:
         InputError: The existing files cannot be read, or are a predictor of another kind.
     """
-    stem = base.with_suffix("") if base.suffix in (".json", ".npz") else base
-    if not any(stem.with_name(stem.name + suffix).exists() for suffix in (".json", ".npz")):
+    if not any(file.exists() for file in files_of(base)):
         return ""
     try:
         existing = load_predictor(base)

@@ -99,13 +99,12 @@ def read_source(place: str, *, feedback: Feedback = SILENT) -> Source:
     return Source(place, [_read_file(path, feedback)], [_digested(path)])
 
 
-def just_measured(name: str, result: OverheadReport | SideBySide) -> Source:
-    """A result as it came from its workflow, with the sessions that the store has of it."""
+def just_measured(name: str, result: OverheadReport | SideBySide, store: str) -> Source:
+    """A result as it came from its workflow, with the sessions that its store has of it."""
     reports = [each.report for each in result.devices] if isinstance(result, SideBySide) else [result]
     made = [report.provenance for report in reports if report and report.provenance]
     names = {session for each in made for session in each.sessions}
-    stores = dict.fromkeys(each.store for each in made)
-    rows = [row for place in stores for row in Store(place, create=False).measurements() if row.session in names]
+    rows = [row for row in Store(store, create=False).measurements() if row.session in names] if names else []
     return Source(name, [result, sessions_of(rows)])
 
 

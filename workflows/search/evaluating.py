@@ -45,21 +45,23 @@ def computed_elsewhere(
         _register_ray()
 
     def compute(asked: Sequence[Asked]) -> Sequence[Sequence[Values]]:
+        digest = hash_of_weights(folder)
         with joblib.parallel_config(backend=backend, n_jobs=workers):
-            jobs = (joblib.delayed(_nats)(folder.resolve(), one) for one in asked)
+            jobs = (joblib.delayed(_nats)(folder.resolve(), digest, one) for one in asked)
             found: Sequence[Sequence[Values]] = joblib.Parallel()(jobs)
         return found
 
     return None if workers == 1 else compute
 
 
-def _nats(folder: Path, asked: Asked) -> Sequence[Values]:
+def _nats(folder: Path, digest: str, asked: Asked) -> Sequence[Values]:
     codes, groups = asked
-    return _loss(folder).nats(codes, groups)
+    return _loss(folder, digest).nats(codes, groups)
 
 
 @lru_cache(maxsize=1)
-def _loss(folder: Path) -> CompletionLoss:
+def _loss(folder: Path, digest: str) -> CompletionLoss:
+    """Loss of a training; a process that is used again loads weights with another digest again."""
     adaptation, super_adapter = reload_adaptation(folder)
     return CompletionLoss(super_adapter, adaptation.examples.validation)
 

@@ -195,14 +195,22 @@ class Problem:
         names = [self.objective.name, PredictedLatency(self.predictor, self.space.dimensions).name]
         return front_of(names, self.candidates(configurations, title))
 
+    def codes(self, configurations: Iterable[Configuration]) -> Points:
+        """Codes of configurations. Shape (n_configurations, n_dimensions)."""
+        codes = np.array([self.space.encode(each) for each in configurations], dtype=np.int64)
+        return codes.reshape(-1, len(self.space.dimensions))
+
+    def cost(self, point: Points) -> float:
+        """Value of a point of the space that is limited."""
+        return float(self.limit.cost(self.space.at(point)[None])[0])
+
     def candidates(self, configurations: Iterable[Configuration], title: str = "") -> list[Candidate]:
         """Evaluates the configurations that meet the limit; losses that were computed before are kept.
 
         Args:
             title: Title of the progress display; empty for none.
         """
-        codes = np.array([self.space.encode(each) for each in configurations], dtype=np.int64)
-        codes = codes.reshape(-1, len(self.space.dimensions))
+        codes = self.codes(configurations)
         codes = codes[feasible(codes, [self.limit])]
         with (self.feedback if title else SILENT).progress(title) as update:
             return candidates_of(codes, self.space, self._objectives(update, len(codes)), [self.limit])

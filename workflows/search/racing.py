@@ -60,7 +60,7 @@ def raced(
     bounds = parts_of(limit.bound, winners, base=_base(problem))
     points = _shrunk(problem, changes, bounds) or [smallest_that_fits(space, [limit])]
     table = None
-    if changes and limit.cost(space.at(space.highest)[None])[0] > limit.bound:
+    if changes and problem.cost(space.highest) > limit.bound:
         table = changes(space.highest)
         others = {GREEDY: slope_changes(space, space.highest, changes.gates), **others}
     most = min(evaluations, MOST)
@@ -83,27 +83,22 @@ def settled(
     found = []
     for bound, incumbent in incumbents.items():
         others = [one.configuration for one in candidates if one.upper[0] <= bound and one.configuration != incumbent]
-        row = decide(loss, problem.space.encode(incumbent), _codes(problem, others))
+        row = decide(loss, problem.space.encode(incumbent), problem.codes(others))
         found.append(incumbent if row is None else others[row])
     return list(dict.fromkeys(found))
-
-
-def _codes(problem: Problem, configurations: list[Configuration]) -> NDArray[np.int64]:
-    codes = np.array([problem.space.encode(each) for each in configurations], dtype=np.int64)
-    return codes.reshape(-1, len(problem.space.dimensions))
 
 
 def _base(problem: Problem) -> float:
     """Value of the base; below the base, that of the lowest choices."""
     base, space = problem.base, problem.space
-    return min(base, float(problem.limit.cost(space.at(0 * space.highest)[None])[0])) if space.cuts_base else base
+    return min(base, problem.cost(0 * space.highest)) if space.cuts_base else base
 
 
 def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]) -> list[Points]:
     """A point for each bound that can be reached."""
     if changes is None:
-        fits = problem.limit.cost(problem.space.at(problem.space.highest)[None])[0]
-        return [problem.space.highest for bound in bounds if fits <= bound]
+        highest = problem.space.highest
+        return [highest for bound in bounds if problem.cost(highest) <= bound]
     with problem.feedback.progress("shrinking by Fisher information") as update:
         stages = 0
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.profiler.analysis import Interval
-from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
+from adaptare.profiler.workloads import SubAdapter
+from adaptare.search import CompletionLoss, Origin, SuperAdapter
+from adaptare.search.super_adapter import Base
 from adaptare.search.training import Answers, Scoring, TokenSplit, paired_difference, polished
 from adaptare.workflows.search.result import Choice
 
@@ -70,18 +72,18 @@ def polish(
     choice: Choice,
     super_adapter: SuperAdapter,
     examples: TokenSplit,
-    write: Callable[[Choice, SuperAdapter], object],
     *,
+    origin: Origin,
     steps: int,
     seed: int,
     feedback: Feedback,
     checkpoints: Path | None = None,
     max_seconds: float | None = None,
-) -> Choice:
-    """Trains a choice as the only configuration, writes it, and returns its row.
+) -> tuple[Choice, SubAdapter[Base]]:
+    """A choice after training as the only configuration: its row, and the trained adapter.
 
     Args:
-        write: Writes the row with the trained weights, such as `write_choice`.
+        origin: Source of the base, for the adapter.
         steps: Optimiser steps on the training examples.
         checkpoints: Folder from which an interrupted training is resumed; `None` for none.
         max_seconds: Duration after which training stops.
@@ -105,29 +107,16 @@ def polish(
             val_loss = float(CompletionLoss(only, examples.validation)(only.largest[None])[0])
             update(len(examples.validation) / (len(examples.validation) + len(examples.test)), "on test examples")
             test = CompletionLoss(only, examples.test)
-            test_loss, sums = float(test(only.largest[None])[0]), test.sums(only.largest)
+            sums = test.sums(only.largest)
         row = replace(
             choice,
             name="polished",
             val_loss=val_loss,
-            test_loss=test_loss,
+            test_loss=float(sums.sum() / test.tokens.sum()),
             loss_difference=_difference(sums, before, test),
             energy_lost=None,
         )
-        write(row, only)
-    return row
-
-
-def write_choice(
-    choice: Choice,
-    super_adapter: SuperAdapter,
-    folder: Path,
-    *,
-    base_name: str | None,
-    more: Mapping[str, str] | None = None,
-) -> None:
-    """Writes a choice as a PEFT folder; see `export_adapter`."""
-    export_adapter(super_adapter.sub_adapter(choice.configuration, Origin(name=base_name)), folder, more=more)
+        return row, only.sub_adapter(configuration, origin)
 
 
 def check_polishable(super_adapter: SuperAdapter) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration, Mode
-from adaptare.search import CompletionLoss, SuperAdapter
+from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
 from adaptare.search.algorithms import (
     STAGED,
     algorithm_named,
@@ -30,7 +30,7 @@ from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, r
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
 from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, save_result
-from adaptare.workflows.search.scores import check_polishable, polish, scored, write_choice
+from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
 
@@ -128,15 +128,16 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         changes = FisherChanges(super_adapter, problem.space, examples, remembered)
     result = save_result(_searched(request, algorithm, adaptation, super_adapter, problem, validation, changes), file)
     if request.polish and result.winners:
-        row = polish(
+        row, adapted = polish(
             result.winners[0],
             super_adapter,
             adaptation.examples,
-            lambda row, only: write_choice(row, only, request.polished, base_name=adaptation.base_name),
+            origin=Origin(name=adaptation.base_name),
             steps=request.polish,
             seed=request.seed,
             feedback=feedback,
         )
+        export_adapter(adapted, request.polished)
         row = replace(row, name=POLISHED)
 
         def with_row(each: SearchResult) -> SearchResult:
@@ -322,9 +323,9 @@ def _warn_of_few_examples(
 
 def _cuts(problem: Problem, most: int) -> dict[str, Points]:
     """Uniform cuts within the limit, those with the largest cost first, as larger models have lower losses."""
-    cuts, limit = uniform_cuts(problem.space), problem.limit
-    costs = {name: float(limit.cost(problem.space.at(point)[None])[0]) for name, point in cuts.items()}
-    fitting = sorted((name for name, cost in costs.items() if cost <= limit.bound), key=lambda name: -costs[name])
+    cuts = uniform_cuts(problem.space)
+    costs = {name: problem.cost(point) for name, point in cuts.items()}
+    fitting = sorted((name for name in cuts if costs[name] <= problem.limit.bound), key=lambda name: -costs[name])
     return {name: cuts[name] for name in fitting[:most]}
 
 
@@ -332,7 +333,7 @@ def _greedy(problem: Problem, changes: FisherChanges | None) -> Points:
     """Points chosen by gradients of gates per added cost, in one row, or none if no adapter fits that way."""
     space = problem.space
     nothing = np.empty((0, space.n_axes), dtype=np.int64)
-    binds = problem.limit.cost(space.at(space.highest)[None])[0] > problem.limit.bound
+    binds = problem.cost(space.highest) > problem.limit.bound
     if changes is None or not binds or not any(len(axis.choices) > 1 and not axis.kind.cuts for axis in space.axes):
         return nothing  # there is no rank to choose
     point = by_estimate(space, slope_changes(space, space.highest, changes.gates), problem.limit)

@@ -14,7 +14,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.profiler import Configuration, Quantisation, Space, open_model, read_peft
 from adaptare.profiler.models import published_name
-from adaptare.search import CompletionLoss, PredictedLatency, SuperAdapter
+from adaptare.search import CompletionLoss, Origin, PredictedLatency, SuperAdapter, export_adapter
 from adaptare.search.algorithms import STAGED, by_estimate, smallest_that_fits
 from adaptare.search.budget import Budget, Candidate, check_predictor, feasible
 from adaptare.search.export import check_replaceable, import_peft
@@ -23,7 +23,7 @@ from adaptare.search.training import FisherChanges, TokenSplit, activation_grams
 from adaptare.workflows.search.problem import Cost, Problem
 from adaptare.workflows.search.racing import raced, settled
 from adaptare.workflows.search.result import Choice, SearchResult, text_of
-from adaptare.workflows.search.scores import polish, scored, write_choice
+from adaptare.workflows.search.scores import polish, scored
 from adaptare.workflows.train.task import TrainingData
 
 ENERGY: Final = "energy_lost"
@@ -93,34 +93,24 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     examples = request.data.tokens(texts, tokenizer) if request.data and texts else None
     imported = SuperAdapter.of(import_peft(request.adapter, model))
     cutter = Cutter(on_space(imported, ladder_space(imported)), cost, examples, request, feedback)
-    winner, baselines, evaluated = cutter.search()
-    name = published_name(request.base, weights)
-    file = request.output / "shrink.json"
-
-    def result(written: Choice, *cuts: Choice) -> SearchResult:
-        original, *others = baselines
-        found = {"evaluations": {STAGED: evaluated}, "folder": request.output, "file": file}
-        return cutter.problem.result(request.base, [written], [original, *cuts, *others], **found)
-
-    if not (examples and request.polish):
-        more = {file.name: text_of(result(winner), file)}
-        write_choice(winner, cutter.super_adapter, request.output, base_name=name, more=more)
-        return result(winner)
-
-    def write(row: Choice, trained: SuperAdapter) -> None:
-        more = {file.name: text_of(result(row, winner), file)}
-        write_choice(row, trained, request.output, base_name=name, more=more)
-
-    row = polish(
-        winner,
-        cutter.super_adapter,
-        examples,
-        write,
-        steps=request.polish,
-        seed=request.seed,
-        feedback=feedback,
-    )
-    return result(row, winner)
+    winner, (original, *others), evaluated = cutter.search()
+    origin, file = Origin(name=published_name(request.base, weights)), request.output / "shrink.json"
+    adapted = cutter.super_adapter.sub_adapter(winner.configuration, origin)
+    if examples and request.polish:
+        others = [winner, *others]
+        winner, adapted = polish(
+            winner,
+            cutter.super_adapter,
+            examples,
+            origin=origin,
+            steps=request.polish,
+            seed=request.seed,
+            feedback=feedback,
+        )
+    found = {"evaluations": {STAGED: evaluated}, "folder": request.output, "file": file}
+    result = cutter.problem.result(request.base, [winner], [original, *others], **found)
+    export_adapter(adapted, request.output, more={file.name: text_of(result, file)})
+    return result
 
 
 @dataclass(frozen=True)
@@ -204,9 +194,10 @@ class Cutter:
             same = problem.space.decode(uniform[rank - 1])
             simple.append(problem.choice(f"uniform {rank}", same))
             plain.append(problem.choice(f"first {rank} rows", same))
-        winner, *simple = self._scored([winner, *simple], self._energy)
+        winner, *simple = self._scored([winner, *simple], self._energy, self._loss)
         with _weights(self.super_adapter, self._trained):
-            original, *plain = self._scored(plain, self._trained_energy)
+            as_trained = CompletionLoss(self.super_adapter, self._examples.validation) if self._examples else None
+            original, *plain = self._scored(plain, self._trained_energy, as_trained)
         return winner, [original, *simple, *plain], evaluated
 
     def _best(self, even: Sequence[Candidate]) -> tuple[Configuration, int]:
@@ -224,13 +215,12 @@ class Cutter:
         (best,) = settled(problem, self._loss, found.incumbents, (*found.candidates, *even))
         return best, found.evaluations + len(even)
 
-    def _scored(self, choices: list[Choice], energy: EnergyLost) -> list[Choice]:
+    def _scored(self, choices: list[Choice], energy: EnergyLost, validation: CompletionLoss | None) -> list[Choice]:
         """Choices with the energy they lose and, with examples, their losses, in the present basis."""
         codes = np.array([self.problem.space.encode(each.configuration) for each in choices])
         choices = [replace(each, energy_lost=float(lost)) for each, lost in zip(choices, energy(codes), strict=True)]
-        if not self._examples:
+        if not self._examples or not validation:
             return choices
-        validation = CompletionLoss(self.super_adapter, self._examples.validation)
         feedback = self.problem.feedback
         rows, _ = scored(choices, self._examples, validation=validation, base=self.super_adapter, feedback=feedback)
         return list(rows)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
+from adaptare.core.lazy_names import check_installed
 from adaptare.devices.agent.ort_runtime import write_adapter
 
 MODEL, DATA, RECORD = "model.onnx", "model.onnx.data", "base.json"
@@ -137,12 +138,8 @@ def write_onnx_adapter(tensors: Mapping[str, NDArray[np.float32]], file: Path) -
     Raises:
         MissingPackageError: onnxruntime is not installed.
     """
-    try:
-        write_adapter(str(file), {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
-    except ImportError as error:
-        raise MissingPackageError(
-            "adapters for ONNX Runtime need onnxruntime; install with: pip install 'adaptare[torch,onnx]'"
-        ) from error
+    check_installed("onnxruntime")
+    write_adapter(str(file), {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
 
 def _sum(terms: str, named: Mapping[str, int]) -> int:

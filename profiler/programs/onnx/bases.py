@@ -1,14 +1,14 @@
 """Bases as ONNX files in the cache: exported once per shape, then quantised."""
 
 import importlib.metadata
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
+from adaptare.core.lazy_names import check_installed
 from adaptare.devices import this_machine
 from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.model_source import ModelSource, stored_weights, weights_identity
@@ -42,7 +42,7 @@ class OnnxBases:
     def __init__(
         self, cache: str | Path | None = None, *, weights: ModelSource | None = None, tied: bool = True
     ) -> None:
-        check_installed()
+        check_installed(*NEEDED)
         self._kept, self._weights, self.tied = KeptFolders(cache, "onnx"), weights, tied
         versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "onnxruntime-genai")]
         self._made_by = [*versions, _onnxruntime_version()]
@@ -105,15 +105,6 @@ class OnnxBases:
     def _stored(self, workload: Workload) -> Path | None:
         """The folder with weights of exactly this shape, if there is one."""
         return stored_weights(self._weights, workload.shape) if workload.scope == "model" else None
-
-
-def check_installed() -> None:
-    """Raises `MissingPackageError` if exporting needs a package that is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"ONNX programs need {', '.join(missing)}; install with: pip install 'adaptare[torch,onnx]'"
-        )
 
 
 def _onnxruntime_version() -> str:

@@ -126,7 +126,7 @@ class OnnxPrograms:
         feed = _feed(workload, base, fed, shares_buffer=self._shares_buffer)
         file = self._formed(file, feed, self._form)
         return Program(
-            name_of(workload), file.name, "{}", (feed,), _files(file), need.program_bytes, *cache_traffic(workload)
+            name_of(workload), file.name, "{}", (feed,), graph_files(file), need.program_bytes, *cache_traffic(workload)
         )
 
     def of_tasks(self, workload: Workload, tasks: int, folder: Path) -> Program:
@@ -152,7 +152,7 @@ class OnnxPrograms:
         feed = _feed(workload, base, _fed(workload, every), shares_buffer=self._shares_buffer)
         # It runs on the processor, with the shapes of every adapter.
         file = self._formed(file, feed, replace(self._form, shapes="free"))
-        return Program(name_of(workload), file.name, ONCE, (feed,), _files(file), workload.base_bytes)
+        return Program(name_of(workload), file.name, ONCE, (feed,), graph_files(file), workload.base_bytes)
 
     def unrounded(self, workload: Workload) -> Program:
         """The program without prepacking: products with quantised weights compute in floating point."""
@@ -211,12 +211,16 @@ def _version(runtime: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else (999,)
 
 
-def _files(graph: Path) -> tuple[ProgramFile, ...]:
+# How a tensor names the file of its values in ONNX: the tag of a field, the length of the name, and the name.
+LOCATION = b"\x12%c%b"
+
+
+def graph_files(graph: Path) -> tuple[ProgramFile, ...]:
     """A graph, and the weight files in its folder that it refers to."""
     if graph.suffix == ORT:
         return (program_file(graph),)
-    content = graph.read_bytes()
-    data = [file for file in sorted(graph.parent.glob("*.data")) if file.name.encode() in content]
+    content, beside = graph.read_bytes(), sorted(graph.parent.glob("*.data"))
+    data = [file for file in beside if LOCATION % (len(file.name), file.name.encode()) in content]
     return tuple(program_file(file) for file in (graph, *data))
 
 

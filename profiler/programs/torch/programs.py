@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from adaptare.core.codec import from_json
+from adaptare.devices.agent.runtime import Output
 from adaptare.profiler.models.random_model import base_model, cache_argument
 from adaptare.profiler.programs.torch.cut import (
     merge,
@@ -208,21 +209,11 @@ def _restorer(cache: DynamicCache) -> Callable[[], None]:
     return restore
 
 
-def _timed(call: Callable[[], Tensor]) -> Callable[[], "TensorOutput"]:
-    def run() -> TensorOutput:
+def _timed(call: Callable[[], Tensor]) -> Callable[[], Output]:
+    """The call, whose output is converted after the timed region."""
+
+    def run() -> Output:
         with torch.inference_mode():
-            return TensorOutput(call())
+            return Output(call().float)
 
     return run
-
-
-class TensorOutput:
-    """Defers the conversion of the output until after the timed region."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-
-    def tolist(self) -> list[float]:
-        """All values, flat."""
-        values: list[float] = self._tensor.float().flatten().tolist()
-        return values
