@@ -2,7 +2,7 @@
 
 python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
     [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
-    [--steps 90] [--held-out 200] [--evaluations 8] [--count 31] [--seconds 110] [--trained FOLDER]
+    [--steps 90] [--held-out 200] [--evaluations 8] [--count 31] [--seconds 110] [--trained FOLDER] [--no-published]
 
 Adapters of ranks 0 to 16 are profiled in decode and a predictor is fitted, unless one is given. A seed is a split of
 the dialogues into examples to train on, to validate and to test, and one training of a super-adapter. For each seed and
@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--evaluations", type=int, default=8)
     found.add_argument("--count", type=int, default=31, help="adapters to profile")
     found.add_argument("--seconds", type=float, default=110.0, help="of profiling")
+    found.add_argument("--no-published", action="store_true", help="without the published methods")
     return found
 
 
@@ -154,6 +155,8 @@ def of_seed(options: argparse.Namespace, predictor: Path, seed: int) -> Any:
     fitted = predictor_of(predictor)
     searches = {part: found(part) for part in options.parts}
     losses = kept(options.folder / f"losses-{seed}.json", lambda: judged(fitted, run, searches))
+    if options.no_published:
+        return losses
     return [*losses, *kept(options.folder / f"published-{seed}.json", of_published)]
 
 

@@ -214,7 +214,16 @@ def search_equal() -> Table:
 
     Differences are in brackets where the interval over the test rows contains 0.
     """
-    found = kept("search")
+    return _beside_winners(kept("search"))
+
+
+@table
+def search_llama() -> Table:
+    """The same of one training, for llama.cpp."""
+    return _beside_winners(kept("search_llama"))
+
+
+def _beside_winners(found: Any) -> Table:
     rows = [["placement", *(f"{part:g} of the overhead" for part in found["parts"])]]
     for name in dict.fromkeys(row["name"] for row in found["rows"]):
         cells = []
