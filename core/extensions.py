@@ -50,7 +50,8 @@ def named_extension(group: str, name: str, of: type[Registered], *, kind: str) -
     found = extension(group, name, kind=kind)
     if not isinstance(found, of) or getattr(found, "name", None) != name:
         raise InputError(
-            f"the entry point {name!r} in the group {group} is {found!r}, not of {of.__name__} with name={name!r}"
+            f"the entry point {name!r} in the group {group} must be of {of.__name__} with name={name!r}, not "
+            f"{found!r}; reinstall or remove the package that registers it"
         )
     return found
 

@@ -271,7 +271,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     verification = load_result(verified)
 
     begin(7, "training the best winners alone, and writing the better one")
-    kind = APART.get(target.device.info().runtime_name)
+    kind = APART.get(target.device.info().runtime_name, "")
     delivered = once("delivered", Delivered, lambda: _deliver(request, verification, kind, feedback))
     return TuneResult(
         request.model,
@@ -345,8 +345,8 @@ def _claim(request: TuneRequest) -> None:
         raise InputError(f"{str(request.output)!r} is of another request: {was}; use another folder, or remove it")
 
 
-def _deliver(request: TuneRequest, verification: SearchResult, kind: str | None, feedback: Feedback) -> Delivered:
-    """Trains the best winners alone, and exports the best adapter by validation loss: for PEFT, and as a kind."""
+def _deliver(request: TuneRequest, verification: SearchResult, kind: str, feedback: Feedback) -> Delivered:
+    """Trains the best winners alone, and exports the best by validation loss: for PEFT, and as a kind if any."""
     judged = dict(enumerate(verdicts(verification), start=1))
     # Of winners that are not certain yet only if none is within the budgets.
     best = next(filter(None, ([n for n in judged if judged[n] == word] for word in ("met", "ambiguous"))), [])[:ALONE]
@@ -379,7 +379,7 @@ def _deliver(request: TuneRequest, verification: SearchResult, kind: str | None,
     number, chosen = min(losses, key=losses.__getitem__)
     exports = [Exported(chosen, "peft", None)] if chosen else []
     source = ExportRequest(output / "front.json", output, export_kind("peft"), winner=number, cache=request.cache)
-    for each in map(export_kind, [*["peft"] * (not chosen), *([kind] if kind else [])]):
+    for each in map(export_kind, filter(None, ("" if chosen else "peft", kind))):
         form = replace(source, folder=output / f"winner-{number}-{each.name}", kind=each)
         if chosen:
             weights = adaptation.task.quantisation if "quantisation" in each.options else None

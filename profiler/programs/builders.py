@@ -114,7 +114,8 @@ def check_whole(workload: Workload, runtime: str, modes: Sequence[Mode], *, open
         ranks = "" if open_graphs else " of rank 1 or more"
         raise InputError(f"{runtime} is timed with complete models, and LoRA{ranks}")
     if config.ranks and workload.mode not in modes:
-        raise InputError(f"{runtime} applies adapters of this base {' or '.join(modes)}, not {workload.mode}")
+        known = " or ".join(modes)
+        raise InputError(f"{runtime} applies adapters of this base {known}, not {workload.mode}; choose another mode")
 
 
 def programs_for(

@@ -12,7 +12,7 @@ from adaptare.devices import SimulatedDevice
 from adaptare.predictor import adaptive
 from adaptare.predictor.fitting.cross_validation import ErrorCard, LeftOut, make_error_card
 from adaptare.predictor.fitting.training_rows import Rows
-from adaptare.profiler import Measurement, ModelShape, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')
@@ -63,6 +63,16 @@ def rows_at_stop(cards: Sequence[ErrorCard], error: float, monkeypatch: pytest.M
         workloads[: 10 + 8 * (len(cards) - 1)], [], measured, error=error, note=lambda text: None
     )
     return len(found)
+
+
+def test_the_last_adapters_may_have_no_cut_where_measured_ones_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = named_space("lonas", SHAPE, ranks=(1, 2))
+    cut = [Workload(SHAPE, narrow.decode(narrow.at(0 * narrow.highest)))]
+    whole = [Workload(SHAPE, Configuration.uniform(SHAPE, rank)) for rank in range(1, 13)]
+    monkeypatch.setattr(adaptive, "BATCH", 3)
+    found, _ = adaptive.measure_until(whole, measured(cut), measured, error=1e-9, note=lambda text: None)
+    assert {row.workload for row in found} <= {*whole}
+    assert len(found) >= 9
 
 
 def test_one_lucky_dip_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_an_unknown_recipe_is_answered_with_the_known() -> None:
 @pytest.mark.parametrize("target", ["json:dumps", "adaptare.search.recipes.placement:RECIPE"])
 def test_an_entry_point_of_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     register(monkeypatch, "cake", target)
-    with pytest.raises(InputError, match="not of Recipe with name='cake'"):
+    with pytest.raises(InputError, match=r"must be of Recipe with name='cake', not .*; reinstall or remove"):
         recipe_named("cake")
 
 

@@ -95,7 +95,6 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     cutter = Cutter(on_space(imported, ladder_space(imported)), cost, examples, request, feedback)
     winner, (original, *others), evaluated = cutter.search()
     origin, file = Origin(name=published_name(request.base, weights)), request.output / "shrink.json"
-    adapted = cutter.super_adapter.sub_adapter(winner.configuration, origin)
     if examples and request.polish:
         others = [winner, *others]
         winner, adapted = polish(
@@ -107,6 +106,8 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
             seed=request.seed,
             feedback=feedback,
         )
+    else:
+        adapted = cutter.super_adapter.sub_adapter(winner.configuration, origin)
     found = {"evaluations": {STAGED: evaluated}, "folder": request.output, "file": file}
     result = cutter.problem.result(request.base, [winner], [original, *others], **found)
     export_adapter(adapted, request.output, more={file.name: text_of(result, file)})

@@ -211,7 +211,8 @@ def _version(runtime: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else (999,)
 
 
-# How a tensor names the file of its values in ONNX: the tag of a field, the length of the name, and the name.
+# How a tensor names the file of its values in ONNX: the tag of a field, the length of the name in one byte, as names of
+# fewer than 128 have it, and the name.
 LOCATION = b"\x12%c%b"
 
 
