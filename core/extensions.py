@@ -2,7 +2,9 @@
 
 import difflib
 import importlib.metadata
+import sys
 from collections.abc import Collection
+from functools import cache
 from typing import Any, TypeVar
 
 from adaptare.core.errors import InputError
@@ -13,8 +15,14 @@ Registered = TypeVar("Registered")
 
 def extensions(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Entry points of a group, by name in alphabetical order."""
-    entries = importlib.metadata.entry_points(group=group)
+    entries = _installed(tuple(sys.path)).select(group=group)
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+    """Entry points of all packages on this path; finding them reads a file of each."""
+    return importlib.metadata.entry_points()
 
 
 def extension(group: str, name: str, *, kind: str, others: Collection[str] = ()) -> Any:

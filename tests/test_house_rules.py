@@ -77,6 +77,7 @@ def text(file: Path) -> str:
 
 
 @cache
+@cache
 def tree(file: Path) -> ast.Module:
     return ast.parse(text(file))
 
@@ -263,6 +264,19 @@ def test_every_declared_mark_is_known(pytestconfig: pytest.Config) -> None:
     assert declared - known == set()
 
 
+def test_marks_of_tests_are_on_tests() -> None:
+    """A function that slips between a mark and its test takes the mark with it, and nobody tells."""
+
+    def found(file: Path) -> Iterable[str]:
+        defined = (node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef | ast.ClassDef))
+        for node in defined:
+            marked = any(ast.unparse(each).startswith("pytest.mark.") for each in node.decorator_list)
+            if marked and not node.name.lower().startswith("test"):
+                yield node.name
+
+    assert faults(TESTS, found) == {}
+
+
 GUARDED = {
     "mark": "@pytest.mark.demo_model\n@pytest.mark.skipif(True, reason='no')\ndef test_it(): pass",
     "call": "@pytest.mark.demo_model\ndef test_it(): pytest.skip('no')",
@@ -306,6 +320,7 @@ def test_a_declared_test_must_not_be_skipped(guarded: Callable[..., str], declar
     assert passed == {"expected", "runs", "slow", "service"}, printed
 
 
+@pytest.mark.slow
 def test_what_needs_a_service_or_is_slow_is_left_out_unless_it_is_chosen_or_declared(
     guarded: Callable[..., str],
 ) -> None:

@@ -85,6 +85,7 @@ def test_blocks_compare_the_command_with_plain_processes(tmp_path: Path, monkeyp
         return dict.fromkeys(phases, seconds[words[0]] * speed[0])
 
     monkeypatch.setattr(blocks, "plain", plain)
+    monkeypatch.setattr(blocks, "drawn_size", lambda rng: 4096)
     command = {"prefill, rank 8": 0.25, "decode, rank 8": 0.35}
     processes = {blocks.BASE: ["base"], "rank 8": ["adapter"]}
     file = tmp_path / "blocks.json"

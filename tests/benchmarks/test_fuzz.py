@@ -11,7 +11,9 @@ EXAMPLES, OF_PROCESSES = 40, 12
 OF_PACKAGES = {"gguf": "gguf"}
 
 
-@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "agent-replies" else []) for name in PARSERS]
+)
 def test_damaged_content_is_read_or_refused(name: str) -> None:
     if name in OF_PACKAGES:
         pytest.importorskip(OF_PACKAGES[name])

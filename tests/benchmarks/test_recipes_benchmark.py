@@ -131,12 +131,12 @@ def test_latency_is_that_of_each_mode_beside_the_base(tmp_path: Path) -> None:
     assert f"| lonas | narrow | {recipe_latency.INT4_DEVICE} | decode | requantised |" in table
 
 
-@pytest.mark.slow
 def ratio_of(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its seconds, which are on the scale of the newest calibration of the device."""
     return {name: value for name, value in row.items() if name not in ("base_s", "latency_s")}
 
 
+@pytest.mark.slow
 def test_latencies_of_an_earlier_run_are_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

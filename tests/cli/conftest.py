@@ -1,3 +1,4 @@
+import gc
 import io
 import itertools
 import json
@@ -238,6 +239,7 @@ def results(commands_in: CommandsIn, model_cache: Path, tmp_path_factory: pytest
         fitted = run("fit", "--device", "simulated", "-o", "predictor", "--json")
         (folder / "fit.json").write_text(fitted.out, encoding="utf-8")
     save_result(front_of(folder), folder / "front.json")
+    gc.collect()  # closes the stores of these commands, which moves their newest rows into the files
     return folder
 
 

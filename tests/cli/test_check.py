@@ -82,7 +82,7 @@ def export(run: Run, place: Path, model_cache: Path) -> Callable[..., Path]:
 
 RIGHT = [
     ("peft", "peft-portable", ()),
-    ("merged", "merged", ()),
+    pytest.param("merged", "merged", (), marks=pytest.mark.slow),
     ("onnx", "onnx", ()),
     ("onnx", "onnx-static", ()),
     ("onnx", "onnx-swappable", ()),
@@ -190,7 +190,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * ("merged" in WRONG[n])) for n in WRONG])
 def test_a_fault_is_named(
     shares_of: Callable[..., list[int]], check: Run, export: Callable[..., Path], name: str
 ) -> None:

@@ -75,6 +75,7 @@ def test_what_a_device_does_not_tell_is_null_and_not_available(run: Callable[...
     assert set(lines) == set(absent)
 
 
+@pytest.mark.slow
 def test_options_of_devices_that_differ_from_a_plain_process_are_listed(run: Callable[..., Any]) -> None:
     out = run("devices", "--json").json["devices"]
     options = {each["name"]: each["info"]["options"] for each in out if each["name"] in ("torch-cpu", "ort-cpu")}

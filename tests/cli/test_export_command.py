@@ -48,7 +48,7 @@ def export(run: Run, model_cache: Path, data: Path, tmp_path: Path, tmp_path_fac
 
 
 def test_the_command_says_where_loading_is_shown(export: Run) -> None:
-    answer = export("-o", "out", "--to", "merged")
+    answer = export("-o", "out", "--to", "onnx")
     assert answer.code == 0
     assert "written: winner 1 in out; its README.md has Python that loads it and generates text" in answer.out
     assert "logits differ by at most" in answer.out
@@ -72,7 +72,7 @@ def test_the_json_names_what_was_written(export: Run, kind: str, quantise: str) 
 
 
 def test_progress_names_each_step(shares_of: Callable[..., list[int]], export: Run) -> None:
-    answer = export("-o", "out", "--to", "merged")
+    answer = export("-o", "out", "--to", "onnx")
     first, writing, *running = shares_of(answer, "exporting")
     assert 0 == first < writing < running[0] < 100
     for step in ("loading the base", "writing the files", "running the files in "):
@@ -92,7 +92,7 @@ def test_notes_go_to_stderr(export: Run) -> None:
     assert answer.json["difference"] < 0.2
 
 
-@pytest.mark.parametrize("kind", ["peft", "merged"])
+@pytest.mark.parametrize("kind", ["peft", pytest.param("merged", marks=pytest.mark.slow)])
 def test_files_without_rounding_differ_by_less_than_a_check_allows(export: Run, kind: str) -> None:
     assert 0 <= export("-o", "out", "--to", kind, "--json").json["difference"] < 1e-4
 

@@ -313,6 +313,7 @@ def test_there_is_nothing_to_conclude_without_both() -> None:
         ("ort-cpu:int4,threads=1", {"swappable", "static", "requantised"}),
     ],
 )
+@pytest.mark.slow
 def test_onnx_runtime_loads_every_way(overhead: Callable[..., Any], device: str, modes: set[str]) -> None:
     answer = overhead("--device", device, "--tasks", 2, "-p", 0, "--openings", 1, "--json")
     assert answer.code == 0, answer.err

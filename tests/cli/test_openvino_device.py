@@ -16,6 +16,7 @@ def overhead(run: Run, model_cache: Path, device: str, *words: object) -> Any:
     return run("overhead", "tiny-random", *(words or ("--rank", 4)), "--device", device, *SHORT, "--cache", model_cache)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_measured_against_its_base(run: Run, saved: Callable[..., Path], model_cache: Path) -> None:
     written = overhead(run, model_cache, "openvino-cpu:execution_mode=accuracy", saved())
     assert written.code == 0, written.err

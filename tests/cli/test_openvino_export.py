@@ -50,6 +50,7 @@ def check(run: Run, adapter: Path, model_cache: Path) -> Run:
     return lambda *words: run(*fixed, *words)
 
 
+@pytest.mark.slow
 def test_openvino_generates_the_tokens_of_peft(
     export: Callable[[str], Path], adapter: Path, base: Path, model_cache: Path
 ) -> None:

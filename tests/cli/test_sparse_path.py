@@ -36,6 +36,7 @@ def searched(run: Run, model_cache: Path, tmp_path: Path) -> Callable[[str], Any
 
 
 @pytest.mark.usefixtures("without_card")
+@pytest.mark.slow
 def test_adapters_that_are_merged_are_searched_for_their_loss_alone(
     searched: Callable[[str], Any], run: Run, tmp_path: Path
 ) -> None:

@@ -321,6 +321,7 @@ def test_overhead_of_a_peft_folder(trained: Callable[..., Any], model_cache: Pat
     assert sites == len(json.loads(Path("run/front.json").read_text())["winners"][0]["configuration"]["ranks"])
 
 
+@pytest.mark.slow
 def test_a_merged_export_is_a_plain_model(trained: Callable[..., Any]) -> None:
     trained("search", "run", "--predictor", "predictor-decode", "--budget", "overhead=40%", "--evaluations", 6)
     assert trained("export", "run/front.json", "--to", "merged", "-o", "merged").code == 0

@@ -129,7 +129,10 @@ DEVICES = [
     Case("simulated", lambda folder: SimulatedDevice(failures=FAILURES)),
     Case("simulated with noise", lambda folder: SimulatedDevice(noise=NOISE, seed=3, failures=FAILURES)),
     Case("torch-cpu", lambda folder: TorchCpu(threads=1, timeout_s=60)),
-    Case("torch-cpu compiled", lambda folder: TorchCpu(threads=1, compile=True), PROGRAMS.torch_programs),
+    pytest.param(
+        Case("torch-cpu compiled", lambda folder: TorchCpu(threads=1, compile=True), PROGRAMS.torch_programs),
+        marks=pytest.mark.slow,
+    ),
     Case("fake torch-cuda", fake_cuda, PROGRAMS.torch_programs),
     Case("fake torch-cuda with graphs", lambda folder: fake_cuda(folder, graphs=True), PROGRAMS.torch_programs),
     Case("ort-cpu", lambda folder: ort_cpu(threads=1, timeout_s=60), PROGRAMS.onnx_programs),

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WALKS = Path(__file__).parents[1] / "walks"
 BROKEN = """
 from dataclasses import replace
@@ -136,6 +138,7 @@ class TestObjective(ObjectiveSuite):
 """
 
 
+@pytest.mark.slow
 def test_what_breaks_a_rule_fails_the_test_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "test_broken.py").write_text(BROKEN, encoding="utf-8")
     paths = [str(WALKS), str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -201,7 +201,7 @@ def test_a_merged_export_is_a_stock_model_of_fewer_layers(
 ) -> None:
     super_adapter = disturbed(family)
     config = configured(super_adapter, 3, width)
-    exported(super_adapter, config, tmp_path / "out", base_name=None, kind="merged")
+    exported(super_adapter, config, tmp_path / "out", base_name=None, kind="merged", is_read=False)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert (loaded.config.num_hidden_layers, loaded.config.intermediate_size) == (3, width)
     types = super_adapter.model.config.to_dict().get("layer_types")

@@ -54,6 +54,7 @@ def expected(trained: SuperAdapter, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_the_python_of_a_card_generates_the_text_of_the_adapter_without_adaptare(
     kind: str, trained: SuperAdapter, tokenizer: PreTrainedTokenizerBase, base: Path, expected: str, tmp_path: Path
 ) -> None:

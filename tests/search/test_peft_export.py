@@ -108,7 +108,7 @@ def test_merged_model_computes_the_same(
     deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path, ranks: dict[str, int]
 ) -> None:
     config = Configuration.of(ranks)
-    exported(deep, config, tmp_path / "merged", base_name="base", kind="merged")
+    exported(deep, config, tmp_path / "merged", base_name="base", kind="merged", is_read=False)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     with torch.no_grad():
         assert (merged(ids).logits - logits(deep, config, ids)).abs().max() < 1e-4
@@ -116,6 +116,6 @@ def test_merged_model_computes_the_same(
 
 def test_merging_leaves_the_model_in_memory_alone(deep: SuperAdapter, ids: torch.Tensor, tmp_path: Path) -> None:
     before = logits(deep, Configuration(), ids)
-    exported(deep, Configuration.of(CONFIGS["mixed"]), tmp_path / "merged", base_name="base", kind="merged")
+    exported(deep, Configuration.of(CONFIGS["mixed"]), tmp_path / "merged", kind="merged", is_read=False)
     assert torch.equal(logits(deep, Configuration(), ids), before)
     assert (deep.active == deep.largest).all()

@@ -53,7 +53,7 @@ def test_one_width_is_a_stock_model_of_a_smaller_intermediate_size(
     super_adapter = disturbed(family)
     config = configured(super_adapter, dict.fromkeys(range(3), width) if width < 64 else {})
     before = super_adapter.model.config.intermediate_size
-    exported(super_adapter, config, tmp_path / "out", base_name=None, kind="merged")
+    exported(super_adapter, config, tmp_path / "out", base_name=None, kind="merged", is_read=False)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert loaded.config.intermediate_size == width
     expected = logits(dense(made(family), config.by_layer, complete_updates(super_adapter, config.by_path)), ids)

@@ -97,6 +97,7 @@ def command(tmp_path: Path) -> Callable[..., dict[str, object]]:
     return run
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_runs_and_measures_it(command: Callable[..., dict[str, object]]) -> None:
     (device,) = command("devices", "toy:threads=1")["devices"]
     assert device["info"]

@@ -201,6 +201,7 @@ def test_the_action_installs_its_own_version_unless_another_is_named(package: st
     assert done.stdout.split()[-2:] == [installed, "pytest"]
 
 
+@pytest.mark.slow
 def test_the_step_of_the_action_runs_the_tests_and_writes_the_job_summary(guards: pytest.Pytester) -> None:
     if not shutil.which("bash"):
         pytest.skip("needs bash")

@@ -96,7 +96,7 @@ def test_a_masked_merge_has_the_zeros_of_its_base(
     config = chosen(super_adapter, choice)
     with super_adapter.lifted():
         before = zeros(super_adapter.model)
-    exported(super_adapter, config, tmp_path / "merged", base_name=None, kind="merged")
+    exported(super_adapter, config, tmp_path / "merged", base_name=None, kind="merged", is_read=False)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     after = zeros(merged)
     assert all(torch.equal(after[path], before[path]) for path in before)
