@@ -104,7 +104,7 @@ def _read_scalar(kind: type, content: Any, where: str) -> Any:
     if type(content) is kind:
         return content
     if kind is float and type(content) is int:
-        return float(content)
+        return _constructed(float, (content,), {}, where)
     raise _refused(where, _SCALARS.get(kind, "null"), content)
 
 
@@ -165,7 +165,7 @@ def _read_dataclass(kind: Any, content: Any, where: str) -> Any:
 def _constructed(make: Any, arguments: Sequence[Any], values: Mapping[str, Any], where: str) -> Any:
     try:
         return make(*arguments, **values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{where}: {missing}" if where else missing) from error
 

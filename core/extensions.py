@@ -15,14 +15,13 @@ Registered = TypeVar("Registered")
 
 def extensions(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Entry points of a group, by name in alphabetical order."""
-    entries = _installed(tuple(sys.path)).select(group=group)
-    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
+    return {entry.name: entry for entry in sorted(_entries(group, tuple(sys.path)), key=lambda entry: entry.name)}
 
 
 @cache
-def _installed(path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
-    """Entry points of all packages on this path; finding them reads a file of each."""
-    return importlib.metadata.entry_points()
+def _entries(group: str, path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+    """Entry points of the packages on this path; finding them reads a file of each."""
+    return importlib.metadata.entry_points(group=group)
 
 
 def extension(group: str, name: str, *, kind: str, others: Collection[str] = ()) -> Any:

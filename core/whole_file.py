@@ -97,6 +97,6 @@ def _runs(process_id: int) -> bool:
         os.kill(process_id, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's, or a number that none has
+    except (OSError, OverflowError):  # somebody else's, or a number that none has
         return True
     return True

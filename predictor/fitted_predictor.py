@@ -147,8 +147,9 @@ class FittedPredictor:
         residuals are within the limit without a shift, the probability is at least k / (n + 1).
         """
         values = self.features.values([config.on(self.template.shape) for config in configs])
-        change = self.regressor.change(self._relative(values))
-        slack = np.log(limit / self.predict(values).mean)
+        here = self._relative(values)
+        change = self.regressor.change(here)
+        slack = np.log(limit / (self._ratios(here) * self.base_value))
         below = self._shift(change).probability_below(slack - self.residuals[:, None] * change).sum(axis=0)
         probability: Array = below / (len(self.residuals) + 1)
         return probability

@@ -58,16 +58,14 @@ class Files:
         contents = {name: os.path.realpath(self.content(digest)) for name, digest in digests.items()}
         # ONNX Runtime resolves links, and rejects data that are then outside the folder of their graph.
         alike = len(set(map(os.path.dirname, contents.values()))) == 1
-        ways: list[Callable[[str, str], object]] = [os.link, shutil.copyfile]
-        if alike:
-            ways.insert(0, os.symlink)
+        ways: list[Callable[[str, str], None]] = [os.symlink, os.link] if alike else [os.link]
         for name, content in contents.items():
             if name in ("", ".", "..") or os.path.basename(name) != name:
                 raise ValueError(f"{name!r} is no plain file name")
             target = os.path.join(folder, name)
             if os.path.islink(target) and not os.path.exists(target):  # to a file that is gone
                 os.unlink(target)
-            with contextlib.suppress(FileExistsError):
+            if not os.path.exists(target):
                 _link(content, target, ways)
         if self._is_bounded:
             note_use(folder)
@@ -77,14 +75,12 @@ class Files:
         return [digest for digest in digests if not os.path.exists(self.content(digest))]
 
 
-def _link(source: str, target: str, ways: Sequence[Callable[[str, str], object]]) -> None:
-    """Uses the first of these ways that the system permits."""
+def _link(source: str, target: str, ways: Sequence[Callable[[str, str], None]]) -> None:
+    """Uses the first of these ways that the system permits, else a copy, which appears whole."""
     for way in ways:
-        try:
+        with contextlib.suppress(OSError):
             way(source, target)
             return
-        except FileExistsError:
-            raise
-        except OSError:
-            if way is shutil.copyfile:
-                raise
+    part = f"{target}.{os.getpid()}.part"
+    shutil.copyfile(source, part)
+    os.replace(part, target)

@@ -11,7 +11,7 @@ import ctypes
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ class Library:
         """Number of logits."""
         return int(self._functions.llama_vocab_n_tokens(self._functions.llama_model_get_vocab(model)))
 
-    def free(self, model: int, contexts: Sequence[int]) -> None:
+    def free(self, model: int, contexts: Iterable[int]) -> None:
         """Frees a model with its adapters, and its contexts before it."""
         for context in contexts:
             self._functions.llama_free(context)

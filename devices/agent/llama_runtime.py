@@ -46,9 +46,9 @@ class LlamaModel:
         self._library, self._folder, self._threads, self._flash_attention = library, folder, threads, flash_attention
         self._model = library.model(os.path.join(folder, source))
         self._vocabulary = library.vocabulary(self._model)
-        self._contexts: dict[int, _Context] = {}  # by positions
-        self._pointers: list[int] = []
-        weakref.finalize(self, library.free, self._model, self._pointers)
+        self._contexts: dict[int, int] = {}  # by positions
+        self._feeds: dict[int, object] = {}  # by context: the feed whose adapter and cache it has
+        weakref.finalize(self, library.free, self._model, self._contexts.values())
 
     def bind(self, arguments: Mapping[str, Any]) -> Bound:
         """Reads the adapter of a feed, and makes it that of the context.
@@ -64,11 +64,11 @@ class LlamaModel:
             The first return computes the cache.
         """
         ids, before = filled("ids", arguments["ids"]).astype(np.int32, copy=False), arguments["before"]
-        context, library, feed = self._context(len(ids)), self._library, object()
+        context, library, feed, feeds = self._context(len(ids)), self._library, object(), self._feeds
         adapters = self._adapters(arguments)
-        decode = library.decoding(context.pointer, ids[before:])
+        decode = library.decoding(context, ids[before:])
         # One table of logits, which the library overwrites in each call.
-        logits = Output(lambda: library.logits(context.pointer, self._vocabulary), ids)
+        logits = Output(lambda: library.logits(context, self._vocabulary), ids)
         cache: np.ndarray | None = None
         known = False
 
@@ -77,39 +77,37 @@ class LlamaModel:
             return logits
 
         def change() -> None:
-            library.keep(context.pointer, 0)
-            library.use(context.pointer, adapters)
+            library.keep(context, 0)
+            library.use(context, adapters)
 
         def restore() -> None:
             nonlocal cache, known
-            if context.feed is not feed:
+            if feeds.get(context) is not feed:
                 change()
                 if cache is not None:
-                    library.set_cache(context.pointer, cache)
+                    library.set_cache(context, cache)
                 elif before:
-                    library.decoding(context.pointer, ids[:before])()
-                    cache = library.cached(context.pointer)
+                    library.decoding(context, ids[:before])()
+                    cache = library.cached(context)
                 if known:
                     decode()
-                context.feed, known = feed, True
-            library.keep(context.pointer, before)
+                feeds[context], known = feed, True
+            library.keep(context, before)
 
         change()
-        context.feed = None
+        feeds.pop(context, None)
         return call, restore
 
     def nodes(self) -> Mapping[str, int]:
         """One node: the graph is made in each call."""
         return {NAME: 1}
 
-    def _context(self, positions: int) -> _Context:
+    def _context(self, positions: int) -> int:
         size = -(-positions // STEP) * STEP
         if size not in self._contexts:
-            made = self._library.context(
+            self._contexts[size] = self._library.context(
                 self._model, size, threads=self._threads, flash_attention=self._flash_attention
             )
-            self._contexts[size] = _Context(made)
-            self._pointers.append(made)
         return self._contexts[size]
 
     def _adapters(self, arguments: Mapping[str, Any]) -> list[int]:
@@ -123,14 +121,6 @@ class LlamaModel:
             file = Path(place, "adapter.gguf")
             write_adapter(file, str(arguments["architecture"]), tensors)
             return [self._library.adapter(self._model, str(file))]
-
-
-class _Context:
-    """A context, and the feed whose adapter and cache it has."""
-
-    def __init__(self, pointer: int) -> None:
-        self.pointer = pointer
-        self.feed: object = None
 
 
 def last_logits(model: str, adapter: str, ids: Sequence[int]) -> np.ndarray:

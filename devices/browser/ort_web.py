@@ -1,5 +1,6 @@
 """ONNX Runtime Web in a page, whose outputs are compared with those of this machine before anything is timed."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -47,9 +48,8 @@ class HostOutputs:
             yield self._check
 
     def _check(self, program: Program, loaded: Loaded) -> None:
-        expected = self._known.get(program.hash) or self._computed(program)
-        for feed, outputs in loaded.outputs.items():
-            difference = _largest_difference(outputs, expected[feed])
+        for feed, expected in (self._known.get(program.hash) or self._computed(program)).items():
+            difference = _largest_difference(loaded.outputs.get(feed, ()), expected)
             if not difference <= TOLERANCE:
                 raise ProgramError(
                     f"outputs in the browser differ from those of this machine by {difference:.2g} "
@@ -101,7 +101,7 @@ def ort_web(
 
 
 def _largest_difference(outputs: Sequence[float], expected: Sequence[float]) -> float:
-    if len(outputs) != len(expected):
-        return float("inf")
+    if len(outputs) != len(expected) or any(map(math.isnan, outputs)):
+        return math.inf
     largest = max([1.0, *map(abs, expected)])
     return max((abs(ours - theirs) for ours, theirs in zip(outputs, expected, strict=True)), default=0.0) / largest

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from adaptare.core import DeviceError, InputError
 from adaptare.devices.browser.page_link import PageLink, PageLostError
 from adaptare.devices.browser.transport import ServerState, published, read_state
@@ -44,21 +42,13 @@ class PageServer:
         self.name = name
         self._report, self._secret = report, secrets.token_urlsafe(32)
         self._pages = WebPages(name=name, runtime=runtime, joined=self._join)
+        # The page and its files, for a server that keeps others away from it.
+        self.application = self._pages.application
         self._page: PageLink | None = None
-        self._told: OpenPage | None = None
+        self.open_page: OpenPage | None = None
         self._agents: set[int] = set()
         self._numbers = itertools.count(1)
         self.url = ""
-
-    @property
-    def application(self) -> web.Application:
-        """The page and its files, for a server that keeps others away from it."""
-        return self._pages.application
-
-    @property
-    def open_page(self) -> OpenPage | None:
-        """The page that is open, if there is one."""
-        return self._told
 
     @property
     def measures(self) -> bool:
@@ -89,12 +79,12 @@ class PageServer:
             return
         if self._page:
             await self._page.close(TAKEN)
-        self._page, self._told = page, told
+        self._page, self.open_page = page, told
         alone = "" if told.isolated else "; it is not isolated: one thread, and a coarse clock"
         self._report(f"browser:{self.name} is open{alone}")
         await page.listen()
         if self._page is page:
-            self._page = self._told = None
+            self._page = self.open_page = None
             self._report(f"browser:{self.name} was closed")
 
     async def _serve_process(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

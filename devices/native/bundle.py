@@ -88,8 +88,8 @@ def write_bundle(
         StorageError: The folder is not writable, or has files that are no bundle.
     """
     place = folder.absolute().parent if folder else kept
-    if folder and folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
-        raise StorageError(f"{str(folder)!r} has files that are no bundle; name a new folder")
+    if folder and folder.exists() and not (folder / MANIFEST).exists() and (folder.is_file() or any(folder.iterdir())):
+        raise StorageError(f"{str(folder)!r} is something other than a bundle; name a new folder")
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place, prefix=".adaptare-") as temporary:

@@ -62,21 +62,6 @@ def write_agent(file: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Facts about a Python on a device.
-
-    Args:
-        managed: True if it belongs to its operating system, and refuses packages of pip.
-        adaptare: Version of its adaptare; empty if that is not installed.
-        has_agent: True if this agent was sent before.
-    """
-
-    managed: bool
-    adaptare: str
-    has_agent: bool
-
-
-@dataclass(frozen=True)
 class PythonAgent:
     """An agent in a Python on a device.
 
@@ -103,22 +88,23 @@ class PythonAgent:
             write_agent(file)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             target = f"{shell.folder}/agents/{digest}.pyz"
-            facts = self._facts(target)
+            managed, installed, has_agent = self._facts(target)
             if any(package.startswith("adaptare") for package in packages):
-                self._check_installed(facts, packages)
+                self._check_installed(installed, packages, managed)
                 agent = ["-m", "adaptare.devices.agent"]
             else:
                 agent = [target]
-                if not facts.has_agent:
+                if not has_agent:
                     send_agent(shell, file, target, digest, named="the agent")
 
         def install(package: str) -> str:
-            return self._install(packages, facts) if any(package in requirement for requirement in packages) else ""
+            return self._install(packages, managed) if any(package in requirement for requirement in packages) else ""
 
         command = shell.command(STARTED, self.python, *agent, runtime, shell.folder)
         return agent_link(shell, command, install)
 
-    def _facts(self, agent: str) -> Facts:
+    def _facts(self, agent: str) -> tuple[bool, str, bool]:
+        """Whether its system manages this Python; version of its adaptare, or empty; whether it has the agent."""
         answer = self.shell.run(PROBED, self.python, FACTS, agent)
         where = f"{self.shell.name}: {self.python!r}"
         if answer.code == NO_SUCH_COMMAND:
@@ -138,21 +124,21 @@ class PythonAgent:
                 f"{where} is Python {'.'.join(map(str, version))}, and the agent needs 3.9 or newer; name another one "
                 "by the device's option python=PATH"
             )
-        return Facts(managed, adaptare, has_agent == "yes")
+        return managed, adaptare, has_agent == "yes"
 
-    def _check_installed(self, facts: Facts, packages: Sequence[str]) -> None:
+    def _check_installed(self, installed: str, packages: Sequence[str], managed: bool) -> None:
         here = metadata.version("adaptare")
-        if facts.adaptare == here:
+        if installed == here:
             return
-        there = f"has adaptare {facts.adaptare}" if facts.adaptare else "lacks adaptare"
+        there = f"has adaptare {installed}" if installed else "lacks adaptare"
         raise MissingPackageError(
             f"{self.shell.name} {there}, and this runtime needs adaptare {here} there, the version of this machine; "
-            f"{self._install([f'{package}=={here}' for package in packages], facts)}"
+            f"{self._install([f'{package}=={here}' for package in packages], managed)}"
         )
 
-    def _install(self, packages: Sequence[str], facts: Facts) -> str:
+    def _install(self, packages: Sequence[str], managed: bool) -> str:
         """Advice to install packages."""
-        if not facts.managed:
+        if not managed:
             command = shlex.join([self.python, "-m", "pip", "install", *packages])
             return f'install it on the device with: {self.by_hand} "{command}"'
         made, filled = f"{self.python} -m venv adaptare", shlex.join(["adaptare/bin/pip", "install", *packages])

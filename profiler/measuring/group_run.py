@@ -1,16 +1,16 @@
 """The worker loop: starts workers, loads, warms up, visits candidates, and isolates those that fail."""
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
+from adaptare.core.codec import to_json
 from adaptare.devices import Device, DeviceInfo, ForkingWorker, Program, WatchedWorker, Worker, WorkerInfo
 from adaptare.profiler.measuring.output_checks import OutputChecks
 from adaptare.profiler.measuring.probe import Probe, Subject, seconds_of
@@ -149,7 +149,7 @@ class GroupRun:
         """Facts reported by the workers: first environment (`before`), last one (`after`), and the first `worker`."""
         if not self._told:
             return {}
-        first = json.loads(json.dumps(asdict(self._told[0])))  # the same form as read from a store
+        first = to_json(self._told[0])
         return {"before": first.pop("environment"), "after": dict(self._after), "worker": first}
 
     def widest(self) -> float:

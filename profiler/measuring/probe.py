@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Protocol
 
 from adaptare.core import InputError, ProgramError
-from adaptare.core.extensions import extensions
+from adaptare.core.extensions import extension, extensions
 from adaptare.devices import Loaded, Program, Worker
 from adaptare.profiler.programs.builders import Programs
 from adaptare.profiler.workloads.workload import Workload
@@ -108,5 +108,5 @@ def unit_of(quantity: str) -> str:
 
 def _registered() -> Mapping[str, Probe]:
     """Every quantity -> the probe that measures it."""
-    probes: list[Probe] = [entry.load()() for entry in extensions(PROBES).values()]
+    probes: list[Probe] = [extension(PROBES, name, kind="probe")() for name in extensions(PROBES)]
     return {name: probe for probe in probes for name in probe.units}

@@ -72,8 +72,9 @@ class FixedRounds:
     openings: int = 1
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise InputError(f"rounds must be at least 1, not {self.rounds}")
+        for name, value in (("rounds", self.rounds), ("openings", self.openings)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
 
     def opening_reason(self, progress: Progress) -> str:
         return "rounds" if progress.rounds >= self.rounds else ""

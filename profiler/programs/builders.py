@@ -1,6 +1,5 @@
 """Builders that turn workloads into the programs that a device loads."""
 
-import functools
 import importlib.metadata
 import json
 import zlib
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json, canonical_json, content_hash
-from adaptare.core.extensions import extensions
+from adaptare.core.extensions import extension
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.devices import DeviceInfo, Feed, Program, ProgramFile, program_file
 from adaptare.devices.agent.feeds import filled
@@ -133,18 +132,8 @@ def programs_for(
         InputError: No builder is registered for the runtime.
         MissingPackageError: Building programs needs a package that is not installed.
     """
-    builders = _builders()
-    if device.runtime_name not in builders:
-        known = ", ".join(sorted(builders))
-        raise InputError(f"no programs are known for runtime {device.runtime!r}; known are {known}")
-    build: Callable[..., Programs] = builders[device.runtime_name].load()
+    build: Callable[..., Programs] = extension(BUILDERS, device.runtime_name, kind="runtime")
     return build(device, cache=cache, weights=weights)
-
-
-@functools.cache
-def _builders() -> dict[str, importlib.metadata.EntryPoint]:
-    """Entry points by runtime name, cached because scanning all installed packages is slow."""
-    return extensions(BUILDERS)
 
 
 class TorchPrograms(Programs):

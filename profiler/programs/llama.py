@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
-from adaptare.core.content_hash import Json
+from adaptare.core.content_hash import Json, content_hash
 from adaptare.core.lazy_names import check_installed
 from adaptare.devices import DeviceInfo, Program, ProgramFile, program_file
 from adaptare.devices.agent.llama_runtime import write_adapter
@@ -105,7 +105,7 @@ class LlamaPrograms(Programs):
         return with_tasks(program, arguments, arguments["adapter"], files, write)
 
     def _name(self, workload: Workload) -> str:
-        merged = f" {workload.configuration.describe()}" if workload.in_weights else ""
+        merged = f" {content_hash(workload.configuration.to_json())}" if workload.in_weights else ""
         return str(self._given or f"{workload.shape.hash} {TYPES[workload.weight_format]}{merged}")
 
     def _base_bytes(self, workload: Workload) -> int:

@@ -79,7 +79,7 @@ class Kind:
         if self.describe:
             return self.describe(values)
         if self.presence:
-            return [f"without {self.label} {', '.join(map(str, values))}"]
+            return [f"without {self.label or self.name} {', '.join(map(str, values))}"]
         return [f"{self.label or self.name} {range_of(values.values())} x{len(values)}"]
 
     def to_json(self, values: Mapping[Place, int]) -> Any:

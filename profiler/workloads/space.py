@@ -210,7 +210,8 @@ class Space:
             InputError: The configuration sets a dimension outside the space, or leaves out layers in another order.
         """
         given = dict(configuration.values)
-        if outside := next((each for each in given if each not in set(self.dimensions)), None):
+        known = set(self.dimensions)
+        if outside := next((each for each in given if each not in known), None):
             raise InputError(f"the space {self.name!r} does not set the {outside}")
         for axis in self.axes:
             if axis.kind.presence:

@@ -1,11 +1,8 @@
 """Results of a check: the verdict, its reason, and the factor at which each site is applied."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 from typing import Literal
-
-from adaptare.profiler.workloads import Halves
 
 Verdict = Literal["applied", "not applied", "applied wrongly", "another base", "not loaded", "uncertain"]
 
@@ -48,14 +45,3 @@ class Finding:
     scale: float = nan
     difference: float = nan
     resolution: float = nan
-
-
-def sites_of(
-    halves: Mapping[str, Halves], factors: Mapping[str, float] | float, notes: Mapping[str, str] | None = None
-) -> tuple[SiteFinding, ...]:
-    """Findings of all sites, with one factor or one of each site, and notes of some."""
-    by_path = dict.fromkeys(halves, factors) if isinstance(factors, float) else factors
-    return tuple(
-        SiteFinding(path, own.rank, own.scale, by_path[path], (notes or {}).get(path, ""))
-        for path, own in halves.items()
-    )

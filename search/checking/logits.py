@@ -16,7 +16,7 @@ from adaptare.core.progress import Update
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.core.units import counted
 from adaptare.profiler.workloads import SubAdapter
-from adaptare.search.checking.finding import Finding, Verdict, sites_of
+from adaptare.search.checking.finding import Finding, SiteFinding, Verdict
 from adaptare.search.checking.hypotheses import (
     Hypothesis,
     Updates,
@@ -197,7 +197,11 @@ def finding_of_logits(
     prompts = [np.random.default_rng(seed).integers(0, vocabulary, TOKENS).tolist() for seed in seeds]
 
     def answer(verdict: Verdict, reason: str, factors: Mapping[str, float] | float = nan, **numbers: float) -> Finding:
-        return Finding(verdict, reason, sites_of(halves, factors, notes), **numbers)
+        by_path = dict.fromkeys(halves, factors) if isinstance(factors, float) else factors
+        sites = [
+            SiteFinding(path, own.rank, own.scale, by_path[path], notes.get(path, "")) for path, own in halves.items()
+        ]
+        return Finding(verdict, reason, tuple(sites), **numbers)
 
     if not any(own.A.any() and own.B.any() and own.scale for own in halves.values()):
         return answer("not applied", "A, B or the scale of the adapter itself is zero on every site", 0.0)

@@ -161,14 +161,14 @@ def _by_site(facts: Mapping[str, tuple[int, bool, bool]]) -> Tensors:
     return found
 
 
-def _peft_tensors(files: LoadedFiles) -> Tensors:
-    if not (files.folder / WEIGHTS).is_file():
+def _peft_tensors(file: Path) -> Tensors:
+    if not file.is_file():
         return {}
     try:
-        arrays = read_tensors(files.folder)
+        halves = {name: each for name, each in read_tensors(file).items() if each.ndim == 2}
     except SafetensorError as error:
-        raise DeviceError(f"{WEIGHTS} cannot be read, it may be incomplete: {error}") from error
-    return _by_site({name: (each.shape["lora_A." in name], *_values(each)) for name, each in arrays.items()})
+        raise DeviceError(f"{file.name} cannot be read, it may be incomplete: {error}") from error
+    return _by_site({name: (each.shape["lora_A." in name], *_values(each)) for name, each in halves.items()})
 
 
 def _values(array: NDArray[np.float32]) -> tuple[bool, bool]:
@@ -228,7 +228,7 @@ PEFT: Final = AdapterRuntime(
     CONFIG,
     ("torch", "peft"),
     lambda files, tokens: PEFT_LIBRARY(files.base, tokens, adapter=str(files.folder.absolute())),
-    _peft_tensors,
+    lambda files: _peft_tensors(files.folder / WEIGHTS),
 )
 MERGED: Final = AdapterRuntime(
     "merged",
@@ -273,7 +273,7 @@ OPENVINO: Final = AdapterRuntime(
     OPENVINO_RUNTIME.file,
     ("torch", "openvino"),
     _read_by(OPENVINO_RUNTIME),
-    lambda files: _peft_tensors(replace(files, folder=files.adapter.parent)) if files.adapter else {},
+    lambda files: _peft_tensors(files.adapter) if files.adapter else {},
     tolerance=CLOSE,
     rounds=lambda folder: bool(ROUNDED.search((folder / OPENVINO_RUNTIME.file).read_text(encoding="utf-8"))),
     swaps=True,

@@ -87,7 +87,7 @@ def scale_of_patterns(settings: Mapping[str, Any], path: str, rank: int) -> floa
 
 def read_halves(folder: Path, rule: Rule) -> dict[str, Halves]:
     """Module path -> update of a PEFT folder, with the scale that a rule gives."""
-    settings, tensors, updates = read_json(folder / CONFIG), read_tensors(folder), {}
+    settings, tensors, updates = read_json(folder / CONFIG), read_tensors(folder / WEIGHTS), {}
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
             path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
@@ -95,11 +95,11 @@ def read_halves(folder: Path, rule: Rule) -> dict[str, Halves]:
     return updates
 
 
-def read_tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """Name -> array of the weights of a PEFT folder."""
+def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:
+    """Name -> array of the weights in a file of PEFT."""
     import safetensors.torch
 
-    loaded = safetensors.torch.load((folder / WEIGHTS).read_bytes())
+    loaded = safetensors.torch.load(file.read_bytes())
     return {name: tensor.float().numpy() for name, tensor in loaded.items()}
 
 

@@ -147,7 +147,7 @@ def _read(folder: Path) -> _Description:
     content = read_versioned(folder / _DESCRIPTION, schema=SCHEMA, otherwise=_otherwise(folder))
     try:
         return from_json(_Description, content)
-    except (InputError, OverflowError) as error:
+    except InputError as error:
         raise InputError(f"{_otherwise(folder)}; {_DESCRIPTION}: {error}") from error
 
 

@@ -127,8 +127,9 @@ def training_mode(model: PreTrainedModel, *, activation_checkpointing: bool) -> 
 def last_checkpoint(folder: Path) -> Path | None:
     """Newest complete checkpoint."""
     # The state of the trainer is the last file written in a checkpoint.
-    whole = [file.parent for file in folder.glob(f"checkpoint-*/{STATE}")]
-    return max(whole, key=lambda checkpoint: int(checkpoint.name.partition("-")[2]), default=None)
+    whole = {file.parent.name.partition("-")[2]: file.parent for file in folder.glob(f"checkpoint-*/{STATE}")}
+    newest = max(filter(str.isdecimal, whole), key=int, default=None)
+    return None if newest is None else whole[newest]
 
 
 def check_checkpoint(checkpoint: Path) -> None:

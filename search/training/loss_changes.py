@@ -149,15 +149,9 @@ class FisherChanges:
         return self.remembered(["Fisher", point.tolist(), hash_of(self.examples)], lambda: self._computed(point))
 
     def _computed(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
-        if np.array_equal(point, self.space.highest):
-            return fisher_changes(self.space, point, self.gates)
-        gates = gate_gradients(self.super_adapter, self.space.at(point), self.examples)
-        return fisher_changes(self.space, point, gates)
-
-
-def fisher_changes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[np.float64]:
-    """Changes of the loss by squared gradients at gates; see `FisherChanges`."""
-    return _table(space, point, gates, 2)
+        at_highest = np.array_equal(point, self.space.highest)
+        gates = self.gates if at_highest else gate_gradients(self.super_adapter, self.space.at(point), self.examples)
+        return _table(self.space, point, gates, 2)
 
 
 def slope_changes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from adaptare.core import InputError
 from adaptare.search.super_adapter.base_model import decoder_linears
 from adaptare.search.super_adapter.merging import share_of_zeros
-from adaptare.search.training.passes import check_calibration, pad_batch
+from adaptare.search.training.passes import check_calibration, pad_batch, seen
 from adaptare.search.training.token_examples import TokenExample
 
 
@@ -75,12 +75,14 @@ def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], 
     check_calibration(calibration, "Wanda")
     linears = decoder_linears(model)
     batch = pad_batch(calibration, model.device)
-    real = batch["attention_mask"].bool()
+    real, pruned = batch["attention_mask"].bool(), set(linears.values())
 
     def prune(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        own = {linear for linear in layer.modules() if linear in set(linears.values())}
-        for linear, norms in _channel_norms(layer, own, args, kwargs, real=real).items():
-            prune_rows(linear, linear.weight.detach().abs() * norms, sparsity=sparsity)
+        own, norms = {linear: linear for linear in layer.modules() if linear in pruned}, {}
+        with seen(own, lambda linear, x, _: norms.update({linear: x[real].float().norm(dim=0)})):
+            layer.forward(*args, **kwargs)  # not a call, which would run the hook that calls this
+        for linear, lengths in norms.items():
+            prune_rows(linear, linear.weight.detach().abs() * lengths, sparsity=sparsity)
 
     layers = {path.split(".self_attn.")[0] for path in linears if ".self_attn." in path}
     with ExitStack() as hooks, torch.no_grad():
@@ -88,19 +90,3 @@ def prune_by_wanda(model: PreTrainedModel, calibration: Sequence[TokenExample], 
             hooks.enter_context(model.get_submodule(path).register_forward_pre_hook(prune, with_kwargs=True))
         model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
     return share_of_zeros([linear.weight for linear in linears.values()])
-
-
-def _channel_norms(
-    layer: nn.Module, linears: set[nn.Linear], args: tuple[Any, ...], kwargs: dict[str, Any], *, real: torch.Tensor
-) -> dict[nn.Linear, torch.Tensor]:
-    """Norm of every input channel of some linears of a layer over the real tokens. Each has shape (in,)."""
-    norms: dict[nn.Linear, torch.Tensor] = {}
-
-    def note(linear: nn.Linear, inputs: tuple[torch.Tensor, ...]) -> None:
-        norms[linear] = inputs[0][real].float().norm(dim=0)
-
-    with ExitStack() as hooks:
-        for linear in linears:
-            hooks.enter_context(linear.register_forward_pre_hook(note))
-        layer.forward(*args, **kwargs)  # not a call, which would run the hook that calls this
-    return norms

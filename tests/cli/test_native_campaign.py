@@ -100,7 +100,7 @@ def test_bundles_made_before_are_listed(
         (["--wheel", "nothing.whl"], "'nothing.whl' is no wheel of onnxruntime"),
         (["--headers", "nowhere"], "there is no onnxruntime_c_api.h in 'nowhere'"),
         (["--libraries", "nothing.deb"], "'nothing.deb' cannot be read as a Debian package"),
-        (["-o", "."], "'.' has files that are no bundle; name a new folder"),
+        (["-o", "."], "'.' is something other than a bundle; name a new folder"),
     ],
 )
 def test_a_bundle_that_cannot_be_made(run: Callable[..., Any], library: Path, words: list[str], message: str) -> None:

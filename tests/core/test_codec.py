@@ -117,6 +117,7 @@ def test_types_need_not_be_dataclasses() -> None:
     ("change", "said"),
     [
         ({"points": [{"x": 1}, {"x": "1"}]}, r"points\[1\].x must be a number, not '1'"),
+        ({"points": [{"x": 10**400}]}, r"points\[0\].x: int too large to convert to float"),
         ({"points": [{"x": True}]}, r"points\[0\].x must be a number, not True"),
         ({"points": [{"y": 1}]}, r"points\[0\].x is missing"),
         ({"points": [{"x": 1, "z": 1}]}, r"points\[0\].z is not known; known are x, y"),

@@ -1,11 +1,12 @@
 """Files that appear whole or not at all."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from adaptare.core.whole_file import exchanged, write_together, write_whole
+from adaptare.core.whole_file import exchanged, remove_leftovers, write_together, write_whole
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -61,3 +62,13 @@ def test_two_folders_are_exchanged(tmp_path: Path) -> None:
     assert (tmp_path / "other" / "one").exists()
     with pytest.raises(FileNotFoundError):
         exchanged(tmp_path / "one", tmp_path / "none")
+
+
+def test_leftovers_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
+    of_nobody = [f".out-new-{number}-x" for number in (2**22 + 1, 10**12)]  # above what a process may have
+    for name in (*of_nobody, f".out-new-{os.getpid()}-x", ".out-new-one-x", ".other-new-1-x"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path, ".out-new-")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert of_nobody[0] not in left
+    assert {f".out-new-{os.getpid()}-x", ".out-new-one-x", ".other-new-1-x"} <= left

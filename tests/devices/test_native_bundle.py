@@ -79,8 +79,9 @@ def test_a_bundle_is_replaced_and_other_files_are_not(tmp_path: Path) -> None:
     assert made(tmp_path / "bundle", tmp_path, extra=Content(b"", "", "")).files[-1].name == "extra"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
-    with pytest.raises(StorageError, match="has files that are no bundle; name a new folder"):
-        made(tmp_path / "mine", tmp_path)
+    for other in (tmp_path / "mine", tmp_path / "mine" / "file"):
+        with pytest.raises(StorageError, match="is something other than a bundle; name a new folder"):
+            made(other, tmp_path)
 
 
 def test_the_latest_bundle_for_the_device_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

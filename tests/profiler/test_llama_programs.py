@@ -175,6 +175,13 @@ def test_adapters_have_the_data_type_of_the_device(programs: Callable[..., Llama
     assert {spec["dtype"] for spec in json.loads(feed.arguments)["adapter"].values()} == {"float16"}
 
 
+def test_merged_files_of_the_same_ranks_elsewhere_are_two_programs(programs: Callable[..., LlamaPrograms]) -> None:
+    first, second = [site.path for site in SHAPE.sites if site.path.endswith("q_proj")]
+    ranks = ({first: 4, second: 8}, {first: 8, second: 4})
+    merged = [Workload(SHAPE, Configuration.of(each), mode="merged") for each in ranks]
+    assert len({programs().need(each).program for each in merged}) == 2
+
+
 def test_a_merged_file_computes_what_torch_does(tmp_path: Path) -> None:
     halves = {site.path: Halves.random(site.path, 8, site.in_features, site.out_features) for site in SHAPE.sites}
     file = base_file(KeptFolders(tmp_path, "gguf"), SHAPE, "F32", merged=dict.fromkeys(halves, 8))

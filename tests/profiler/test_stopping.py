@@ -50,6 +50,7 @@ def test_no_opening_begins_that_would_end_too_late_but_the_first_four() -> None:
     "build",
     [
         lambda: FixedRounds(0),
+        lambda: FixedRounds(8, openings=0),
         lambda: precise_within(0, 1),
         lambda: precise_within(1, 1),
         lambda: precise_within(0.1, 0),

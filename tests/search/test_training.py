@@ -1,3 +1,4 @@
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -224,6 +225,7 @@ def test_after_a_crash_it_goes_on_from_the_last_checkpoint(tiny: SimpleNamespace
         train(fresh(tiny), progress=crashing)
     # As if it had happened while a checkpoint was written.
     (tmp_path / "training" / "checkpoint-5").mkdir()
+    shutil.copytree(tmp_path / "training" / "checkpoint-3", tmp_path / "training" / "checkpoint-9.bak")
     resumed = fresh(tiny)
     train(resumed, progress=lambda step, of, loss: done.append(step))
     assert done == [4, 5, 6, 7, 8]

@@ -6,7 +6,6 @@ included in B.
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -96,7 +95,7 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors], *, j
     paths = {tensors.output: path for path, tensors in sites.items()}
     if joins:
         flat, made = copy.deepcopy(graph), _products(graph)
-        joins = len(paths) >= flatten(flat, {made[name].whole for name in paths})
+        joins = len(paths) >= flatten(flat, {made[name].output[0] for name in paths})
         if joins:
             graph.CopyFrom(flat)
     made, nodes = _products(graph), []
@@ -108,7 +107,7 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors], *, j
                 continue
             A, B = adapter_inputs(path)
             own, inner, update = f"{path}/xW", f"{path}/xA", f"{path}/xAB"
-            nodes.append(helper.make_node("MatMul", [made[result].input, A], [inner], f"{path}/A"))
+            nodes.append(helper.make_node("MatMul", [made[result].input[0], A], [inner], f"{path}/A"))
             node.output[place] = own
             if joins:
                 nodes.append(helper.make_node("Gemm", [inner, B, own], [result], f"{path}/B"))
@@ -118,15 +117,8 @@ def _add_adapters(graph: onnx.GraphProto, sites: Mapping[str, SiteTensors], *, j
     replace_entries(graph.node, nodes)
 
 
-class _Product(NamedTuple):
-    """Tensors of a product of which one tensor is the whole or a part."""
-
-    input: str
-    whole: str
-
-
-def _products(graph: onnx.GraphProto) -> dict[str, _Product]:
+def _products(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """Tensor -> the product that computes it, alone or as one of several parts."""
-    made = {node.output[0]: _Product(node.input[0], node.output[0]) for node in graph.node if node.op_type in PRODUCTS}
+    made = {node.output[0]: node for node in graph.node if node.op_type in PRODUCTS}
     splits = [node for node in graph.node if node.op_type == "Split" and node.input[0] in made]
     return made | {name: made[node.input[0]] for node in splits for name in node.output}
