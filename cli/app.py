@@ -1,5 +1,8 @@
 """Commands of the command line. Their libraries are imported when a command runs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import typer
 
 from adaptare import VERSION
@@ -30,12 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-MEASURING = (overhead, operators, parts, profile, store, compare, report, serve)
-PREDICTING = (fit, predict)
-SEARCHING = (tune, recipes, train, search, shrink, verify, export, check, demo)
 app.add_typer(devices)
 app.add_typer(dataset)
-EXAMPLES = {
+EXAMPLES: dict[Callable[..., Any], str] = {
     overhead: "overhead smollm2-135m --rank 4,16,64 --sites q_proj,v_proj --device ort-cpu:int4,threads=1",
     operators: "operators smollm2-135m --rank 16 -d 64 --device ort-cpu:int4",
     parts: "parts smollm2-135m --rank 16 -p 64",
@@ -56,9 +56,8 @@ EXAMPLES = {
     check: "check ADAPTER_FOLDER --runtime onnx --file exported",
     demo: "demo --quick --budget decode=20ms",
 }
-for command in (*MEASURING, *PREDICTING, *SEARCHING):
-    own = ExportCommand if command is export else None
-    app.command(cls=own, epilog=f"Example: adaptare {EXAMPLES[command]}")(command)
+for command, example in EXAMPLES.items():
+    app.command(cls=ExportCommand if command is export else None, epilog=f"Example: adaptare {example}")(command)
 
 
 def _print_version(asked: bool) -> None:

@@ -109,7 +109,6 @@ else:
     Quantisation = Literal[tuple(QUANTISATIONS)]
 
 # Copied from `adaptare.profiler`, which takes too long to import for a help page.
-Phase = Literal["prefill", "decode"]
 Mode = Literal["swappable", "static", "padded", "merged", "requantised"]
 
 PrefillOption = Annotated[

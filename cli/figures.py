@@ -48,28 +48,23 @@ def draw(chart: Chart, file: Path) -> None:
     Raises:
         StorageError: The file cannot be written; an earlier one is intact.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(chart.panels), figsize=(6 * len(chart.panels), 4), squeeze=False)
+    figure = Figure(figsize=(6 * len(chart.panels), 4))
+    for axis, panel in zip(figure.subplots(1, len(chart.panels), squeeze=False)[0], chart.panels, strict=True):
+        if isinstance(panel, HeatMap):
+            _draw_map(panel, axis)
+        else:
+            _draw_axes(panel, axis)
+        axis.set_title(_plain(panel.title), fontsize=10)
+    figure.suptitle(textwrap.fill(_plain(chart.title), WIDTH * len(chart.panels)), fontsize=11)
+    figure.tight_layout()
+    content = io.BytesIO()
+    figure.savefig(content, format=file.suffix.removeprefix("."), dpi=120)
     try:
-        for axis, panel in zip(axes[0], chart.panels, strict=True):
-            if isinstance(panel, HeatMap):
-                _draw_map(panel, axis)
-            else:
-                _draw_axes(panel, axis)
-            axis.set_title(_plain(panel.title), fontsize=10)
-        figure.suptitle(textwrap.fill(_plain(chart.title), WIDTH * len(chart.panels)), fontsize=11)
-        figure.tight_layout()
-        content = io.BytesIO()
-        figure.savefig(content, format=file.suffix.removeprefix("."), dpi=120)
         write_whole(file, content.getvalue())
     except OSError as error:
         raise StorageError(f"the figure {str(file)!r} cannot be written: {error}") from error
-    finally:
-        pyplot.close(figure)
 
 
 def _draw_axes(panel: Panel, axis: Any) -> None:
@@ -102,8 +97,7 @@ def _draw_axes(panel: Panel, axis: Any) -> None:
 
 
 def _draw_map(panel: HeatMap, axis: Any) -> None:
-    grid = [[math.nan if value is None else value for value in row] for row in panel.rows.values()]
-    image = axis.imshow(grid, aspect="auto", cmap="YlGnBu")
+    image = axis.imshow(list(panel.rows.values()), aspect="auto", cmap="YlGnBu")
     axis.set_yticks(range(len(panel.rows)), list(map(_plain, panel.rows)))
     step = max(1, len(panel.places) // 10)
     axis.set_xticks(range(0, len(panel.places), step), panel.places[::step])

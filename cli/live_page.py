@@ -118,12 +118,12 @@ class LivePage:
     async def _whole(self, request: web.Request) -> web.Response:
         reading = await self._reading()
         # The reading has imported these, which takes seconds.
-        from adaptare.views.report.page import Live, page
+        from adaptare.views.report.page import page
         from adaptare.workflows.profiling.running import store_name
 
         names = [store_name(place) if "://" in place else place for place in self._inputs]
         title = f"adaptare, live: {', '.join(names)}"
-        live = Live(reading.version, await self._states())
+        live = {"version": reading.version, "states": await self._states()}
         text = await asyncio.to_thread(page, reading.parts, title=title, live=live)
         return web.Response(text=text, content_type="text/html")
 
@@ -131,7 +131,7 @@ class LivePage:
         return web.Response(text=(await self._reading()).content, content_type="text/html")
 
     async def _now(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": (await self._reading()).version, "states": dict(await self._states())})
+        return web.json_response({"version": (await self._reading()).version, "states": await self._states()})
 
     async def _states(self) -> Mapping[str, str]:
         """HTML of the parts that change without the results."""

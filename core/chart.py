@@ -90,7 +90,7 @@ class HeatMap:
         x: Title of the axis.
         places: Names of the columns.
         y: Title of the axis.
-        rows: Name of a row -> its values; `None` is left empty.
+        rows: Name of a row -> its values.
         unit: What the values are.
     """
 
@@ -98,14 +98,14 @@ class HeatMap:
     x: str
     places: Sequence[str]
     y: str
-    rows: Mapping[str, Sequence[float | None]]
+    rows: Mapping[str, Sequence[float]]
     unit: str
 
     @property
     def table(self) -> Table[Sequence[str]]:
         """The drawn values; a row for each column of the map, as maps are wider than high."""
         columns = zip(*self.rows.values(), strict=True)
-        cells = [["" if value is None else number(value) for value in column] for column in columns]
+        cells = [list(map(number, column)) for column in columns]
         headings = [self.x, *self.rows]
         rows = [[name, *column] for name, column in zip(self.places, cells, strict=True)]
         return _table(f"{self.title}: {self.unit}", headings, rows)

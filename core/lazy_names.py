@@ -23,6 +23,7 @@ EXTRAS: Final = {
     "pyarrow": "dataset",
     "xllamacpp": "llama",
     "pytest": "testing",
+    "ray": "ray",
     "ziglang": "native",
 }
 

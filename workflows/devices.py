@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from adaptare.core import AdaptareError, InputError
 from adaptare.core.extensions import extensions
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.devices import AgentDevice, DeviceInfo, WorkerInfo, connect
+from adaptare.devices import AgentDevice, DeviceInfo, WorkerInfo
 from adaptare.devices.native import Bundle
 from adaptare.workflows.target import target_of
 
@@ -41,17 +41,6 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Cleaned:
-    """Result of removing files from devices.
-
-    Args:
-        freed_bytes: Device -> bytes freed there.
-    """
-
-    freed_bytes: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class AgentBundles:
     """Bundles of the agent for one kind of system, the latest first.
 
@@ -77,7 +66,7 @@ def machines(named: Sequence[str] = (), *, feedback: Feedback = SILENT) -> Machi
     """
     names = list(named)
     for name in names:
-        connect(_place(name))
+        _ = target_of(name).device
     if not named:
         discovered = [name for entry in extensions("adaptare.transports").values() for name in entry.load().discover()]
         names = sorted([*extensions("adaptare.devices"), *discovered])
@@ -89,29 +78,24 @@ def machines(named: Sequence[str] = (), *, feedback: Feedback = SILENT) -> Machi
     return Machines(devices, named=bool(named))
 
 
-def _place(name: str) -> str:
-    """Spelling of a device without the weights of the base."""
-    return str(target_of(name).place)
-
-
 def _reach(name: str) -> Reach:
     try:
-        device = connect(_place(name))
+        device = target_of(name).device
         with device.open() as worker:
             return Reach(name, device.info(), worker.info)
     except (AdaptareError, ImportError) as error:
         return Reach(name, None, problem=str(error))
 
 
-def cleaned(named: Sequence[str]) -> Cleaned:
-    """Removes adaptare's files from the named devices. Raises `InputError` and `DeviceError`."""
+def cleaned(named: Sequence[str]) -> Mapping[str, int]:
+    """Removes adaptare's files from devices: device -> bytes freed there. Raises `InputError` and `DeviceError`."""
     if not named:
         raise InputError("name the devices to remove files from, for example ssh://user@host/ort-cpu")
-    return Cleaned({name: _clean(name) for name in named})
+    return {name: _clean(name) for name in named}
 
 
 def _clean(name: str) -> int:
-    device = connect(name)
+    device = target_of(name).device
     freed = device.clean() if isinstance(device, AgentDevice) else None
     if freed is None:
         raise InputError(f"device {name!r}: adaptare keeps no files there; there is nothing to remove")

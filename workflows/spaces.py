@@ -6,14 +6,14 @@ from typing import Final
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space, named_space, read_space
-from adaptare.profiler.workloads import NAMED
+from adaptare.profiler.workloads import DEFAULT_RANKS
 
 _SUFFIXES: Final = (".yaml", ".yml")
 
 
 def is_space_file(space: str) -> bool:
     """True if a space is the path of a YAML file rather than a name."""
-    return space not in NAMED and Path(space).suffix in _SUFFIXES
+    return Path(space).suffix in _SUFFIXES
 
 
 def space_of(space: str, shape: ModelShape, *, ranks: Sequence[int] | None = None, layers_alike: bool = False) -> Space:
@@ -26,6 +26,4 @@ def space_of(space: str, shape: ModelShape, *, ranks: Sequence[int] | None = Non
         if ranks is not None:
             raise InputError(f"{space} defines its own ranks; leave out ranks, or change them there")
         return read_space(space, shape)
-    if ranks is None:
-        return named_space(space, shape, layers_alike=layers_alike)
-    return named_space(space, shape, ranks=ranks, layers_alike=layers_alike)
+    return named_space(space, shape, ranks=DEFAULT_RANKS if ranks is None else ranks, layers_alike=layers_alike)

@@ -179,6 +179,9 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     programs = programs_for(target.device.info(), cache=request.cache, weights=source)
     phases: dict[tuple[Phase, int], list[str]] = {}
     wanted: list[Budget | None] = [*request.budgets] or [None]
+    if len(set(map(_measured, wanted))) < len(wanted):
+        each = " and ".join(map(str, wanted))
+        raise InputError(f"of the budgets {each}, two limit the same quantity; leave the larger one out")
     for phase, length, quantity in map(_measured, wanted):
         phases.setdefault((phase, length), []).extend([quantity] * (quantity != LATENCY))
     templates = [target.workload(source.shape, phase, length) for phase, length in phases]

@@ -64,7 +64,7 @@ def validate_command(
     from adaptare.workflows.dataset.files import faults_of
 
     with console().progress("validating") as update:
-        faults = view.Validation(folder, tuple(faults_of(folder, update=update)))
+        faults = {"folder": folder, "faults": list(faults_of(folder, update=update))}
     return console().show(faults, view.fault_sections, view.exit_code)
 
 

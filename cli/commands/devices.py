@@ -117,5 +117,5 @@ def list_devices(
     from adaptare.workflows.devices import cleaned, machines
 
     if clean:
-        return console().show(cleaned(named or []), view.cleaned_sections)
+        return console().show({"freed_bytes": cleaned(named or [])}, view.cleaned_sections)
     return console().show(machines(named or [], feedback=console().feedback), view.sections, view.exit_code)

@@ -103,7 +103,8 @@ def overhead(
     if len(devices) > 1:
         together = side_by_side(request, devices, feedback=feedback_of)
         code = console().show(together, view.sections_of_several, view.exit_code_of_several)
-        return code or (reported(together, report_file, console(), name=model, store=store) if report_file else 0)
+        failed = reported(together, report_file, console(), name=model, store=store) if report_file else 0
+        return code or failed
     report = measure_overhead(request, feedback=console().feedback_with(view.sections))
     code, failed = console().show(report, view.sections, view.exit_code), 0
     if figure and report.rows:

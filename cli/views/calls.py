@@ -5,6 +5,7 @@ from typing import Final
 from adaptare.core.chart import Chart, Panel, Series
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import milliseconds, percent
+from adaptare.profiler.analysis import Interval
 from adaptare.workflows.profiling.calls import OperatorRow, OperatorsResult, PartRow, PartsResult
 from adaptare.workflows.target import spelled
 
@@ -90,38 +91,30 @@ def charts(result: OperatorsResult) -> Iterator[Chart]:
     yield Chart("operators", "Where the time of a call goes", [panel])
 
 
-@dataclass(frozen=True)
-class PartLine:
-    """One kind of block, the head, their sum, or the whole model.
-
-    Args:
-        share: Time of all its layers with cold caches, relative to the whole model.
-    """
-
-    name: str
-    layers: int
-    cold_s: float
-    hot_s: float | None = None
-    share: float | None = None
-
-
+# Name, and latency with cold and with hot caches; the whole model has one latency.
+NamedPart = tuple[str, PartRow, PartRow | None]
 TOGETHER: Final = "together"
-PARTS: Final[tuple[Column[PartLine], ...]] = (
-    Column("part", lambda line: line.name),
-    Column("layers", lambda line: str(line.layers or "")),
-    Column("cold ms", lambda line: milliseconds(line.cold_s)),
-    Column("hot ms", lambda line: "" if line.hot_s is None else milliseconds(line.hot_s)),
-    Column("cold, of the whole", lambda line: "" if line.share is None else f"{line.share:.1%}"),
-)
 
 
 def part_sections(result: PartsResult) -> Iterator[Section]:
     """Every kind of block, the head, their sum and the whole; the error of the sum."""
-    lines = [_line(*each, result.whole_s) for each in _named_parts(result)]
+
+    def share(part: NamedPart) -> str:
+        _, cold, hot = part
+        return f"{(cold.layers or 1) * cold.latency.middle / result.whole_s:.1%}" if hot else ""
+
+    columns: tuple[Column[NamedPart], ...] = (
+        Column("part", lambda part: part[0]),
+        Column("layers", lambda part: str(part[1].layers or "")),
+        Column("cold ms", lambda part: milliseconds(part[1].latency.middle)),
+        Column("hot ms", lambda part: milliseconds(part[2].latency.middle) if part[2] else ""),
+        Column("cold, of the whole", share),
+    )
+    whole = PartRow(Interval(*(result.whole_s,) * 3), 0)
     what = f"{result.sites} adapters, {result.mode}" if result.sites else "the base"
     device = spelled(result.device, result.quantisation, result.dtype)
     title = f"{result.model} on {device}, {result.phase} {result.length}: {what}"
-    yield Table(title, PARTS, [*lines, PartLine("the whole", 0, result.whole_s)])
+    yield Table(title, columns, [*_named_parts(result), ("the whole", whole, None)])
     for caches, parts in result.parts.items():
         over = parts.over_whole.over_one
         ends = over.ends(percent, too_few_openings=parts.together.too_few_openings)
@@ -158,11 +151,6 @@ def _named_parts(result: PartsResult) -> Iterator[tuple[str, PartRow, PartRow]]:
         yield _kind(own) if len(cold.blocks) > 1 else "block", own, other
     yield "head", cold.head, hot.head
     yield TOGETHER, cold.together, hot.together
-
-
-def _line(name: str, cold: PartRow, hot: PartRow, whole_s: float) -> PartLine:
-    share = (cold.layers or 1) * cold.latency.middle / whole_s
-    return PartLine(name, cold.layers, cold.latency.middle, hot.latency.middle, share)
 
 
 def _kind(block: PartRow) -> str:

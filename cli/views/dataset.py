@@ -1,8 +1,6 @@
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
@@ -18,14 +16,6 @@ COLUMNS: Final[tuple[Column[Fault], ...]] = (
 )
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Faults of a data set."""
-
-    folder: Path
-    faults: tuple[Fault, ...]
-
-
 def sections(written: Written) -> Iterator[Section]:
     """The number of rows, what was left out, and the next command."""
     where = f"{counted(written.rows, 'row')} of {counted(written.sessions, 'session')} on {', '.join(written.devices)}"
@@ -37,17 +27,14 @@ def sections(written: Written) -> Iterator[Section]:
     yield Note(f"next: {shlex.join(['adaptare', 'dataset', 'validate', str(written.folder)])}")
 
 
-def fault_sections(validation: Validation) -> Iterator[Section]:
-    """A table of the first faults, and their number."""
-    if validation.faults:
-        yield Table(f"Faults of {validation.folder}", COLUMNS, validation.faults[:SHOWN])
-    yield (
-        f"{validation.folder}: {counted(len(validation.faults), 'fault')}"
-        if validation.faults
-        else (f"{validation.folder} is valid")
-    )
+def fault_sections(found: Mapping[str, Any]) -> Iterator[Section]:
+    """A table of the first `faults` of a `folder`, and their number."""
+    folder, faults = found["folder"], found["faults"]
+    if faults:
+        yield Table(f"Faults of {folder}", COLUMNS, faults[:SHOWN])
+    yield f"{folder}: {counted(len(faults), 'fault')}" if faults else f"{folder} is valid"
 
 
-def exit_code(validation: Validation) -> ExitCode:
+def exit_code(found: Mapping[str, Any]) -> ExitCode:
     """1 if there is a fault."""
-    return ExitCode.ANSWER_IS_NO if validation.faults else ExitCode.DONE
+    return ExitCode.ANSWER_IS_NO if found["faults"] else ExitCode.DONE

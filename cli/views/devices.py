@@ -1,11 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.devices import WorkerInfo
 from adaptare.devices.native import BundleFile
 from adaptare.exit_codes import ExitCode
-from adaptare.workflows.devices import AgentBundles, Cleaned, Machines, Reach
+from adaptare.workflows.devices import AgentBundles, Machines, Reach
 
 # Facts about machines to display; the environment has more.
 SHOWN: Final = {
@@ -63,9 +63,9 @@ def exit_code(machines: Machines) -> ExitCode:
     return ExitCode.WORLD_FAILED if lost else ExitCode.DONE
 
 
-def cleaned_sections(cleaned: Cleaned) -> Iterator[str]:
+def cleaned_sections(cleaned: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """A line for each device."""
-    for device, freed in cleaned.freed_bytes.items():
+    for device, freed in cleaned["freed_bytes"].items():
         yield f"{device}: {freed / 2**20:.2f} MiB freed"
 
 

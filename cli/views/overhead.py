@@ -261,7 +261,7 @@ def sections_of_several(result: SideBySide) -> Iterator[Section]:
             yield Note(f"{letter}: {device.spelling}: {device.problem}")
     for letter, report in reports.items():
         for section in remarks(report):
-            yield f"{letter}: {section}" if isinstance(section, str) else section
+            yield Note(f"{letter}: {section.text}") if isinstance(section, Note) else f"{letter}: {section}"
     if len(reports) < len(named):
         yield Note("what was measured is kept; the same command with --resume measures only what is missing")
 

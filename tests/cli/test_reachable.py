@@ -4,7 +4,6 @@ import pytest
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.devices import SimulatedDevice
-from adaptare.workflows import devices as workflow
 from adaptare.workflows.devices import machines
 
 
@@ -32,5 +31,5 @@ def test_says_of_an_unreachable_device_why(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(name: str) -> None:
         raise MissingPackageError(f"{name} needs more")
 
-    monkeypatch.setattr(workflow, "connect", refuse)
+    monkeypatch.setattr("adaptare.workflows.target.connect", refuse)
     assert {(reach.info, reach.problem) for reach in machines().devices} >= {(None, "simulated needs more")}

@@ -5,7 +5,8 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,28 @@ def test_how_to_reproduce_names_command_seed_and_sessions(there: Run) -> None:
     words = "--rank 1,8 -p 0 --tasks 2 --openings 5 --store overheads.db --device simulated"
     assert f"measured by: adaptare overhead tiny-random {words}" in page
     assert re.search(r"adaptare [0-9.a-z]+, simulated; seed 0; sessions [0-9a-f]+ of overheads\.db", page)
+
+
+def test_how_to_search_again_gives_each_budget_its_predictor(there: Run) -> None:
+    content = json.loads(Path("front.json").read_text(encoding="utf-8"))
+    under = {name: content[name] for name in content if name not in ("further", "front", "schema")}
+    content["further"] = [{**under, "budget": "memory=+20%", "predictor": "of memory"}]
+    content["predictor"] = "of decode"
+    for file in ("front.json", "shrink.json"):
+        Path(file).write_text(json.dumps(content), encoding="utf-8")
+        assert there("report", file).code == 0
+        words = "--predictor 'of decode' --budget decode=3ms --predictor 'of memory' --budget memory=+20%"
+        assert (words in html.unescape(read())) == (file == "front.json"), "the adapter that was shrunk had no training"
+
+
+def test_what_failed_and_was_measured_later_is_no_failure(there: Run) -> None:
+    with closing(Store("adaptare.db")) as store, closing(Store("later.db")) as other:
+        measured, lost = store.measurements()[:2]
+        failed = [replace(row, visits=(), reference_visits=(), failure="out of memory") for row in (measured, lost)]
+        other.append(failed)
+        other.append([replace(measured, session="later")])
+    assert there("report", "later.db").code == 0
+    assert len(re.findall("not measured: .*out of memory", read())) == 1
 
 
 def test_every_figure_is_a_file_on_request(there: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,9 +101,12 @@ def test_a_device_tells_its_machine() -> None:
 
 def test_a_lost_device_leaves_the_others_running_and_is_resumed(run: Callable[..., Any], model_cache: Any) -> None:
     words = (*WORDS, "--cache", model_cache, "--device", "simulated", "--device", UNREACHABLE)
-    answer = run(*words)
+    answer = run(*words, "--report", "page.html")
     assert answer.code == 3
+    assert "Side by side" in Path("page.html").read_text(encoding="utf-8")
     assert "A: overhead" in answer.out
+    remarks = [line for line in answer.err.splitlines() if "would take" in line or "next, " in line]
+    assert [line for line in remarks if not line.startswith("A: ")] == []
     assert "B: overhead" not in answer.out
     assert f"B: {UNREACHABLE}: " in answer.err
     assert "the same command with --resume measures only what is missing" in answer.err

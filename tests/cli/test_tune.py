@@ -181,6 +181,15 @@ def test_an_infeasible_budget_is_answered_before_training(
     assert "4 of 7" not in answer.err
 
 
+def test_two_budgets_of_one_quantity_are_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path, tmp_path: Path
+) -> None:
+    answer = run(*TUNE, "--budget", "overhead=5%", "--budget", "decode=20ms", "--cache", model_cache)
+    assert answer.code == 2
+    assert "of the budgets overhead=5% and decode=20ms, two limit the same quantity" in " ".join(answer.err.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_bad_data_is_refused_before_anything_is_measured(run: Callable[..., Any], model_cache: Path) -> None:
     Path("empty.jsonl").write_text("")
     answer = run(*DEMO, "--cache", model_cache, "--data", "empty.jsonl")

@@ -36,9 +36,9 @@ def test_a_panel_says_in_words_what_it_shows() -> None:
 
 
 def test_a_heat_map_has_a_table_with_a_row_for_each_column() -> None:
-    heat_map = HeatMap("winner 1", "layer", ["0", "1"], "linear", {"q_proj": [4, 0], "v_proj": [None, 8]}, "rank")
+    heat_map = HeatMap("winner 1", "layer", ["0", "1"], "linear", {"q_proj": [4, 0], "v_proj": [0, 8]}, "rank")
     assert [column.heading for column in heat_map.table.columns] == ["layer", "q_proj", "v_proj"]
-    assert heat_map.table.cells == [["0", "4", ""], ["1", "0", "8"]]
+    assert heat_map.table.cells == [["0", "4", "0"], ["1", "0", "8"]]
     assert (
         heat_map.in_words == "winner 1: rank by layer and linear. q_proj in 1 of 2, up to 4; v_proj in 1 of 2, up to 8."
     )

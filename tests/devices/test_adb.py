@@ -80,9 +80,9 @@ def test_cleaning_removes_what_was_sent(phone: Start, square: Program) -> None:
     device = phone()
     with connect(device.spelling).open() as worker:
         worker.load(square)
-    assert cleaned([device.spelling]).freed_bytes[device.spelling] > 30 * 2**20
+    assert cleaned([device.spelling])[device.spelling] > 30 * 2**20
     assert not device.folder.exists()
-    assert cleaned([device.spelling]).freed_bytes[device.spelling] == 0
+    assert cleaned([device.spelling])[device.spelling] == 0
 
 
 def test_a_device_killed_in_a_call_is_an_error_and_leaves_nothing(phone: Start, endless: Program) -> None:

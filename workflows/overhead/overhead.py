@@ -3,7 +3,7 @@
 import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, ParamSpec
 
@@ -184,12 +184,12 @@ class OverheadReport:
     linears: int
     origin: Origin
     rows: Sequence[Row]
-    slopes: Sequence[Slope]
-    price: PriceOfPrecision | None
-    first: str
-    differences: Mapping[str, Sequence[Compared]]
-    requests: Sequence[ComposedRequest]
-    failures: Sequence[Failure]
+    slopes: Sequence[Slope] = ()
+    price: PriceOfPrecision | None = None
+    first: str = ""
+    differences: Mapping[str, Sequence[Compared]] = field(default_factory=dict)
+    requests: Sequence[ComposedRequest] = ()
+    failures: Sequence[Failure] = ()
     energy: EnergyRows | None = None
     merge_or_swap: MergeOrSwap | None = None
     provenance: Provenance | None = None

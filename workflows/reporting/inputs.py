@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from adaptare.core import InputError
 from adaptare.core.codec import from_json
@@ -40,17 +40,9 @@ Result = (
     | Sessions
 )
 # Results that a command prints as JSON; each is recognised by its fields.
-PRINTED: Final[Sequence[type[Any]]] = (
-    OverheadReport,
-    SideBySide,
-    FitResult,
-    PredictResult,
-    OperatorsResult,
-    PartsResult,
-    SpaceReport,
-    Comparison,
-    TrainResult,
-)
+PRINTED: Final = [
+    kind for kind in get_args(Result) if kind not in (FittedPredictor, SearchResult, StoreReport, Sessions)
+]
 SQLITE: Final = b"SQLite format 3\0"
 KNOWN: Final = "a store, a front, a predictor, the JSON of a result, or the folder of a run"
 STORES: Final = (".db", ".sqlite")

@@ -182,7 +182,8 @@ def _overheads(rows: Sequence[Measurement]) -> OverheadReport:
     """The latest measurement of each workload."""
     workload = rows[0].workload
     latest = {row.workload: row for row in rows if row.visits and not row.failure}
-    failed = [(row.workload, case_of(row.workload), row.failure) for row in rows if row.failure]
+    lost = {row.workload: row.failure for row in rows if row.failure and row.workload not in latest}
+    failed = [(workload, case_of(workload), failure) for workload, failure in lost.items()]
     return OverheadReport(
         model=workload.shape.describe(),
         device=rows[0].device.device,
@@ -191,11 +192,6 @@ def _overheads(rows: Sequence[Measurement]) -> OverheadReport:
         linears=len(workload.shape.sites),
         origin=rows[0].origin,
         rows=[row_of(case_of(row.workload), row, band=EQUIVALENCE_BAND) for row in latest.values()],
-        slopes=(),
-        price=None,
-        first="",
-        differences={},
-        requests=(),
         failures=[Failure(at.phase, at.length, case.placement, case.rank, at.mode, why) for at, case, why in failed],
     )
 

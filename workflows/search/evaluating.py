@@ -8,8 +8,9 @@ from typing import Final
 
 import joblib
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import InputError
 from adaptare.core.codec import to_json
+from adaptare.core.lazy_names import check_installed
 from adaptare.search import CompletionLoss
 from adaptare.search.super_adapter import hash_of_weights
 from adaptare.search.training import Asked, Remembered, Values
@@ -68,10 +69,7 @@ def _loss(folder: Path, digest: str) -> CompletionLoss:
 
 def _register_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as telemetry of ONNX Runtime: nobody is told
-    try:
-        from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise MissingPackageError(
-            "the backend ray needs the package ray; install it with pip install 'adaptare[ray]', or take loky"
-        ) from error
+    check_installed("ray")
+    from ray.util.joblib import register_ray
+
     register_ray()  # type: ignore[no-untyped-call, unused-ignore]

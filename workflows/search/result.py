@@ -21,6 +21,8 @@ from adaptare.workflows.calibrating import Recalibration
 SCHEMA: Final = 2
 # Row of the first winner after further training, whose weights are in a folder of their own.
 POLISHED: Final = "winner polished"
+# File of the result of shrinking an adapter.
+SHRUNK: Final = "shrink.json"
 Verdict = Literal["met", "missed", "ambiguous"]
 
 

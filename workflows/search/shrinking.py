@@ -22,7 +22,7 @@ from adaptare.search.super_adapter import energy_lost, ladder_space, load_rounde
 from adaptare.search.training import FisherChanges, TokenSplit, activation_grams
 from adaptare.workflows.search.problem import Cost, Problem
 from adaptare.workflows.search.racing import raced, settled
-from adaptare.workflows.search.result import Choice, SearchResult, text_of
+from adaptare.workflows.search.result import SHRUNK, Choice, SearchResult, text_of
 from adaptare.workflows.search.scores import polish, scored
 from adaptare.workflows.train.task import TrainingData
 
@@ -94,7 +94,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     imported = SuperAdapter.of(import_peft(request.adapter, model))
     cutter = Cutter(on_space(imported, ladder_space(imported)), cost, examples, request, feedback)
     winner, (original, *others), evaluated = cutter.search()
-    origin, file = Origin(name=published_name(request.base, weights)), request.output / "shrink.json"
+    origin, file = Origin(name=published_name(request.base, weights)), request.output / SHRUNK
     if examples and request.polish:
         others = [winner, *others]
         winner, adapted = polish(

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaptare.core import InputError, StorageError
-from adaptare.core.codec import to_json
-from adaptare.core.versioned_json import read_as, write_versioned
+from adaptare.core.codec import from_json
+from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.models import published_name, without_bars
 from adaptare.search import Origin, SuperAdapter, load_base, load_super_adapter
@@ -19,7 +19,7 @@ from adaptare.search.training import TokenSplit, check_examples
 from adaptare.workflows.train.task import FILE as _TASK
 from adaptare.workflows.train.task import Task, load_task, save_task
 
-BASE, _ORDER = "base", "layer_order.json"
+BASE, _ORDER, _REMOVED = "base", "layer_order.json", "left_out_in_order"
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,6 @@ def reload_adaptation(folder: Path) -> tuple[Adaptation, SuperAdapter]:
     return adaptation, load_super_adapter(folder, adaptation.model, layer=adaptation.recipe.layer)
 
 
-@dataclass(frozen=True)
-class _LayerOrder:
-    left_out_in_order: tuple[int, ...]
-
-
 def with_layer_order(space: Space, base: Path) -> Space:
     """The space with the order of layers that was found when a base was prepared, if there is one.
 
@@ -88,8 +83,9 @@ def with_layer_order(space: Space, base: Path) -> Space:
     if not space.removal_order or not file.exists():
         return space
     otherwise = f"{file} is no order of layers; train again in another folder"
+    content = read_versioned(file, schema=1, otherwise=otherwise)
     try:
-        return space.leaving_out(read_as(_LayerOrder, file, schema=1, otherwise=otherwise).left_out_in_order)
+        return space.leaving_out(from_json(tuple[int, ...], content.get(_REMOVED), where=_REMOVED))
     except InputError as error:
         raise InputError(f"{otherwise}; {error}") from error
 
@@ -125,7 +121,7 @@ def prepare_base(task: Task, recipe: Recipe, folder: Path) -> None:
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             if order:
-                write_versioned(unfinished / _ORDER, to_json(_LayerOrder(tuple(order))), schema=1)
+                write_versioned(unfinished / _ORDER, {_REMOVED: list(order)}, schema=1)
             unfinished.rename(folder / BASE)
     except (OSError, SafetensorError) as error:  # the latter if a full disk ends the writing of weights
         reason = getattr(error, "strerror", None) or error

@@ -40,7 +40,7 @@ class InputChapters:
 def parts_of(sources: Sequence[Source]) -> list[InputChapters]:
     """Chapters of every input, with how to reproduce it; before them, several devices side by side."""
     compared = side_by_side(sources)
-    parts = [InputChapters("Devices side by side", list(chapters(compared))[:1])] if compared else []
+    parts = [InputChapters("Devices side by side", [next(chapters(compared))])] if compared else []
     for source in sources:
         own = [chapter for result in source.results for chapter in chapters(result)]
         if devices := devices_of(source.results):
@@ -84,21 +84,15 @@ def _reports(result: object) -> Iterator[OverheadReport]:
         yield from (device.report for device in result.devices if device.report)
 
 
-@dataclass(frozen=True)
-class Live:
-    """Present state of a page that asks its server for news.
+def page(parts: Sequence[InputChapters], *, title: str, live: Mapping[str, Any] | None = None) -> str:
+    """HTML of a page.
 
     Args:
-        version: That of the parts.
-        states: Identifier of an element -> HTML, of what changes more often than the parts.
+        parts: Chapters of every input.
+        title: Its heading.
+        live: `version` of the parts, and `states`, identifier of an element -> HTML, of what changes more often, of a
+            page that asks its server for news; other pages ask for nothing.
     """
-
-    version: str
-    states: Mapping[str, str]
-
-
-def page(parts: Sequence[InputChapters], *, title: str, live: Live | None = None) -> str:
-    """HTML of a page; without `live`, of one that asks for nothing."""
     from plotly.offline import get_plotlyjs
 
     scripts = [get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")]

@@ -38,7 +38,7 @@ def _heat_map(panel: HeatMap) -> "Figure":
     drawn = Heatmap(
         x=list(panel.places),
         y=list(panel.rows),
-        z=[[math.nan if value is None else value for value in row] for row in panel.rows.values()],
+        z=list(map(list, panel.rows.values())),
         colorbar={"title": {"text": panel.unit}, "thickness": 12},
         hovertemplate=f"{panel.x} %{{x}}, {panel.y} %{{y}}: {panel.unit} %{{z}}<extra></extra>",
         xgap=1,

@@ -9,7 +9,7 @@ from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
 from adaptare.workflows.reporting.inputs import ReadFile, Source
 from adaptare.workflows.reporting.store_report import StoreReport
-from adaptare.workflows.search.result import SearchResult
+from adaptare.workflows.search.result import SHRUNK, SearchResult
 from adaptare.workflows.target import spelled
 
 FILES: Final[tuple[Column[ReadFile], ...]] = (
@@ -64,9 +64,14 @@ def _lines(result: object) -> Iterator[str]:
     if isinstance(result, SearchResult):
         where = spelled(result.place.device, result.place.quantisation, result.place.dtype)
         place = f"{result.place.model} on {where}, {result.place.phase} {result.place.length}"
-        budgets = " ".join(f"--budget {shlex.quote(str(each.budget))}" for each in result.under_each)
-        yield f"{place}: adaptare search {result.folder} --predictor {result.predictor} {budgets}"
-        yield f"measured again: adaptare verify {result.file}"
+        pairs = [word for each in result.under_each for word in _budgeted(each)]
+        if result.file is None or result.file.name != SHRUNK:
+            yield f"{place}: adaptare search {shlex.join([str(result.folder), *pairs])}"
+        yield f"measured again: adaptare verify {shlex.quote(str(result.file))}"
+
+
+def _budgeted(result: SearchResult) -> Sequence[str]:
+    return "--predictor", str(result.predictor), "--budget", str(result.budget)
 
 
 def _command(name: str, subject: str, given: Mapping[str, Any]) -> str:
