@@ -24,6 +24,13 @@ def _ratio_beside_earlier(cell: str) -> str:
     return value((middle, lower, upper), 2)
 
 
+def _beside_winner(name: str, part: float, placement: str) -> tuple[float, ...]:
+    """Difference of a placement's loss to that of the winner, nats: middle, lower and upper end."""
+    (row,) = (row for row in kept(name)["rows"] if (row["part"], row["name"]) == (part, placement))
+    lower, middle, upper = row["difference"]
+    return middle, lower, upper
+
+
 def _after_a_text() -> str:
     """Points that swappable adapters on all linears add to OpenVINO's prefill after a generated text, beyond others."""
     cell = "all linears, rank 16, swappable"
@@ -37,6 +44,7 @@ def _after_a_text() -> str:
 VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
+    "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
     "regret-budget": lambda: f"{100 * kept('runtime_regret')['budget']:.1f} %",
     "regret-nats": lambda: value(middle_first(kept("runtime_regret")["regret_nats"]), 3),
     "regret-noise": lambda: f"{kept('search_regret')['noise']:g} nats",

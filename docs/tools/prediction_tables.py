@@ -223,6 +223,12 @@ def search_llama() -> Table:
     return _beside_winners(kept("search_llama"))
 
 
+@table
+def search_torch() -> Table:
+    """The same of one training, for torch."""
+    return _beside_winners(kept("search_torch"))
+
+
 def _beside_winners(found: Any) -> Table:
     rows = [["placement", *(f"{part:g} of the overhead" for part in found["parts"])]]
     for name in dict.fromkeys(row["name"] for row in found["rows"]):
