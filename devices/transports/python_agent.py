@@ -104,7 +104,7 @@ class PythonAgent:
         return agent_link(shell, command, install)
 
     def _facts(self, agent: str) -> tuple[bool, str, bool]:
-        """Whether its system manages this Python; version of its adaptare, or empty; whether it has the agent."""
+        """True if its system manages this Python; version of its adaptare, or empty; true if it has the agent."""
         answer = self.shell.run(PROBED, self.python, FACTS, agent)
         where = f"{self.shell.name}: {self.python!r}"
         if answer.code == NO_SUCH_COMMAND:

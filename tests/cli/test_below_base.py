@@ -95,6 +95,7 @@ def test_from_a_search_below_the_base_to_a_smaller_model(
     assert onnx.json["configuration"]["widths"] == widths
 
 
+@pytest.mark.slow
 def test_a_model_of_one_width_is_exported_without_a_predictor(trained: Callable[..., Any], tmp_path: Path) -> None:
     exported = trained("export", "run", "--choice", "uniform-96", "--to", "merged", "-o", "narrow")
     assert exported.code == 0, exported.err

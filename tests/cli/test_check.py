@@ -110,6 +110,7 @@ def test_what_is_right_is_not_accused(
     }
 
 
+@pytest.mark.slow
 def test_the_folder_itself_is_what_peft_loads(check: Run) -> None:
     answer = check("rooted", "peft")
     assert answer.code == 0, answer.out

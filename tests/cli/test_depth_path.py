@@ -79,6 +79,7 @@ def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
     assert onnx.json["configuration"]["left_out"] == [1]
 
 
+@pytest.mark.slow
 def test_a_model_of_fewer_layers_is_exported_without_a_search(trained: Callable[..., Any], tmp_path: Path) -> None:
     exported = trained("export", "run", "--choice", "1-layers", "--to", "merged", "-o", "shallow", "--json")
     assert exported.code == 0, exported.err

@@ -248,6 +248,7 @@ def test_an_adapter_that_peft_saved_becomes_what_onnx_runtime_runs(
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
+@pytest.mark.slow
 def test_an_adapter_that_peft_saved_is_merged_as_peft_merges_it(
     run: Run, saved: Callable[..., Path], model_cache: Path
 ) -> None:

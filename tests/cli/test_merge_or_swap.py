@@ -329,6 +329,7 @@ def test_onnx_runtime_loads_every_way(overhead: Callable[..., Any], device: str,
         assert each["memory_of_all_bytes"] > each["memory_bytes"]
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_file_is_that_of_the_inputs(workload: Workload, model_cache: Path, tmp_path: Path) -> None:
     device = connect("ort-cpu:threads=1")
     programs = programs_for(device.info(), cache=model_cache)

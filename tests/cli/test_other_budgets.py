@@ -26,6 +26,8 @@ def profiled(
         train = ("train", "tiny-random", "--steps", 2, "--space", "sites", "-o", "run", "--held-out", 8)
         trained = run(*train, "--data", write_data(folder), *cache)
         assert trained.code == 0, trained.err
+        for quantity in ("latency", "memory"):
+            assert run("fit", *DEVICE, "--quantity", quantity, "-o", quantity).code == 0
     return folder
 
 
@@ -55,10 +57,7 @@ def test_a_budget_of_a_quantity_is_searched_and_verified(
 @pytest.fixture
 def both(run_in_copy: Callable[..., Any], profiled: Path) -> Callable[..., Any]:
     """Searches under budgets of latency and memory, with a predictor of each."""
-    run = run_in_copy(profiled)
-    for quantity in ("latency", "memory"):
-        assert run("fit", *DEVICE, "--quantity", quantity, "-o", quantity).code == 0
-    return run
+    return run_in_copy(profiled)
 
 
 def search(run: Callable[..., Any], *budgets: str, predictors: tuple[str, ...] = ("latency", "memory")) -> Any:

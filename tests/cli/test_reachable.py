@@ -14,6 +14,7 @@ def test_named_devices_are_looked_at_alone() -> None:
         machines(["simulated", "abacus"])
 
 
+@pytest.mark.slow
 def test_lists_what_can_be_reached_in_order() -> None:
     names = [reach.name for reach in machines().devices]
     assert names == sorted(names)
