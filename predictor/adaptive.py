@@ -70,7 +70,8 @@ def _next(known: Sequence[Measurement], left: Sequence[Workload], n: int) -> lis
     if not known or n >= len(left):
         return list(left[:n])
     configurations = [[workload.configuration for workload in some] for some in ([row.workload for row in known], left)]
-    features = FeatureSet.of(left[0], [each for some in configurations for each in some])
+    options = known[0].device.options
+    features = FeatureSet.of(left[0], [each for some in configurations for each in some], options=options)
     measured, pool = (features.matrix(features.values(some)) for some in configurations)
     return [left[index] for index in np.sort(next_rows(measured, pool, n))]
 

@@ -78,6 +78,8 @@ class FittedPredictor:
         error_card: Errors on held-out adapters.
         workloads: Hash of each training row's workload.
         length: Tokens of prefill, or cached positions of decode, of the predictions; see `at`.
+        base_at: Length at which the base was measured in the present session, if it was; see `recalibrated`.
+        of_ratio: True if intervals are those of the ratio to the base; see `relative`.
         scale: Factor on the predicted ratio.
         quantity: The predicted quantity, in its SI `unit`.
         source: The device from which coefficients were transferred, if any.
@@ -98,6 +100,8 @@ class FittedPredictor:
     error_card: ErrorCard
     workloads: tuple[str, ...] = field(repr=False)
     length: int
+    base_at: int | None = None
+    of_ratio: bool = False
     scale: float = 1.0
     quantity: str = LATENCY
     unit: str = "s"
@@ -125,7 +129,7 @@ class FittedPredictor:
         values = values if dimensions is None else self.features.spread(values, dimensions)
         X, here = self.features.matrix(values), self._relative(values)
         mean = self._ratios(here) * self.base_value
-        half_width = self._half_widths(self.regressor.change(here))
+        half_width = self._half_widths(here)
         lowest, highest = self.feature_range
         slack = RANGE_SLACK * np.maximum(highest - lowest, 0.0) + ROUNDING * np.abs(highest)
         beyond = np.maximum(lowest - X, X - highest)
@@ -150,7 +154,7 @@ class FittedPredictor:
         here = self._relative(values)
         change = self.regressor.change(here)
         slack = np.log(limit / (self._ratios(here) * self.base_value))
-        below = self._shift(change).probability_below(slack - self.residuals[:, None] * change).sum(axis=0)
+        below = self._shift(here).probability_below(slack - self.residuals[:, None] * change).sum(axis=0)
         probability: Array = below / (len(self.residuals) + 1)
         return probability
 
@@ -172,7 +176,7 @@ class FittedPredictor:
         factor = base.middle / self.base_value
         values = {length: value * factor for length, value in self.base.values.items()}
         spread = self.base_spread if self.base_spread == NO_SPREAD else spread_since(base, openings)
-        return replace(self, base=replace(self.base, values=values), base_spread=spread)
+        return replace(self, base=replace(self.base, values=values), base_spread=spread, base_at=self.length)
 
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.
@@ -192,7 +196,7 @@ class FittedPredictor:
     @property
     def relative(self) -> "FittedPredictor":
         """Predictor with intervals of the ratio to the base, in units of its calibrated value."""
-        return replace(self, base_spread=NO_SPREAD)
+        return replace(self, base_spread=NO_SPREAD, of_ratio=True)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -231,23 +235,29 @@ class FittedPredictor:
 
     @property
     def left_out(self) -> tuple[Array, Array, Array, Array]:
-        """Ratio of every row: measured, predicted by a fit made and chosen without it, half width; value of the base.
+        """Measured ratio of every row, and what a fit made and chosen without it says.
 
-        Shape (n,) each. Raises `InputError` for a loaded predictor, because files do not keep rows.
+        Ratio, predicted ratio, half width of the logarithm of that, and value of the base; shape (n,) each. Raises `InputError` for a loaded predictor, because files do not keep rows.
         """
         if self.rows is None:
             raise InputError("a loaded predictor does not have its rows; fit it again")
         return self.rows
 
-    def _half_widths(self, change: Array) -> Array:
-        """Half-widths of the logarithms. Shape (n,)."""
-        return self._shift(change).widened(change * conformal_half_width(self.residuals, level=self.level), self.level)
+    def _half_widths(self, X: Array) -> Array:
+        """Half-widths of the logarithms, from relative features. Shape (n_rows, n_features) -> (n_rows,)."""
+        half_width = self.regressor.change(X) * conformal_half_width(self.residuals, level=self.level)
+        return self._shift(X).widened(half_width, self.level)
 
-    def _shift(self, change: Array) -> SessionSpread:
-        """Shift of a new session; between fitted lengths, with the largest error of the base at one left out."""
-        shift = self.spread.times(change)
+    def _shift(self, X: Array) -> SessionSpread:
+        """Shift of a new session; between fitted lengths, with the largest error of the base at one left out.
+
+        Of a ratio to the base, or if the base was measured, that error moves only what the adapter adds.
+        """
+        shift = self.spread.times(self.regressor.change(X))
         if self.length not in self.lengths:
-            shift = shift.plus(SessionSpread(max(map(abs, self.base.left_out.values()), default=0.0)))
+            error = max(map(abs, self.base.left_out.values()), default=0.0)
+            known = self.of_ratio or self.length == self.base_at
+            shift = shift.plus(SessionSpread(error * (np.abs(1 - 1 / self._ratios(X)) if known else np.ones(len(X)))))
         return shift.plus(self.base_spread)
 
     @cached_property

@@ -246,6 +246,8 @@ def _independent(one: Measurement, other: Measurement, *, latencies: bool) -> In
         under.append(one.reference_interval)
     scale = other.reference_s / one.reference_s if latencies else 1.0
     middle = scale * other.ratio.middle / one.ratio.middle
+    if not all(each.lower > 0 and each.upper < math.inf for each in (*over, *under)):  # too few rounds for an interval
+        return Interval(-1.0, middle - 1, math.inf)
     below = math.hypot(*(math.log(o.middle / o.lower) for o in over), *(math.log(u.upper / u.middle) for u in under))
     above = math.hypot(*(math.log(o.upper / o.middle) for o in over), *(math.log(u.middle / u.lower) for u in under))
     return Interval(middle * math.exp(-below) - 1, middle - 1, middle * math.exp(above) - 1)

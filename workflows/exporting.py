@@ -175,7 +175,9 @@ def _note_untrained(configuration: Configuration, super_adapter: SuperAdapter, n
     """Notes a rank that is no choice of the space, so that no training step has drawn it."""
     for axis in super_adapter.space.axes:
         ranks = [
-            configuration.by_path.get(each.place, 0) for each in axis.dimensions if each.kind is kind_named("ranks")
+            configuration.by_path.get(each.place, 0)
+            for each in axis.dimensions
+            if each.kind is kind_named("ranks") and each.layer not in configuration.left_out
         ]
         if others := sorted(set(ranks) - set(axis.choices)):
             choices = ", ".join(map(str, axis.choices))

@@ -211,9 +211,14 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
         resume=True,
         **pace,
     )
-    first = measure_overhead(look, feedback=feedback)
-    if not any(row.mode == "swappable" for row in first.rows):
-        raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
+
+    def looked() -> OverheadReport:
+        found = measure_overhead(look, feedback=feedback)
+        if not any(row.mode == "swappable" for row in found.rows):
+            raise DeviceError(f"rank {RANKS[-1]} everywhere could not be measured, so there is no scale for a budget")
+        return found
+
+    first = once("first-look", OverheadReport, looked)
     feedback.show(first)
     calls = CallRequest(
         request.model,
@@ -311,12 +316,13 @@ def _fitted(
     """File of a predictor, fitted now unless it is there: rows that are measured later must not change it."""
     words = ["predictor", *([] if quantity == LATENCY else [quantity]), phase, str(length)]
     file = request.output / "-".join(words)
-    if not file.with_suffix(".json").exists():
+    report = request.output / f"{'-'.join(['fit', *words[1:]])}.json"
+    if not report.exists():
         rows = RowFilter(phase=phase, mode="swappable", lengths=(length,), model=shape)
         fit = FitRequest(request.store, request.device, rows, quantity=quantity, output=file, replace=True)
         fitted = fit_rows(fit, feedback=feedback)
         # Predictions of held-out adapters, for a report; the predictor does not keep them.
-        write_versioned(request.output / f"{'-'.join(['fit', *words[1:]])}.json", to_json(fitted), schema=1)
+        write_versioned(report, to_json(fitted), schema=1)
         feedback.show(fitted)
     return file
 

@@ -132,7 +132,11 @@ class OrtRuntime:
             place = tempfile.mkdtemp()
             options.enable_profiling = True
             options.profile_file_prefix = os.path.join(place, "trace")
-        return OrtModel(self._created(file, options, wanted), wanted, file, place)
+        try:
+            return OrtModel(self._created(file, options, wanted), wanted, file, place)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
 
     def _created(self, file: str, options: Any, provider: str) -> Any:
         import onnxruntime as ort
@@ -166,7 +170,7 @@ class OrtModel:
     def __init__(self, session: Any, provider: str, file: str, place: str) -> None:
         self.session = session
         self._provider, (self._folder, self._name) = provider, os.path.split(file)
-        self._uncounted = bool(place)
+        self._place, self._uncounted = place, bool(place)
         self._nodes: Counter[str] = Counter()
         if place:
             weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
@@ -194,6 +198,7 @@ class OrtModel:
         for event in events:
             if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
                 self._nodes[event["args"]["provider"]] += 1
+        shutil.rmtree(self._place, ignore_errors=True)  # now, because a fork ends without finalizers
         self._uncounted = False
         self._check()
 

@@ -16,7 +16,9 @@ from typer.main import get_command
 ROOT = Path(__file__).parents[2]
 # Removed when the program ends.
 LINKED = tempfile.TemporaryDirectory()
-PACKAGES = [f"adaptare.{name}" for name in ("devices", "profiler", "predictor", "search", "testing")]
+SEARCH = ("search", "search.algorithms", "search.training", "search.recipes", "search.checking")
+NAMES = ("devices", "profiler", "profiler.measuring", "predictor", *SEARCH, "testing")
+PACKAGES = [f"adaptare.{name}" for name in NAMES]
 
 OVERHEAD = """## adaptare
 

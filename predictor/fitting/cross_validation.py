@@ -21,7 +21,7 @@ INNER_FOLDS = 4
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Ratios, with half-widths of their intervals, of rows held out from fit, choice and interval. Shape (n,) each."""
+    """Ratios of rows held out from fit, choice and interval, with half-widths of their logarithms. Shape (n,) each."""
 
     ratios: NDArray[np.float64]
     half_widths: NDArray[np.float64]
@@ -61,7 +61,7 @@ def cross_validate(
         half_width = float(spread.widened(conformal_half_width(residuals, level=reached), level))
         procedure.ratios[unseen] = predicted[chosen][unseen]
         change = change_of(fitted[chosen], rows.X[unseen])
-        procedure.half_widths[unseen] = np.expm1(half_width * change) * predicted[chosen][unseen]
+        procedure.half_widths[unseen] = half_width * change
     return predicted, procedure
 
 
@@ -139,7 +139,8 @@ def make_error_card(
     errors = np.abs(left_out.ratios - rows.ratios)
     relative = 100 * of_adapters(errors / rows.ratios, rows.groups)
     allowed = stdtrit(len(relative) - 1, CONFIDENCE) * relative.std(ddof=1) / math.sqrt(len(relative))
-    measurement = ndtri((1 + level) / 2) * rows.ratios * np.sqrt(rows.noise)
+    distances = np.abs(np.log(rows.ratios / left_out.ratios))
+    measurement = ndtri((1 + level) / 2) * np.sqrt(rows.noise)
     tau = float(kendalltau(left_out.ratios, rows.ratios).statistic)
 
     def points(errors: NDArray[np.float64]) -> float:
@@ -152,8 +153,8 @@ def make_error_card(
         mae_overhead_points=points(errors),
         mape=float(relative.mean()),
         kendall_tau=None if math.isnan(tau) else tau,
-        coverage=points((errors <= np.hypot(left_out.half_widths, measurement)).astype(np.float64)) / 100,
-        half_width_points=float(100 * np.median(left_out.half_widths)),
+        coverage=points((distances <= np.hypot(left_out.half_widths, measurement)).astype(np.float64)) / 100,
+        half_width_points=float(100 * np.median(np.expm1(left_out.half_widths) * left_out.ratios)),
         baselines={name: points(errors) for name, errors in others.items()},
         composed=training.composed,
         mape_upper=float(relative.mean() + allowed),

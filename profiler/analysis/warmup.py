@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptare.profiler.analysis.intervals import LEAST_OPENINGS, contributing, ratio_interval
 from adaptare.profiler.analysis.noise import Noise
 
 Trend = Literal["flat", "warm-up", "slowdown", "no steady state"]
@@ -57,6 +58,28 @@ def steadiness(seconds: NDArray[np.float64]) -> Steadiness:
     if abs(levels[0] - levels[-1]) <= SAME:
         return Steadiness("flat")  # a temporary disturbance
     return Steadiness("warm-up" if levels[0] > levels[-1] else "slowdown", start)
+
+
+def common_warmup(seconds: NDArray[np.float64], openings: NDArray[np.int64]) -> int:
+    """Rounds at the start of every opening that are slower than the second half of the openings.
+
+    A short opening has too few rounds to show its warm-up, but all openings begin in the same way. A round is one of
+    the warm-up if the interval of its ratio to the second half, over openings, lies above `SAME`.
+
+    Args:
+        seconds: Latency in each round. Shape (n_rounds,).
+        openings: The opening of each round. Shape (n_rounds,).
+    """
+    rows = contributing(openings)
+    if len(rows) < LEAST_OPENINGS:
+        return 0
+    steady = np.array([np.median(seconds[own[len(own) // 2 :]]) for own in rows])
+    most = min(map(len, rows)) // 2
+    for number in range(most):
+        ratios = seconds[[own[number] for own in rows]] / steady
+        if ratio_interval(ratios, np.arange(len(rows))).lower <= 1 + SAME:
+            return number
+    return most
 
 
 def speed_changes(seconds: Sequence[float] | NDArray[np.float64]) -> list[int]:

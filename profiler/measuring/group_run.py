@@ -208,8 +208,8 @@ class GroupRun:
                 raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
             raise _NewWorkerNeededError
         if len(candidates) > 1:  # the inputs of one may have broken all that share the program
-            for candidate in candidates:
-                candidate.alone = True
+            for index, candidate in enumerate(candidates):  # halves, of which each loads the program for itself
+                candidate.part += "ab"[2 * index >= len(candidates)]
             raise _NewWorkerNeededError
         candidates[0].failure = str(error)
         if isinstance(error, WorkerDiedError):

@@ -236,7 +236,7 @@ class _Group:
                 self._note_times(run, reason or "")
                 if seen and run.running():
                     seen(self.rows)
-        except DeviceError:
+        except (DeviceError, InputError):
             self._note_times(run, INTERRUPTED)
             raise
         self.opening, self.round = run.next_opening, run.next_round

@@ -21,7 +21,7 @@ class TimedWorkload:
         loaded: Its program in the current worker.
         first_call_s: Seconds of its very first call.
         checked: True once its outputs have been compared.
-        alone: True if it is loaded separately even if others have the same program.
+        part: Part of the candidates with the same program that loads it for itself; empty for all of them together.
         failure: Reason it no longer runs; empty if it runs.
     """
 
@@ -34,7 +34,7 @@ class TimedWorkload:
     loaded: Loaded | None = None
     first_call_s: float = 0.0
     checked: bool = False
-    alone: bool = False
+    part: str = ""
     failure: str = ""
 
     @property
@@ -52,7 +52,7 @@ def shared(asked: Sequence[tuple[Program, TimedWorkload]]) -> list[tuple[Program
     """Programs that differ only in their feeds, joined into one with all the feeds."""
     sharing: dict[tuple[Program, str], list[tuple[Program, TimedWorkload]]] = {}
     for program, candidate in asked:
-        key = replace(program, feeds=()), candidate.feed if candidate.alone else ""
+        key = replace(program, feeds=()), candidate.part
         sharing.setdefault(key, []).append((program, candidate))
     return [
         (

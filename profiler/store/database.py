@@ -140,7 +140,8 @@ class Store:
     def append(self, measurements: Sequence[Measurement]) -> None:
         """Adds all measurements; if that fails, none, and raises `StorageError`."""
         with self._writing() as connection:
-            connection.execute(_meta.update().where(_meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+            earlier = (_meta.c.name == "schema_version") & (_meta.c.value < str(SCHEMA_VERSION))
+            connection.execute(_meta.update().where(earlier).values(value=str(SCHEMA_VERSION)))
             for measurement in measurements:
                 info, reference = measurement.device.hash, measurement.reference
                 for shape in {measurement.workload.shape, reference.shape}:
@@ -199,8 +200,9 @@ class Store:
         if reference is not None:
             query = query.where(_measurements.c.reference == reference.hash)
         with self._reading() as connection:
-            rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
+            # In this order: another process may add a row and its shape between the two.
             contents = connection.execute(query).all()
+            rows = connection.execute(sql.select(_shapes.c.hash, _shapes.c.config)).all()
         shapes = Shapes(dict(map(tuple, rows)))
         read = []
         for place, (number, text) in enumerate(contents):
@@ -275,9 +277,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror or error)
     if isinstance(error, NoSuchModuleError):
-        return "there is no such kind of database; use sqlite, postgresql+psycopg or mysql+pymysql"
+        return "there is no such kind of database; use sqlite or postgresql+psycopg"
     if isinstance(error, ImportError):
-        return f"the driver {error.name} is not installed; install it, or name another as in mysql+pymysql"
+        return f"the driver {error.name} is not installed; install it, or name another as in postgresql+psycopg"
     return "its tables are not those of one"
 
 

@@ -16,7 +16,7 @@ from adaptare.devices import DeviceInfo
 from adaptare.profiler.analysis.device_speed import Endurance, endurance_of, stable_rounds
 from adaptare.profiler.analysis.intervals import Interval, contributing, opening_logs, ratio_interval, too_few
 from adaptare.profiler.analysis.levels import Levels, levels_of
-from adaptare.profiler.analysis.warmup import Trend, steadiness
+from adaptare.profiler.analysis.warmup import common_warmup, steadiness
 from adaptare.profiler.store.samples import Samples
 from adaptare.profiler.workloads.workload import Workload
 
@@ -185,13 +185,6 @@ class Measurement:
         return too_few(self.opening_count())
 
     @cached_property
-    def trends(self) -> tuple[Trend, ...]:
-        """Trend of the candidate's unscaled seconds in each opening."""
-        self._check_measured()
-        medians = _medians(self.visits)
-        return tuple(steadiness(medians[self.openings == opening]).trend for opening in np.unique(self.openings))
-
-    @cached_property
     def ratio(self) -> Interval:
         """Ratio of candidate to reference in the rounds after the warm-up of both, with a 95 % interval."""
         self._check_measured()
@@ -317,10 +310,11 @@ def settled(visits: Sequence[Visit], others: Sequence[Visit]) -> NDArray[np.bool
     """Mask of the rounds after the warm-up of both, in each opening. Shape (n_rounds,)."""
     openings = np.array([visit.opening for visit in visits], dtype=np.int64)
     counts = np.ones(len(openings), dtype=np.bool_)
+    common = max(common_warmup(_medians(series), openings) for series in (visits, others)) if len(visits) else 0
     for opening in np.unique(openings):
         rows = np.flatnonzero(openings == opening)
         medians = (tuple(series[row].median_s for row in rows.tolist()) for series in (visits, others))
-        start = max(_warm_from(seconds) for seconds in medians)
+        start = max(min(common, len(rows) // 2), *map(_warm_from, medians))
         counts[rows[:start]] = False
     return counts
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from adaptare.core.extensions import extension
 
 ALGORITHMS = "adaptare.algorithms"
-# The default for one budget. It is no `Algorithm`: it needs gradients, and losses on parts of the examples.
+# The default of the recipes placement and subnet. It is no `Algorithm`: it needs gradients, and losses on parts of the
+# examples.
 STAGED = "staged-fisher"
 
 

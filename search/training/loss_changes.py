@@ -146,7 +146,10 @@ class FisherChanges:
 
     def __call__(self, point: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n_axes,) -> (n_axes, largest number of choices); nats of all examples together."""
-        return self.remembered(["Fisher", point.tolist(), hash_of(self.examples)], lambda: self._computed(point))
+        choices = [list(axis.choices) for axis in self.space.axes]  # the same indices mean others in another space
+        return self.remembered(
+            ["Fisher", choices, point.tolist(), hash_of(self.examples)], lambda: self._computed(point)
+        )
 
     def _computed(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
         at_highest = np.array_equal(point, self.space.highest)

@@ -1,5 +1,6 @@
 """`adaptare compare`: the same workloads, measured twice."""
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -149,6 +150,18 @@ def test_what_the_base_is_uncertain_by_counts_in_latencies() -> None:
 
     assert half_width(0.1, latencies=False) < 1e-9
     assert 0.05 < half_width(0.1, latencies=True) < 0.5
+
+
+def test_too_few_rounds_for_an_interval_have_a_difference_without_one() -> None:
+    shape = ModelShape("llama", 6, 128, 4, 2, 32, 256, 512, '{"name":"small"}')
+    workload, visit = Workload(shape, Configuration.uniform(shape, 4)), Visit(0, 0, 2.0, (2.0,))
+    one, other = (
+        Measurement(workload, SimulatedDevice().info(), workload.base, 1.0, session, (visit,), (visit,))
+        for session in ("a", "b")
+    )
+    for latencies in (False, True):
+        (row,) = compare([one], [other], latencies=latencies)
+        assert (row.difference.lower, row.difference.middle, row.difference.upper) == (-1, 0, math.inf)
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")

@@ -84,6 +84,7 @@ def test_a_model_of_fewer_layers_is_exported_without_a_search(trained: Callable[
     exported = trained("export", "run", "--choice", "1-layers", "--to", "merged", "-o", "shallow", "--json")
     assert exported.code == 0, exported.err
     assert exported.json["configuration"]["left_out"] == [1]
+    assert "no choice of the training" not in exported.err
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "shallow").config.num_hidden_layers == 1
 
 

@@ -43,7 +43,6 @@ def test_a_grid_has_every_rank_swappable_and_the_largest_in_every_way(overhead: 
         assert row["p90_s"] >= 0.99 * latency_s
         assert row["tokens_per_s"] == pytest.approx((4 if row["phase"] == "prefill" else 1) / latency_s)
         assert row["verdict"] == ("same" if row["mode"] == "merged" else "slower")
-        assert row["trends"] == ["flat"] * 2
 
 
 def test_slopes_are_seconds_of_a_rank_and_of_a_site(overhead: Callable[..., Any]) -> None:

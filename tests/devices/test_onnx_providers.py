@@ -76,6 +76,23 @@ def test_nothing_is_profiled_after_the_first_call_and_nothing_is_left(
 
 
 @pytest.mark.usefixtures("told_by_nobody")
+def test_nothing_is_left_where_no_finalizer_runs_or_the_file_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "profiles").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "profiles"))
+    runtime, file = OrtRuntime(), saved(tmp_path, FLAT)
+    runtime.setup(1, SETTINGS)
+    model = runtime.load(str(tmp_path), file.name, {})
+    model.bind({"inputs": {"x": {"dtype": "float32", "shape": [2, 3], "constant": 1.0}}})
+    assert list((tmp_path / "profiles").iterdir()) == []
+    file.write_bytes(b"no model")
+    with pytest.raises(Exception, match="INVALID_PROTOBUF"):
+        runtime.load(str(tmp_path), file.name, {})
+    assert list((tmp_path / "profiles").iterdir()) == []
+
+
+@pytest.mark.usefixtures("told_by_nobody")
 def test_a_provider_that_runs_nothing_is_refused_by_its_profile_too(tmp_path: Path) -> None:
     runtime, file = OrtRuntime(), saved(tmp_path, FLAT)
     runtime.setup(1, {**SETTINGS, "provider": "AzureExecutionProvider"})

@@ -14,6 +14,7 @@ from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, at_length, load_predictor, save_predictor
 from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
+from adaptare.profiler.analysis import Interval
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
@@ -102,8 +103,13 @@ def test_intervals_between_lengths_hold_the_truth(
 
 
 def half_width(predictor: FittedPredictor) -> float:
-    said = predictor.relative.predict_configs([Configuration.uniform(predictor.template.shape, 32)])
-    return float(np.log(said.upper / said.mean)[0])
+    return float(half_widths(predictor.relative)[1])
+
+
+def half_widths(predictor: FittedPredictor) -> NDArray[np.float64]:
+    """Of the base, and of rank 32 everywhere."""
+    said = predictor.predict_configs([Configuration.uniform(predictor.template.shape, rank) for rank in (0, 32)])
+    return np.log(said.upper / said.mean)
 
 
 def test_errors_of_the_base_at_lengths_left_out_widen_the_interval_between(fitted: Fitted) -> None:
@@ -116,7 +122,16 @@ def test_errors_of_the_base_at_lengths_left_out_widen_the_interval_between(fitte
     )
     assert bent.base.left_out[48] == pytest.approx(1 / 1.1 - 1)
     assert half_width(bent.at(48)) == pytest.approx(half_width(straight.at(48)), rel=0.1)
-    assert half_width(bent.at(40)) > 0.09
+    assert (half_widths(bent.at(40)) > 0.09).all()
+    ratios = half_widths(bent.at(40).relative)  # an error of the base moves only what the adapter adds
+    assert ratios[0] == pytest.approx(0, abs=1e-9)
+    assert 0.04 < ratios[1] < 0.09
+    now = bent.at(40).base_value
+    measured = bent.at(40).recalibrated(Interval(now, now, now), 6)
+    assert half_widths(measured)[0] == pytest.approx(
+        half_widths(straight.at(48).recalibrated(Interval(now, now, now), 6))[0]
+    )
+    assert (half_widths(measured.at(44)) > 0.09).all()
 
 
 def test_the_base_of_a_prefill_follows_the_square_of_attention(shape: ModelShape, fitted: Fitted) -> None:

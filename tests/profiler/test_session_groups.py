@@ -1,15 +1,17 @@
 """Sessions of several groups, because memory does not hold all candidates at once."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from simulated_noise import WarmUp
 
-from adaptare.core import InputError, ProgramError
-from adaptare.devices import SimulatedDevice
+from adaptare.core import InputError, ProgramError, StorageError
+from adaptare.devices import Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
@@ -81,3 +83,50 @@ def test_a_group_in_which_everything_failed_calibrates_nothing(
     found = profile(every, reference=Workload(llama).base, device=device, stop=FixedRounds(20), seed=0)
     assert [bool(each.failure) for each in found] == [True, True, False, False]
     assert found[-1].reference_s == pytest.approx(device.latency_s(Workload(llama).base.work()), rel=0.05)
+
+
+def test_a_cache_that_is_lost_leaves_measurements_to_be_finished(llama: ModelShape) -> None:
+    class Emptied(SimulatedPrograms):
+        asked = 0
+
+        def program(self, workload: Workload) -> Program:
+            self.asked += 1
+            if self.asked > 12:
+                raise StorageError("the cache was emptied")
+            return super().program(workload)
+
+    session, found = (
+        Session(SimulatedDevice(), FixedRounds(8, openings=8), seed=0, programs=Emptied()),
+        list[Measurement](),
+    )
+    groups = (each for group in session.groups(workloads(llama), reference=Workload(llama).base) for each in group)
+    with pytest.raises(StorageError, match="emptied"):
+        found.extend(groups)
+    assert [(each.opening_count() > 0, each.complete) for each in found] == [(True, False)] * 3
+
+
+def test_the_one_that_breaks_a_shared_program_is_found_by_halves(
+    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = workloads(llama, range(1, 17))
+
+    class Sharing(SimulatedPrograms):
+        def program(self, workload: Workload) -> Program:
+            if workload not in every:
+                return super().program(workload)
+            return replace(super().program(every[0]), feeds=super().program(workload).feeds)
+
+    load, copies = SimulatedWorker.load, Counter[SimulatedWorker]()
+
+    def broken(worker: SimulatedWorker, program: Program) -> Loaded:
+        if every[5].hash in {feed.name for feed in program.feeds}:
+            raise ProgramError("its inputs are broken")
+        copies[worker] += len(program.feeds) > 0 and program.name == Sharing().program(every[0]).name
+        return load(worker, program)
+
+    monkeypatch.setattr(SimulatedWorker, "load", broken)
+    found = profile(
+        every, reference=Workload(llama).base, device=SimulatedDevice(), stop=FixedRounds(8), seed=0, programs=Sharing()
+    )
+    assert [each.workload for each in found if each.failure] == [every[5]]
+    assert 1 < max(copies.values()) <= 5  # and not one for each of 16

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from adaptare.core import InputError
 from adaptare.profiler import WIDTH
 from adaptare.profiler.workloads import LAYER, Dimension, grouped_space
 from adaptare.search.super_adapter.model import SuperAdapter
+from adaptare.search.training import FisherChanges, Remembered
 from adaptare.search.training.loss_changes import gate_gradients
 from adaptare.search.training.token_examples import TokenExample
 
@@ -145,3 +147,15 @@ def test_a_component_that_does_nothing_has_no_importance(adapted: SuperAdapter, 
 def test_examples_are_needed(adapted: SuperAdapter) -> None:
     with pytest.raises(InputError, match="at least one training example"):
         gate_gradients(adapted, adapted.largest, [])
+
+
+def test_gains_that_are_remembered_are_of_one_space(adapted: SuperAdapter, token_examples: Examples) -> None:
+    def changes(ranks: list[int], remembered: Remembered) -> Any:
+        groups = [{"sites": "*", "ranks": ranks, "tie": "all"}]
+        space = grouped_space("one", groups, adapted.space.shape)
+        return FisherChanges(adapted, space, token_examples(3), remembered)(np.array([1]))
+
+    together = Remembered()
+    found = [changes(ranks, together) for ranks in ([0, 1, 2], [0, 2, 4])]
+    np.testing.assert_array_equal(found[1], changes([0, 2, 4], Remembered()))
+    assert not np.array_equal(*found)

@@ -8,6 +8,7 @@ from adaptare.core.progress import Feedback
 from adaptare.devices import DeviceInfo, connect
 from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
+from adaptare.profiler.analysis import too_few
 from adaptare.profiler.store import LATENCY
 from adaptare.workflows.comparison import named, of_device
 from adaptare.workflows.reading import read_store
@@ -130,7 +131,9 @@ def rows_to_fit(
 
 def noise_of(rows: Sequence[Measurement], quantity: str = LATENCY) -> str:
     """Warning about rows whose intervals are wider than the usual cost of adapters; empty if there are none."""
-    widths = {id(row): row.ratio_to_reference(quantity).half_width for row in rows if not row.too_few_openings}
+    widths = {
+        id(row): row.ratio_to_reference(quantity).half_width for row in rows if not too_few(row.opening_count(quantity))
+    }
     noisy = [row for row in rows if widths.get(id(row), 0.0) > NOISY]
     if not noisy:
         return ""

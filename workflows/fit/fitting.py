@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
 from adaptare.devices import DeviceInfo
@@ -109,8 +111,9 @@ def fit_rows(request: FitRequest, *, feedback: Feedback) -> FitResult:
     kept = "" if request.replace else reason_to_keep(predictor, name)
     files = () if kept else save_predictor(predictor, name)
     template = predictor.template
-    *ratios, base = predictor.left_out
-    ends = zip(*(base * each for each in ratios), strict=True)
+    measured, predicted, half_widths, base = predictor.left_out
+    factors = np.exp(half_widths)
+    ends = (base * np.array([measured, predicted / factors, predicted, predicted * factors])).T
     same = ("device", "quantity", "unit", "lengths", "chosen", "reason", "source", "error_card")
     return FitResult(
         predictor=name,
@@ -121,10 +124,7 @@ def fit_rows(request: FitRequest, *, feedback: Feedback) -> FitResult:
         base=predictor.base_value,
         base_left_out=predictor.base.left_out,
         transfer=request.source,
-        held_out=tuple(
-            HeldOut(float(measured), Interval(float(middle - half), float(middle), float(middle + half)))
-            for measured, middle, half in ends
-        ),
+        held_out=tuple(HeldOut(own, Interval(lower, middle, upper)) for own, lower, middle, upper in ends.tolist()),
         **{field: getattr(predictor, field) for field in same},
         **{field: getattr(template, field) for field in ("quantisation", "dtype", "phase", "mode")},
     )

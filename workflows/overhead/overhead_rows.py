@@ -55,7 +55,6 @@ class Row:
     openings: int
     too_few_openings: int
     levels: Levels | None
-    trends: tuple[str, ...]
     stopped_by: str
     load_s: float
     first_call_s: float
@@ -129,7 +128,6 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         "tokens_per_s",
         "too_few_openings",
         "levels",
-        "trends",
         "stopped_by",
         "load_s",
     ]

@@ -209,23 +209,19 @@ def _composed(plan: Sequence[Stubs], session: Session) -> Iterator[list[Measurem
 
 
 def oddities(measured: Sequence[Measurement]) -> Iterator[str]:
-    """Failures, changes of the device's speed, and missing steady states."""
+    """Failures, changes of the device's speed, and what else a reader of the rows must know."""
     for row in measured:
         if row.failure:
             sites = len(row.workload.configuration.ranks)
             yield f"not measured: {row.workload.mode} adapter on {sites} sites: {row.failure}"
     # Candidates of one group share their rounds.
-    groups = {row.reference_visits[0].round: row for row in measured if row.visits}
+    groups = {(row.session, row.reference_visits[0].round): row for row in measured if row.visits}
     times = sum(len(speed_changes([visit.median_s for visit in row.reference_visits])) for row in groups.values())
     if times:
         often = "once" if times == 1 else f"{times} times"
         yield f"device speed changed {often}; overheads are ratios to the interleaved base and are not affected"
     yield from slowed_down(list(groups.values()))
     yield from throttled(measured)
-    # Of many short openings, a few appear unsteady by chance.
-    unsteady = sum(2 * row.trends.count("no steady state") > len(row.trends) for row in measured if row.visits)
-    if unsteady:
-        yield f"{unsteady} of {len(measured)} had no steady state in most openings; close other programs and repeat"
     yield from two_levels([row for row in measured if row.visits])
     yield from _placements(measured)
     waiting = sum(row.environment.get("host_share", 0.0) > HOST_BOUND for row in measured)

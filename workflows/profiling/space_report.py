@@ -115,7 +115,6 @@ class SpaceRow:
     rounds: int
     openings: int
     levels: Levels | None
-    trends: tuple[str, ...]
     stopped_by: str
     origin: Origin
 
@@ -291,7 +290,6 @@ def _row(measurement: Measurement) -> SpaceRow:
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
         levels=measurement.levels,
-        trends=measurement.trends,
         stopped_by=measurement.stopped_by,
         origin=measurement.origin,
     )

@@ -20,7 +20,7 @@ from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
 from adaptare.search.super_adapter import load_tokenizer
-from adaptare.search.training import Answers, check_trackers, paired_difference
+from adaptare.search.training import Answers, Remembered, check_trackers, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation, prepare_base, with_layer_order
 from adaptare.workflows.train.result import TrainResult
@@ -115,7 +115,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     started = time.monotonic()
     alpha, layer = recipe.alpha, recipe.layer
     super_adapter = SuperAdapter(adaptation.model, space, alpha=alpha, seed=request.settings.seed, layer=layer)
-    claimed, seen = False, dict[int, NDArray[np.float64]]()
+    claimed, seen = False, Remembered(folder / "looks.jsonl")
     looks = {request.settings.steps * part // LOOKS for part in range(1, LOOKS)} - {0}
     with feedback.progress("training") as update:
 
@@ -127,7 +127,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
             update(done / of, f"step {done} of {of}, loss {loss:.2f}")
             if done in looks:
                 with torch.autocast(super_adapter.model.device.type, torch.bfloat16, enabled=request.settings.bf16):
-                    seen[done] = CompletionLoss(super_adapter, examples.validation).sums(super_adapter.largest)
+                    seen.keep(done, CompletionLoss(super_adapter, examples.validation).sums(super_adapter.largest))
 
         losses = train_super_adapter(
             super_adapter,
@@ -143,7 +143,8 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     judged = np.stack([space.base, space.at(recipe.start(space)), super_adapter.largest])
     with feedback.progress("losses on validation examples") as update:
         validation.each(judged, done=lambda share: update(share, "without adapter, at the start, and the largest"))
-    _warn_of_overfitting(seen, validation.sums(super_adapter.largest), validation.tokens, feedback)
+    found = {step: sums for step in sorted(looks) if (sums := seen.find(step)) is not None}
+    _warn_of_overfitting(found, validation.sums(super_adapter.largest), validation.tokens, feedback)
     base_loss, start_loss, full_loss = map(float, validation(judged))
     answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)
     right = {"trained": answers.right(super_adapter.largest)}
