@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO, TypeVar
 
 import typer
@@ -89,12 +90,21 @@ def console() -> "Console":
 
 
 def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) -> None:
-    """Raises `InputError` for an empty text, which would count as not given."""
-    parameters = inspect.signature(function).parameters
-    for name, value in arguments.items():
-        if (value == "" and parameters[name].default != "") or (isinstance(value, list) and "" in value):
-            words = "/".join(option_names(function)[name]) or name
-            raise InputError(f"{words} is empty (''); give a value, or leave it out")
+    """Raises `InputError` for an empty text, which would count as not given, and for an option that came twice.
+
+    Of an option with one value, the last would count. An empty path would be the present folder.
+    """
+    parameters, words, nothing = inspect.signature(function).parameters, sys.argv[1:], ("", Path())
+    no_path = any(word == "" or word.endswith("=") for word in words)
+    for name, options in option_names(function).items():
+        value, notes = arguments.get(name), getattr(parameters[name].annotation, "__metadata__", ())
+        shown = "/".join(options) or next((note.metavar for note in notes if note.metavar), name)
+        values = value if isinstance(value, list) else [value] if value != parameters[name].default else []
+        if any(each in nothing[: 1 + no_path] for each in values):
+            raise InputError(f"{shown} is empty (''); give a value, or leave it out")
+        times = sum(word.partition("=")[0] in options for word in words)
+        if times > 1 and not isinstance(value, list | bool):
+            raise InputError(f"{shown} came {times} times; give it once")
 
 
 def requested(make: Callable[..., Made], **values: object) -> Made:

@@ -42,6 +42,8 @@ def check_report(file: Path, folders: Mapping[str, Path] | None = None) -> None:
         raise InputError(f"a report is a page that ends in .html, not {str(file)!r}")
     if not file.parent.is_dir():
         raise InputError(f"there is no folder {str(file.parent)!r} for the report; create it, or name another")
+    if others := [folder for folder in (folders or {}).values() if folder.exists() and not folder.is_dir()]:
+        raise InputError(f"figures are written to a folder, and {str(others[0])!r} is a file; name another")
     check_installed("plotly", "jinja2", *["matplotlib"] * bool(folders))
 
 

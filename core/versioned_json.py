@@ -45,7 +45,7 @@ def read_versioned(file: Path, *, schema: int, otherwise: str) -> dict[str, Any]
     try:
         content = read_json(file)
     except OSError as error:
-        raise InputError(otherwise) from error
+        raise InputError(f"{otherwise}; {str(file)!r} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{otherwise}; {str(file)!r} is not JSON: {error}") from error
     named_schema = content.pop("schema", None) if isinstance(content, dict) else None

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -28,8 +29,12 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     """Like `write_whole` for files that belong together: none is moved before all are written.
 
     Raises:
-        OSError: A temporary file is not writable; the old files are unchanged.
+        OSError: A temporary file is not writable, or a file is no regular one but a device or a folder; the old files
+            are unchanged.
     """
+    for file in contents:
+        if file.exists() and not file.is_file():
+            raise FileExistsError(errno.EEXIST, "it is no regular file, so it is not replaced", str(file))
     beside = {file: file.with_name(f".{file.name}.{os.getpid()}.part") for file in contents}
     try:
         for file, content in contents.items():

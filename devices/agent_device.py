@@ -43,6 +43,8 @@ class AgentOptions(TypedDict, total=False):
     transport: Transport | None
 
 
+# A longer pause lets the processor do nothing for most of a measurement.
+LONGEST_GAP_S = 10.0
 USUAL = AgentOptions(threads=None, cores="", pin=False, gap_s=None, first_call=FIRST_CALLS[0], timeout_s=120.0)
 USUAL |= AgentOptions(memory_bytes=None, transport=None)
 
@@ -77,7 +79,7 @@ class AgentDevice:
             ("cores", not own["cores"].strip(MASK_DIGITS), "a hexadecimal mask as of taskset, for example f0"),
             ("timeout_s", own["timeout_s"] > 0, "above 0"),
             ("memory_bytes", own["memory_bytes"] is None or own["memory_bytes"] >= 1, "at least 1"),
-            ("gap_s", own["gap_s"] is None or own["gap_s"] >= 0, "at least 0"),
+            ("gap_s", own["gap_s"] is None or 0 <= own["gap_s"] <= LONGEST_GAP_S, f"0 to {LONGEST_GAP_S:g}"),
             ("first_call", own["first_call"] in FIRST_CALLS, f"one of {', '.join(FIRST_CALLS)}"),
         ):
             if not is_right:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, get_args, get_type_hints
 
 from adaptare.core import InputError
-from adaptare.core.extensions import extension, nearest
+from adaptare.core.extensions import extension, extensions, nearest
 from adaptare.core.quantisation import QUANTISATIONS
 from adaptare.core.spelling import DEVICES, TRANSPORTS, parts_of_spelling
 from adaptare.devices.contracts import Device
@@ -28,6 +28,11 @@ def connect(spelling: str) -> Device:
         InputError: The transport or the runtime is unknown, or an option is unknown or has a value of the wrong type.
     """
     scheme, target, runtime, options = parts_of_spelling(spelling)
+    if not runtime or (not scheme and runtime in extensions(TRANSPORTS)):
+        raise InputError(
+            f"device {spelling!r} names no runtime on another machine; write it as ssh://user@host/ort-cpu, "
+            "adb:SERIAL/ort-native or browser:NAME"
+        )
     build: Callable[..., Device] = extension(DEVICES, runtime, kind="device")
     parameters = _signature(build).parameters
     is_movable, simple = "transport" in parameters, _simple(parameters.values())
@@ -83,6 +88,8 @@ def _parse(spelling: str, options: str, simple: Mapping[str, Any]) -> dict[str, 
             if option in QUANTISATIONS:
                 hint = f"; the format of the weights is a field of a workload: Workload(..., quantisation={option!r})"
             raise InputError(f"device {spelling!r}: option {option!r} is unknown; options are {known}{hint}")
+        if name in parsed:
+            raise InputError(f"device {spelling!r}: {name} came twice; give it once")
         try:
             parsed[name] = _CONVERTERS[simple[name]](text)
         except (KeyError, ValueError) as error:

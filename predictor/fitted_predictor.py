@@ -237,7 +237,8 @@ class FittedPredictor:
     def left_out(self) -> tuple[Array, Array, Array, Array]:
         """Measured ratio of every row, and what a fit made and chosen without it says.
 
-        Ratio, predicted ratio, half width of the logarithm of that, and value of the base; shape (n,) each. Raises `InputError` for a loaded predictor, because files do not keep rows.
+        Ratio, predicted ratio, half width of the logarithm of that, and value of the base; shape (n,) each. Raises
+        `InputError` for a loaded predictor, because files do not keep rows.
         """
         if self.rows is None:
             raise InputError("a loaded predictor does not have its rows; fit it again")

@@ -73,6 +73,8 @@ def check_adapter(request: CheckRequest, *, feedback: Feedback = SILENT) -> Chec
     name = request.base or base_named_in(adapter)
     source = open_model(name, cache=request.cache)
     if runtime.read is None:
+        if given := [str(each) for each in (request.file, request.adapter_file, request.quantisation) if each]:
+            raise InputError(f"{runtime.name} is checked by its rule and loads no files; leave {given[0]!r} out")
         ranks = read_peft(adapter if (adapter / WEIGHTS).exists() else adapter / CONFIG, source.shape).by_path
         return CheckResult(adapter, runtime, adapter, "none", finding_by_rule(runtime, settings, ranks))
     if request.file is None and runtime.holds != CONFIG:

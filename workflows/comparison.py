@@ -97,7 +97,8 @@ def compare_stores(
     ours = read_store(here, feedback)
     theirs = ours if there.location == here.location else read_store(there, feedback)
     one = of_device(ours, device, here.location)
-    second = of_device(theirs, other_device or device, there.location)
+    parameter = "other_device" if other_device else "device"
+    second = of_device(theirs, other_device or device, there.location, parameter=parameter)
     unlike = differing(one[0].device, second[0].device)
     if unlike and other_device is None:
         raise InputError(
@@ -116,7 +117,9 @@ def compare_stores(
     return Comparison(first, other, "latency" if unlike else "overhead", rows, counts_of(rows), band)
 
 
-def of_device(measurements: Sequence[Measurement], spelling: str | None, place: str) -> list[Measurement]:
+def of_device(
+    measurements: Sequence[Measurement], spelling: str | None, place: str, *, parameter: str = "device"
+) -> list[Measurement]:
     """Measurements taken on one device.
 
     Args:
@@ -124,6 +127,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
         spelling: Spelling of the device at the time of measurement, or the first digits of its hash, which distinguish
             devices of the same spelling, such as two versions of a runtime; `None` if there is only one.
         place: Display name of their store.
+        parameter: Name of the parameter that selects it.
 
     Raises:
         InputError: There is none, or there are several and none was selected.
@@ -140,7 +144,7 @@ def of_device(measurements: Sequence[Measurement], spelling: str | None, place: 
         raise InputError(
             f"{place} has no measurements{f' of {spelling!r}' if spelling else ''}; it has {known}; "
             "name one of these, or measure first",
-            parameter="device",
+            parameter=parameter,
         )
     if len(chosen) > 1:
         raise InputError(

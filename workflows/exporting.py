@@ -14,7 +14,7 @@ from adaptare.profiler.models import published_name
 from adaptare.profiler.workloads import SubAdapter, kind_named
 from adaptare.search import ExportKind, Origin, SuperAdapter, export_adapter, load_base
 from adaptare.search.algorithms import baselines, uniform_cuts
-from adaptare.search.export import ExportOptions, import_peft
+from adaptare.search.export import ExportOptions, check_replaceable, import_peft
 from adaptare.search.recipes import Recipe
 from adaptare.search.super_adapter import Base
 from adaptare.workflows.adapter_files import read_adapters
@@ -99,6 +99,7 @@ def export_files(request: ExportRequest, *, feedback: Feedback = SILENT) -> Expo
         StorageError: The folder could not be written; its earlier content is intact.
     """
     request.kind.check_installed()  # before anything is loaded
+    check_replaceable(request.folder, source=request.source)
     with feedback.progress("exporting") as update:
         return _exported(request, feedback.note, update)
 
@@ -181,7 +182,9 @@ def _note_untrained(configuration: Configuration, super_adapter: SuperAdapter, n
         ]
         if others := sorted(set(ranks) - set(axis.choices)):
             choices = ", ".join(map(str, axis.choices))
-            note(f"rank {others[0]} is no choice of the training ({choices}), so no step has drawn it: {axis.name}")
+            more = f" and {len(axis.dimensions) - 1} others" * (len(axis.dimensions) > 1)
+            where = f"{axis.dimensions[0].place}{more}"
+            note(f"rank {others[0]} is no choice of the training ({choices}), so no step has drawn it: {where}")
             return
 
 

@@ -221,13 +221,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     first = once("first-look", OverheadReport, looked)
     feedback.show(first)
     calls = CallRequest(
-        request.model,
-        rank=RANKS[-1],
-        device=device,
-        programs=programs,
-        phase=phase,
-        length=length,
-        cache=request.cache,
+        request.model, rank=RANKS[-1], device=device, programs=programs, phase=phase, length=length, cache=request.cache
     )
     try:
         once("operators", OperatorsResult, lambda: report_operators(calls, calls=PROFILED_CALLS, feedback=feedback))
@@ -255,7 +249,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     predictors = list(map(load_predictor, files))
     budgets = request.budgets or [halfway(predictors[0], space)]
     limits = [predicted_limit(*each, space.dimensions) for each in zip(budgets, predictors, strict=True)]
-    smallest_that_fits(space, limits)  # raises before training if no adapter meets the budgets
+    smallest_that_fits(space, limits)  # before training, so that the folder takes another budget
 
     begin(4, f"training one super-adapter on {len(space.sites)} linears, {request.steps} steps")
     trained = once("trained", TrainResult, lambda: train(training, feedback=feedback))
@@ -349,7 +343,12 @@ def _claim(request: TuneRequest) -> None:
     if not file.exists():
         write_versioned(file, ours, schema=1)
     theirs = read_versioned(file, schema=1, otherwise=f"{file} is no record of tuning; use another folder")
-    if others := [name for name, value in ours.items() if theirs.get(name) != value]:
+    others = [name for name, value in ours.items() if theirs.get(name) != value]
+    if others == ["budgets"] and not (request.output / "super-adapter").exists():  # such as one that nothing meets
+        for name in ("first-look", "operators"):  # at the length of the other budget
+            (request.output / f"{name}.json").unlink(missing_ok=True)
+        write_versioned(file, ours, schema=1)
+    elif others:
         was = ", ".join(f"{name} {theirs.get(name)}, not {ours[name]}" for name in others)
         raise InputError(f"{str(request.output)!r} is of another request: {was}; use another folder, or remove it")
 

@@ -40,11 +40,11 @@ def export_command(
     The data set has a card, and no addresses or paths.
     """
     from adaptare.views import dataset as view
-    from adaptare.workflows.dataset.cost_table import check_suffix, costs_of, write_costs
+    from adaptare.workflows.dataset.cost_table import check_table, costs_of, write_costs
     from adaptare.workflows.dataset.files import export_dataset, read_rows
 
     if cost_table:
-        check_suffix(cost_table)
+        check_table(cost_table)
     written = export_dataset(stores, folder, licence=licence, title=title, feedback=console().feedback)
     if cost_table:
         write_costs(costs_of(read_rows(folder)), cost_table)

@@ -1,10 +1,10 @@
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted
 from adaptare.exit_codes import ExitCode
+from adaptare.views import command_line
 from adaptare.workflows.dataset.files import Fault, Written
 
 # Beyond these rows, the number of further faults is printed; the JSON has all.
@@ -24,7 +24,7 @@ def sections(written: Written) -> Iterator[Section]:
         yield Note(f"{written.left_out} incomplete measurements, or of parts of models, are left out")
     if written.duplicates:
         yield Note(f"{counted(written.duplicates, 'row')} came more than once and are written once")
-    yield Note(f"next: {shlex.join(['adaptare', 'dataset', 'validate', str(written.folder)])}")
+    yield Note(f"next: {command_line('dataset', 'validate', written.folder)}")
 
 
 def fault_sections(found: Mapping[str, Any]) -> Iterator[Section]:

@@ -6,6 +6,7 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted, displayed, megabytes, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.predictor import FittedPredictor
+from adaptare.views import command_line
 from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.fit.predicting import PredictedRow, PredictResult
 
@@ -54,7 +55,7 @@ def sections(result: FitResult) -> Iterator[Section]:
             f"{result.transfer} did not lower the error on held-out adapters, so nothing of it is in this predictor"
         )
     written = " and ".join(map(str, result.files))
-    yield f"written: {written}; next: adaptare predict {result.predictor} ADAPTER"
+    yield f"written: {written}; next: {command_line('predict', result.predictor, 'ADAPTER')}"
 
 
 def exit_code(result: FitResult) -> ExitCode:
@@ -82,9 +83,11 @@ def predicted_sections(result: PredictResult) -> Iterator[Section]:
         columns.append(Column(heading, lambda row: "" if row.within is None else f"{row.within:.0%}"))
     base = f"{result.workload}; base {number(result.base)} {unit}"
     yield Table(f"{result.origin.capitalize()} for {result.device}: {base}", columns, result.rows)
-    if outside := [row.adapter for row in result.rows if row.extrapolates]:
+    if outside := [row.adapter for row in result.rows if row.extrapolates and row.sites]:
         yield Note(f"outside the profiled range of the predictor: {', '.join(outside)}; intervals are not valid there")
-    yield Note(f"next: adaptare train MODEL -o FOLDER, then adaptare search FOLDER --predictor {result.predictor}")
+    budget = result.budget or "overhead=5%"
+    following = command_line("search", "FOLDER", "--predictor", result.predictor, "--budget", budget)
+    yield Note(f"next: adaptare train MODEL -o FOLDER, then {following}")
 
 
 def parity(result: FitResult) -> Chart:

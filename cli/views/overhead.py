@@ -1,5 +1,4 @@
 import math
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Final
@@ -9,6 +8,7 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, energy, megabytes, milliseconds, per_second, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.profiler.workloads import IN_WEIGHTS
+from adaptare.views import command_line
 from adaptare.views.compare import compared
 from adaptare.workflows.overhead.merge_or_swap import MergeOrSwap, Way
 from adaptare.workflows.overhead.overhead import OverheadReport
@@ -111,8 +111,7 @@ def remarks(report: OverheadReport) -> Iterator[Section]:
     if report.merge_or_swap:
         yield from ways(report.merge_or_swap)
     device = spelled(report.device, report.quantisation, report.dtype)
-    words = ["adaptare", "profile", report.model, "--device", device]
-    yield Note(f"next, to predict other adapters: {shlex.join(words)}")
+    yield Note(f"next, to predict other adapters: {command_line('profile', report.model, '--device', device)}")
 
 
 def exit_code(report: OverheadReport) -> ExitCode:

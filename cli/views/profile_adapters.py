@@ -1,4 +1,3 @@
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -8,6 +7,7 @@ from adaptare.core.units import COMPOSED, milliseconds, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.predictor import LatencyPredictor
 from adaptare.profiler.workloads import kind_named
+from adaptare.views import command_line
 from adaptare.workflows.profiling.space_report import SpaceReport, SpaceRow
 from adaptare.workflows.target import spelled
 
@@ -28,11 +28,11 @@ def sections(report: SpaceReport) -> Iterator[Section]:
     title = f"{report.model} on {device}, {report.phase} {report.length}, {report.mode}{opened}{composed}"
     yield Table(title, (*map(_kept, cut), *COLUMNS), report.rows)
     fewest = LatencyPredictor().fewest_adapters
-    if report.alone and len(report.rows) < fewest:
+    if report.adapters < fewest:
         how = "the same command again" if report.left else "profile more, such as --count 24"
         yield f"next: {how}; a predictor is fitted to at least {fewest} adapters"
     else:
-        yield f"next: {shlex.join(['adaptare', 'fit', '--device', device, *_chosen(report)])}"
+        yield f"next: {command_line('fit', '--device', device, *_chosen(report))}"
 
 
 def _kept(key: str) -> Column[SpaceRow]:

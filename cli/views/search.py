@@ -1,5 +1,4 @@
 import math
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +8,7 @@ from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import counted, displayed
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import layer_of
+from adaptare.views import command_line
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.search.result import Choice, Measured, SearchResult
 from adaptare.workflows.target import spelled
@@ -37,7 +37,7 @@ def sections(result: SearchResult) -> Iterator[Section]:
         yield Note(f"outside the profiled range of the predictor: {', '.join(outside)}; intervals are not valid there")
     if result.polished:
         yield f"The first winner with further training, for PEFT: {result.polished}"
-    yield f"written: {result.file}; {ONLY}; next: adaptare verify {result.file}"
+    yield f"written: {result.file}; {ONLY}; next: {command_line('verify', result.file)}"
 
 
 def shrunk_sections(result: SearchResult) -> Iterator[Section]:
@@ -53,8 +53,8 @@ def shrunk_sections(result: SearchResult) -> Iterator[Section]:
     place = result.place
     device = spelled(place.device, place.quantisation, place.dtype)
     phase = ("-p", "0", "-d") if place.phase == "decode" else ("-d", "-1", "-p")
-    words = ["adaptare", "overhead", place.model, str(result.folder), "--device", device, *phase, str(place.length)]
-    yield f"written: {result.folder}; {ONLY}; next: {shlex.join(words)}"
+    again = command_line("overhead", place.model, result.folder, "--device", device, *phase, place.length)
+    yield f"written: {result.folder}; {ONLY}; next: {again}"
 
 
 def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:

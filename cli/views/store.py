@@ -1,4 +1,3 @@
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -6,6 +5,7 @@ from adaptare.core.chart import Chart, Panel, Series
 from adaptare.core.table import Column, Note, Section, Table
 from adaptare.core.units import COMPOSED, counted
 from adaptare.profiler.store import Salvage
+from adaptare.views import command_line
 from adaptare.workflows.comparison import named
 from adaptare.workflows.reporting.store_report import Contents, Sessions, StoredKind, Timeline
 
@@ -29,7 +29,7 @@ def sections(contents: Contents) -> Iterator[Section]:
     for device in dict.fromkeys(kind.device for kind in contents.kinds):
         yield Table(named(device), COLUMNS, [kind for kind in contents.kinds if kind.device == device])
     yield f"{sum(kind.rows for kind in contents.kinds)} measurements in {contents.store}"
-    yield Note(f"next: {shlex.join(['adaptare', 'fit', '--store', contents.store])}")
+    yield Note(f"next: {command_line('fit', '--store', contents.store)}")
 
 
 def _composed(kind: StoredKind) -> bool:
@@ -43,7 +43,7 @@ def salvage_sections(result: Salvage) -> Iterator[Section]:
         yield Note(f"measurement {number}: {reason}")
     if result.obsolete:
         yield Note(f"{counted(result.obsolete, 'measurement')} of an earlier version left out, which no version reads")
-    yield Note(f"next: {shlex.join(['adaptare', 'store', result.new])}")
+    yield Note(f"next: {command_line('store', result.new)}")
 
 
 def charts(sessions: Sessions) -> Iterator[Chart]:

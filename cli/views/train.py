@@ -2,6 +2,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from adaptare.core.table import Column, Note, Section, Table
+from adaptare.views import command_line
 from adaptare.views.accuracies import accuracy_table
 from adaptare.workflows.train.result import TrainResult
 
@@ -28,8 +29,8 @@ def sections(result: TrainResult) -> Iterator[Section]:
     if result.accuracies:
         yield accuracy_table(result.accuracies, "validation")
     budget = "decode=-15%" if result.cuts_base else "overhead=5%"
-    search = f"adaptare search {result.folder} --predictor PREDICTOR --budget {budget}"
-    yield f"written: {result.folder}; next: {search}"
+    following = command_line("search", result.folder, "--predictor", "PREDICTOR", "--budget", budget)
+    yield f"written: {result.folder}; next: {following}"
 
 
 def recipe_sections(recipes: "Mapping[str, Sequence[Recipe]]") -> Iterator[Section]:

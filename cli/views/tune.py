@@ -3,7 +3,7 @@ from functools import singledispatch
 
 from adaptare.core.table import Column, Section, Table
 from adaptare.exit_codes import ExitCode
-from adaptare.views import overhead, verify
+from adaptare.views import command_line, overhead, verify
 from adaptare.views.fit import error_sections
 from adaptare.views.search import loss
 from adaptare.workflows.fit.fitting import FitResult
@@ -42,10 +42,12 @@ def _(result: TuneResult) -> Iterator[Section]:
         yield f"{delivered.name}, for {each.kind}: {each.folder}{checked}"
     yield f"This call took {result.elapsed_s / 60:.1f} minutes. What to run next:"
     front = delivered.exports[0].folder.parent / "front.json"
-    yield f"  adaptare overhead {result.model} --rank {RANKS[-1]} --device {result.device}        what an adapter costs"
-    yield f"  adaptare verify {front}        measure the winners once more"
-    merged = f"adaptare export {front} --winner {next(iter(met(verified)), 1)} --to merged -o FOLDER"
-    yield f"  {merged}        a plain model for transformers"
+    best = next(iter(met(verified)), 1)
+    again = command_line("overhead", result.model, "--rank", RANKS[-1], "--device", result.device)
+    merged = command_line("export", front, "--winner", best, "--to", "merged", "-o", "FOLDER")
+    yield f"  {again}  # what an adapter costs"
+    yield f"  {command_line('verify', front)}  # measure the winners once more"
+    yield f"  {merged}  # a plain model for transformers"
 
 
 @sections.register

@@ -5,6 +5,7 @@ from adaptare.core.units import displayed, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import CALIBRATION_HOLDS
+from adaptare.views import command_line
 from adaptare.views.accuracies import accuracy_table
 from adaptare.views.search import loss
 from adaptare.workflows.search.result import Choice, Measured, SearchResult
@@ -25,7 +26,7 @@ def sections(result: SearchResult) -> Iterator[Section]:
     """The verification, and the next step if a winner meets the budget."""
     yield from verdicts(result)
     if result.file and met(result):
-        yield f"next: adaptare export {result.file} --winner {met(result)[0]} --output FOLDER"
+        yield f"next: {command_line('export', result.file, '--winner', met(result)[0], '--output', 'FOLDER')}"
 
 
 def verdicts(result: SearchResult) -> Iterator[Section]:
@@ -37,10 +38,11 @@ def verdicts(result: SearchResult) -> Iterator[Section]:
     if code == ExitCode.AMBIGUOUS:
         rows = [_of(row) for each in result.under_each for row in each.winners]
         unclear = next(row for row in rows if row.verdict == "ambiguous")
+        longer = "with more --openings" if unclear.too_few_openings else "longer with --repeats or --seconds"
         yield Note(
-            f"whether a winner is within {budgets(result)} is not certain yet; measure longer with --repeats or "
-            "--seconds, on a quieter machine, or search with a lower budget; a verdict at this point needs an interval "
-            f"of {unclear.confidence:.1%}"
+            f"whether a winner is within {budgets(result)} is not certain yet; measure {longer}, on a quieter machine, "
+            "or search with a lower budget; a verdict at this point needs an interval of "
+            f"{unclear.confidence:.1%}"
         )
     if code == ExitCode.ANSWER_IS_NO:
         slower = _of(result.winners[0]).slowdown or 0.0

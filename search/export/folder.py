@@ -45,8 +45,10 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
         raise StorageError(f"the export cannot be written to {str(folder)!r}: {reason}") from error
 
 
-def check_replaceable(folder: str | Path) -> None:
-    """Raises `InputError` if the folder holds anything but an earlier export."""
+def check_replaceable(folder: str | Path, *, source: Path | None = None) -> None:
+    """Raises `InputError` if the folder holds anything but an earlier export, or is what is read."""
     target = Path(folder)
+    if source and source.resolve() == target.resolve():
+        raise InputError(f"{str(folder)!r} is the adapter that is read, which would be lost; name another folder")
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
         raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")

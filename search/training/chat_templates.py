@@ -36,10 +36,17 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None
         tokenizer.chat_template = "{{ bos_token }}" * starts + _ALPACA
         return
     try:
-        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+        text = Path(template).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"the chat template {template!r} cannot be read: {reason}; give {ALPACA}, or a file with a Jinja template",
             parameter="chat_template",
         ) from error
+    if "messages" not in text:
+        raise InputError(
+            f"{template!r} is no chat template, because it reads no messages; give {ALPACA}, or a file with a Jinja "
+            "template",
+            parameter="chat_template",
+        )
+    tokenizer.chat_template = text

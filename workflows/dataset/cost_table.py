@@ -56,7 +56,7 @@ def write_costs(costs: Sequence[Row], file: Path) -> None:
         InputError: The suffix is another.
         OSError: The file cannot be written; an earlier one is intact.
     """
-    check_suffix(file)
+    check_table(file)
     if file.suffix == ".json":
         units = {"seconds": "s", "lower_s": "s", "upper_s": "s", "base_s": "s"}
         write_whole(file, json.dumps({"units": units, "costs": costs}, indent=1) + "\n")
@@ -68,10 +68,16 @@ def write_costs(costs: Sequence[Row], file: Path) -> None:
     write_whole(file, text.getvalue())
 
 
-def check_suffix(file: Path) -> None:
-    """Raises `InputError` if a table is not written as CSV or JSON."""
+def check_table(file: Path) -> None:
+    """Raises `InputError` if a table is not written as CSV or JSON, has no folder, or would replace another file."""
     if file.suffix not in SUFFIXES:
         raise InputError(f"a table of costs is written as {' or '.join(SUFFIXES)}, not {file.suffix!r}: {file}")
+    if not file.parent.is_dir():
+        raise InputError(f"there is no folder {str(file.parent)!r} for the table of costs; create it, or name another")
+    if file.exists():
+        begins = '{\n "units": ' if file.suffix == ".json" else f"{','.join(COLUMNS)}\n"
+        if not file.is_file() or not file.read_bytes().startswith(begins.encode()):
+            raise InputError(f"{str(file)!r} exists and is no earlier table of costs; name another file")
 
 
 def _costs(kind: Mapping[str, Any], sizes: Mapping[tuple[int, int], Sequence[Row]]) -> list[Row]:

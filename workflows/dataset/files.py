@@ -14,6 +14,7 @@ from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.core.whole_file import write_together
 from adaptare.profiler import Store
+from adaptare.search.training import check_free
 from adaptare.workflows.dataset.rows import FIELDS, SCHEMA, UNIT, Row, distinct, identity, row_of
 from adaptare.workflows.reading import read_store
 
@@ -71,9 +72,10 @@ def export_dataset(
         feedback: Receives progress.
 
     Raises:
-        InputError: There is no such store, or no complete measurement.
+        InputError: There is no such store, or no complete measurement, or the folder holds other files.
         OSError: The folder cannot be written; its earlier content is intact.
     """
+    check_free(folder, DATA)
     measured = [row for store in stores for row in read_store(Store(store, create=False), feedback)]
     whole = [row for row in measured if row.complete and row.visits and row.workload.scope == "model"]
     if not whole:
@@ -98,9 +100,10 @@ def merge_datasets(
     """Writes the rows of several data sets as one; rows of equal content are written once.
 
     Raises:
-        InputError: One of them is not a valid data set.
+        InputError: One of them is not a valid data set, or the folder of the output holds other files.
         OSError: The folder cannot be written; its earlier content is intact.
     """
+    check_free(output, DATA)
     rows: list[Row] = []
     with feedback.progress("merging") as update:
         for number, folder in enumerate(folders):
@@ -187,6 +190,8 @@ def _row_faults(row: Row, wrong: set[str]) -> Iterator[tuple[str, str]]:
 
 
 def _table(folder: Path) -> pa.Table:
+    if not folder.exists():
+        raise InputError(f"there is no data set {str(folder)!r}; name a folder that a data set's export wrote")
     file = folder / DATA if folder.is_dir() else folder
     try:
         return pq.read_table(file)

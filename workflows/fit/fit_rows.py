@@ -9,10 +9,10 @@ from adaptare.devices import DeviceInfo, connect
 from adaptare.predictor import LatencyPredictor, at_length
 from adaptare.profiler import Configuration, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.analysis import too_few
-from adaptare.profiler.store import LATENCY
+from adaptare.profiler.store import LATENCY, P90
 from adaptare.workflows.comparison import named, of_device
 from adaptare.workflows.reading import read_store
-from adaptare.workflows.target import target_of
+from adaptare.workflows.target import Target, target_of
 
 # Half width of a row's interval, over its latency: equal to the cost of adapters on all linears at usual ranks.
 NOISY = 0.1
@@ -102,12 +102,10 @@ def rows_to_fit(
     }
     kinds = unlike_base or kinds
     if not kinds:
-        held = "; ".join(rows[0].workload.describe() for rows in _kinds(measured, quantity).values())
         where, lacking = device or measured[0].device.device, "" if quantity == LATENCY else f" of {quantity}"
         raise InputError(
             f"{place} has no measurements{lacking}{wanted.describe()} on {where}; of this device it has "
-            f"{held or 'none that is complete'}; name weights "
-            "that are not float32 as in ort-cpu:int4, or measure first"
+            f"{_held(measured, quantity, target)}"
         )
     campaigns = {(bare, reference): rows for (bare, reference), rows in kinds.items() if _is_campaign(bare, rows)}
     found = _at_all_lengths(kinds if wanted.lengths else campaigns)
@@ -152,6 +150,19 @@ def _connected(device: str) -> tuple[DeviceInfo | None, str]:
         return connect(device).info(), ""
     except AdaptareError as error:
         return None, f" ({error})"
+
+
+def _held(measured: Sequence[Measurement], quantity: str, target: Target | None) -> str:
+    """Measurements of a device that has none of those that are wanted, and what to do."""
+    if not any(row.has(quantity) for row in measured):
+        names = sorted({LATENCY, P90, *(name for row in measured for name in row.quantities)})
+        return f"{', '.join(names)}; choose one of these, or measure {quantity} first"
+    kinds = _kinds(measured, quantity)
+    held = "; ".join(rows[0].workload.describe() for rows in kinds.values())
+    weights = {(bare.quantisation, bare.dtype) for bare, _ in kinds}
+    if target and weights and (target.quantisation, target.dtype) not in weights:
+        return f"{held}; name the weights with the device, as in ort-cpu:int4, or measure first"
+    return f"{held or 'none that is complete'}; choose one of these, or measure first"
 
 
 def _kinds(measured: Sequence[Measurement], quantity: str) -> dict[tuple[Workload, Workload], list[Measurement]]:

@@ -56,7 +56,7 @@ def side_by_side(
     Raises:
         InputError: A spelling is wrong or comes twice, or the request is invalid.
     """
-    if len(set(devices)) < len(devices):
+    if len({(str(each.place), each.quantisation, each.dtype) for each in map(target_of, devices)}) < len(devices):
         raise InputError("each device can be measured once; one came twice")
     if len(devices) > MOST:
         raise InputError(f"at most {MOST} devices are measured side by side, not {len(devices)}")

@@ -134,6 +134,7 @@ class SpaceReport:
         error_reached: `None` if it was not estimated.
         base_s: Calibrated seconds of the base.
         alone: True if the store holds nothing else of this device.
+        adapters: Adapters of this model, phase, length and mode that the store has, those of other sessions too.
     """
 
     model: str
@@ -158,6 +159,7 @@ class SpaceReport:
     error_reached: float | None
     base_s: float | None
     alone: bool
+    adapters: int
 
 
 def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> SpaceReport:
@@ -199,6 +201,9 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
             return []
         return campaign.measure(list(some), title=f"measuring {template.phase}", limit_s=left_s)
 
+    def kind_of(row: Measurement) -> Workload:
+        return replace(row.workload, configuration=Configuration(), graph="cut")
+
     def of_this(rows: Sequence[Measurement]) -> list[Measurement]:
         return [row for row in rows if row.workload in requested and row.origin == origin]
 
@@ -211,7 +216,9 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
     if left and wanted is None:
         note(f"{left} of {len(workloads)} are not measured yet; the same command goes on with them")
     # Read again, because this session may have recalibrated the device.
-    rows = {row.workload: row for row in of_this(store.measurements(info)) if row.complete}
+    now = store.measurements(info)
+    rows = {row.workload: row for row in of_this(now) if row.complete}
+    alike = {row.workload for row in now if row.complete and kind_of(row) == bare}
     return SpaceReport(
         model=request.model,
         device=info.device,
@@ -233,7 +240,8 @@ def profile_space(request: ProfileRequest, *, feedback: Feedback = SILENT) -> Sp
         error_wanted=wanted,
         error_reached=error,
         base_s=campaign.calibration_s(template.base),
-        alone=all(bare == replace(row.workload, configuration=Configuration(), graph="cut") for row in stored),
+        alone=all(kind_of(row) == bare for row in stored),
+        adapters=len(alike),
     )
 
 

@@ -29,7 +29,7 @@ from adaptare.search.training import Answers, FisherChanges, slope_changes
 from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
-from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, save_result
+from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, load_result, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
@@ -111,6 +111,8 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         algorithm_named(algorithm)
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
+    if file.exists():
+        _check_ours(file)
     adaptation, super_adapter = reload_adaptation(request.folder)
     if request.polish:
         check_polishable(super_adapter)
@@ -222,6 +224,14 @@ def _searched(
         accuracies=answers.accuracies(right, majority=examples.majority),
         folder=request.folder,
     )
+
+
+def _check_ours(file: Path) -> None:
+    """Raises `InputError` if the file is no earlier result of a search, so that no other file is replaced."""
+    try:
+        load_result(file)
+    except InputError as error:
+        raise InputError(f"{str(file)!r} exists and is no earlier result of a search; name another file") from error
 
 
 def _costs(request: SearchRequest) -> list[Cost]:

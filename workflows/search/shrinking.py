@@ -84,7 +84,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
             "the mode static or swappable"
         )
     read_peft(request.adapter, source.shape).on(source.shape)
-    check_replaceable(request.output)
+    check_replaceable(request.output, source=request.adapter)
     if request.recalibrate:
         cost = cost.recalibrated(cache=request.cache, feedback=feedback)
     weights = str(source.weights_folder().resolve())
