@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from adaptare.core.table import AnyTable, Section
 
 PLAIN_INTERVAL_S: Final = 5.0
+# Options of which some commands take several.
+SEVERAL: Final = {"--budget", "--device"}
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -90,9 +92,10 @@ def console() -> "Console":
 
 
 def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) -> None:
-    """Raises `InputError` for an empty text, which would count as not given, and for an option that came twice.
+    """Raises `InputError` for an empty text, which would count as not given, and for a second budget or device.
 
-    Of an option with one value, the last would count. An empty path would be the present folder.
+    Where a command takes one of them and others take several, the last would count. Of other options the last does, so
+    that a script can override what it begins with. An empty path would be the present folder.
     """
     parameters, words, nothing = inspect.signature(function).parameters, sys.argv[1:], ("", Path())
     no_path = any(word == "" or word.endswith("=") for word in words)
@@ -103,8 +106,8 @@ def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) 
         if any(each in nothing[: 1 + no_path] for each in values):
             raise InputError(f"{shown} is empty (''); give a value, or leave it out")
         times = sum(word.partition("=")[0] in options for word in words)
-        if times > 1 and not isinstance(value, list | bool):
-            raise InputError(f"{shown} came {times} times; give it once")
+        if times > 1 and SEVERAL.intersection(options) and not isinstance(value, list):
+            raise InputError(f"{shown} came {times} times, and this command takes one")
 
 
 def requested(make: Callable[..., Made], **values: object) -> Made:

@@ -63,7 +63,7 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     unsure = trained("verify", "run/front.json", "--openings", 1, "--repeats", 0, "--json")
     assert unsure.code == 4
     assert {winner["measured"]["verdict"] for winner in unsure.json["winners"]} == {"ambiguous"}
-    assert "not certain yet; measure longer" in unsure.err
+    assert "not certain yet; measure with more --openings" in unsure.err
     verified = trained("verify", "run/front.json", "--openings", 1, "--json")
     assert verified.code == 0
     assert {winner["measured"]["verdict"] for winner in verified.json["winners"]} == {"met"}

@@ -113,7 +113,7 @@ def test_who_it_is_is_known_after_one_opening(plain_device: MakeDevice, monkeypa
         ({"threads": 0}, "threads must be at least 1, not 0"),
         ({"timeout_s": -1.5}, "timeout_s must be above 0, not -1.5"),
         ({"memory_bytes": -1}, "memory_bytes must be at least 1, not -1"),
-        ({"gap_s": -0.1}, "gap_s must be at least 0, not -0.1"),
+        ({"gap_s": -0.1}, "gap_s must be 0 to 10, not -0.1"),
         ({"first_call": "maybe"}, "first_call must be one of left-out, counted, not 'maybe'"),
     ],
 )

@@ -52,7 +52,10 @@ def test_a_missing_or_broken_template_is_an_error_of_the_input(
 ) -> None:
     with pytest.raises(InputError, match=r"'absent' cannot be read: No such file.* give alpaca, or a file"):
         set_chat_template(tokenizer, "absent")
-    (tmp_path / "broken").write_text("{% for %}", encoding="utf-8")
+    (tmp_path / "broken").write_text("{% for messages %}", encoding="utf-8")
     set_chat_template(tokenizer, str(tmp_path / "broken"))
     with pytest.raises(InputError, match="chat template refuses"):
         texts(Example("A", "B"), tokenizer)
+    (tmp_path / "data.jsonl").write_text('{"prompt": "A", "completion": "B"}', encoding="utf-8")
+    with pytest.raises(InputError, match="is no chat template, because it reads no messages"):
+        set_chat_template(tokenizer, str(tmp_path / "data.jsonl"))

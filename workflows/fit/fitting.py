@@ -103,7 +103,9 @@ def fit_rows(request: FitRequest, *, feedback: Feedback) -> FitResult:
         InputError: There are no such rows or they are of several kinds, or another predictor has this name.
     """
     if request.output and not request.output.parent.is_dir():
-        raise InputError(f"there is no folder {str(request.output.parent)!r} for the predictor; create it first")
+        raise InputError(
+            f"the predictor cannot be written: there is no folder {str(request.output.parent)!r}; create it"
+        )
     rows = rows_to_fit(request.store, request.device, request.rows, feedback, quantity=request.quantity)
     source = load_predictor(request.source) if request.source else None
     settings = LatencyPredictor(quantity=request.quantity, regressor=request.regressor)
