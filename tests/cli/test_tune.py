@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extensions
+from adaptare.search import read_budget
 from adaptare.search.export import export_kind
 from adaptare.workflows import tuning
 
@@ -179,6 +181,20 @@ def test_an_infeasible_budget_is_answered_before_training(
     assert answer.code == 1
     assert "smallest" in answer.json["error"]
     assert "4 of 7" not in answer.err
+
+
+def test_until_training_begins_the_folder_takes_another_budget(tmp_path: Path) -> None:
+    request = tuning.TuneRequest("tiny-random", tmp_path / "tuned", "simulated", (read_budget("overhead=1%"),))
+    other = replace(request, budgets=(read_budget("overhead=30%"),))
+    tuning._claim(request)
+    (request.output / "first-look.json").write_text("{}")
+    tuning._claim(other)
+    assert not (request.output / "first-look.json").exists()
+    with pytest.raises(InputError, match="seed 0, not 1"):
+        tuning._claim(replace(other, seed=1))
+    (request.output / "super-adapter").mkdir()
+    with pytest.raises(InputError, match="is of another request: budgets"):
+        tuning._claim(request)
 
 
 def test_two_budgets_of_one_quantity_are_refused_before_anything_is_measured(
