@@ -31,6 +31,13 @@ def _beside_winner(name: str, part: float, placement: str) -> tuple[float, ...]:
     return middle, lower, upper
 
 
+def _order(name: str, digits: int) -> str:
+    """A value of the order of placements, as slices and trained alone."""
+    (order,) = kept("search_order")["orders"]
+    lower, middle, upper = order[name]
+    return value((middle, lower, upper), digits)
+
+
 def _after_a_text() -> str:
     """Points that swappable adapters on all linears add to OpenVINO's prefill after a generated text, beyond others."""
     cell = "all linears, rank 16, swappable"
@@ -45,6 +52,10 @@ VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
     "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
+    "order-tau": lambda: _order("tau", 2),
+    "order-survives": lambda: _order("survives", 2),
+    "order-gain-slice": lambda: _order("gain_of_slices", 3),
+    "order-gain-alone": lambda: _order("gain_alone", 3),
     "regret-budget": lambda: f"{100 * kept('runtime_regret')['budget']:.1f} %",
     "regret-nats": lambda: value(middle_first(kept("runtime_regret")["regret_nats"]), 3),
     "regret-noise": lambda: f"{kept('search_regret')['noise']:g} nats",

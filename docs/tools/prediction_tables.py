@@ -229,6 +229,16 @@ def search_torch() -> Table:
     return _beside_winners(kept("search_torch"))
 
 
+@table
+def search_order() -> Table:
+    """Losses of placements as slices of a super-adapter, and as adapters that are trained alone."""
+    rows = sorted(kept("search_order")["rows"], key=lambda row: row["slice"])
+    cells = [
+        [row["name"], str(row["linears"]), f"{row['slice']:.3f}", *map("{:.3f}".format, row["alone"])] for row in rows
+    ]
+    return [["placement", "linears", "loss as a slice", "loss trained alone"], *cells]
+
+
 def _beside_winners(found: Any) -> Table:
     rows = [["placement", *(f"{part:g} of the overhead" for part in found["parts"])]]
     for name in dict.fromkeys(row["name"] for row in found["rows"]):
