@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from adaptare import VERSION
 from adaptare.commands.calls import operators, parts
@@ -21,9 +22,21 @@ from adaptare.commands.store import store
 from adaptare.commands.train import recipes, train
 from adaptare.commands.tune import demo, tune
 from adaptare.commands.verify import verify
+from adaptare.console import WORDS
+
+
+class Commands(TyperGroup):
+    """All commands; keeps the words that they were called with."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the words after the name of the program."""
+        WORDS.set(tuple(args))
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="adaptare",
+    cls=Commands,
     help="What a low-rank adapter costs on its device: measured, predicted, and searched under a latency budget.",
     epilog="Exit codes: 0 done; 1 the answer is no; 2 bad input; 3 a device, file or network failed; 4 the answer is "
     "not certain yet: measure longer; 130 interrupted.\n\n"

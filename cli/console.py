@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import itertools
 import json
 import math
 import os
@@ -37,7 +38,8 @@ SEVERAL: Final = {"--budget", "--device"}
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Made = TypeVar("Made")
-# Arguments of the running command by name, and its console.
+# Words after the name of the program, arguments of the running command by name, and its console.
+WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())
 _ARGUMENTS: ContextVar[Mapping[str, Any]] = ContextVar("arguments")
 _CONSOLE: ContextVar["Console"] = ContextVar("console")
 
@@ -97,17 +99,27 @@ def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) 
     Where a command takes one of them and others take several, the last would count. Of other options the last does, so
     that a script can override what it begins with. An empty path would be the present folder.
     """
-    parameters, words, nothing = inspect.signature(function).parameters, sys.argv[1:], ("", Path())
-    no_path = any(word == "" or word.endswith("=") for word in words)
+    parameters, words = inspect.signature(function).parameters, WORDS.get()
     for name, options in option_names(function).items():
         value, notes = arguments.get(name), getattr(parameters[name].annotation, "__metadata__", ())
         shown = "/".join(options) or next((note.metavar for note in notes if note.metavar), name)
-        values = value if isinstance(value, list) else [value] if value != parameters[name].default else []
-        if any(each in nothing[: 1 + no_path] for each in values):
+        texts = _texts(options, words)
+        values = value if isinstance(value, list) else [value]
+        empty = "" in texts if options else "" in words and any(each in ("", Path()) for each in values)
+        if empty and parameters[name].default != "":
             raise InputError(f"{shown} is empty (''); give a value, or leave it out")
-        times = sum(word.partition("=")[0] in options for word in words)
-        if times > 1 and SEVERAL.intersection(options) and not isinstance(value, list):
-            raise InputError(f"{shown} came {times} times, and this command takes one")
+        if len(texts) > 1 and SEVERAL.intersection(options) and not isinstance(value, list):
+            raise InputError(f"{shown} came {len(texts)} times, and this command takes one")
+
+
+def _texts(options: Sequence[str], words: Sequence[str]) -> Sequence[str | None]:
+    """Values of an option on the command line as typed, such as the text in `--output=text` and `--output text`."""
+    found: list[str | None] = []
+    for word, following in itertools.pairwise([*words, None]):
+        option, equals, text = str(word).partition("=")
+        if option in options:
+            found.append(text if equals else following)
+    return found
 
 
 def requested(make: Callable[..., Made], **values: object) -> Made:

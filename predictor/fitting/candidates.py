@@ -104,7 +104,7 @@ CLEARLY_BETTER = 2.0
 # Likewise for the shrunken fit over a line, and for a line over a constant; with a larger margin, few noisy rows could
 # never show more than a line. The shrinkage strength uses the same margin.
 WORTH_ITS_COLUMNS = 0.5
-# No smaller difference of errors of ratios is one: 0.001 points of overhead.
+# Smaller differences of errors (0.001 points of overhead) are of rounding.
 ROUNDING = 1e-5
 # A transferred fit is not simpler, but uses more data.
 TRANSFER_BETTER = 1.0

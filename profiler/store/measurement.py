@@ -146,8 +146,7 @@ class Measurement:
     @cached_property
     def _p90(self) -> Samples:
         """90th percentile of the calls of each opening, in settled rounds, of the candidate and of the reference."""
-        counts = settled(self.visits, self.reference_visits)
-        openings = contributing(self.openings[counts])
+        counts, openings = self._settled, contributing(self.openings[self._settled])
 
         def of(visits: Sequence[Visit]) -> tuple[tuple[float, ...], ...]:
             rounds = [visit.samples_s for visit, counted in zip(visits, counts, strict=True) if counted]
@@ -171,13 +170,18 @@ class Measurement:
         """The opening of each round. Shape (n_rounds,)."""
         return np.array([visit.opening for visit in self.visits], dtype=np.int64)
 
+    @cached_property
+    def _settled(self) -> NDArray[np.bool_]:
+        """Mask of the rounds after the warm-up of candidate and reference. Shape (n_rounds,)."""
+        return settled(self.visits, self.reference_visits)
+
     def opening_count(self, quantity: str = LATENCY) -> int:
         """Number of openings (fresh loads of all programs) that the interval of a quantity is over."""
         if quantity != LATENCY:
             return sum(map(bool, self.samples(quantity).rounds))
         if not self.visits:
             return 0
-        return len(contributing(self.openings[settled(self.visits, self.reference_visits)]))
+        return len(contributing(self.openings[self._settled]))
 
     @cached_property
     def too_few_openings(self) -> int:
@@ -187,22 +191,19 @@ class Measurement:
     @cached_property
     def ratio(self) -> Interval:
         """Ratio of candidate to reference in the rounds after the warm-up of both, with a 95 % interval."""
-        self._check_measured()
-        return paired_ratio(self.visits, self.reference_visits)
+        return ratio_interval(self.ratios[self._settled], self.openings[self._settled])
 
     @cached_property
     def levels(self) -> Levels | None:
         """Two levels of the ratio to the reference among openings; `None` if one was seen."""
-        counts = settled(self.visits, self.reference_visits)
-        return levels_of(opening_logs(self.ratios[counts], self.openings[counts]))
+        return levels_of(opening_logs(self.ratios[self._settled], self.openings[self._settled]))
 
     def quantile_s(self, share: float) -> float:
         """A quantile over all calls of settled rounds, on the scale of `latency_s`; 0.9 is p90."""
         self._check_measured()
-        steady = settled(self.visits, self.reference_visits)
         scaled = [
             sample / other.median_s
-            for own, other, counts in zip(self.visits, self.reference_visits, steady, strict=True)
+            for own, other, counts in zip(self.visits, self.reference_visits, self._settled, strict=True)
             if counts
             for sample in own.samples_s
         ]
@@ -276,8 +277,7 @@ class Measurement:
 
     def _seconds(self, visits: Sequence[Visit]) -> Interval:
         self._check_measured()
-        counts = settled(self.visits, self.reference_visits)
-        return ratio_interval(_medians(visits)[counts], self.openings[counts])
+        return ratio_interval(_medians(visits)[self._settled], self.openings[self._settled])
 
     @property
     def slowdown(self) -> float:

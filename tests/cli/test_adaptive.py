@@ -1,5 +1,6 @@
 """Measuring until a predictor is good enough: when it stops."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,11 +19,11 @@ from adaptare.profiler.store.measurement import Visit
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 128, '{"name":"tiny"}')
 
 
-def card_of(relative: np.ndarray) -> ErrorCard:
+def card_of(relative: np.ndarray, half_width: float = 1.0) -> ErrorCard:
     """The card of rows that are off by so much."""
     n = len(relative)
     groups = np.array([[str(row), "0", "0", str(row)] for row in range(n)])
-    left_out = LeftOut(1 + relative, np.ones(n))
+    left_out = LeftOut(1 + relative, np.full(n, half_width))
     rows = Rows(np.ones((n, 1)), np.ones(n), groups, np.zeros(n))
     training: Any = SimpleNamespace(rows=rows, sessions=1, openings=1, composed=0)
     return make_error_card(left_out, training, {}, level=0.9)
@@ -97,3 +98,25 @@ def test_an_error_above_the_wanted_one_seldom_ends_it(monkeypatch: pytest.Monkey
         by_upper_end.append(any(card.mape_upper <= 1 for card in cards))
     assert np.mean(by_error) > 0.4
     assert np.mean(by_upper_end) < 0.1
+
+
+def test_the_next_adapters_are_chosen_by_the_features_of_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, of = [], adaptive.FeatureSet.of
+
+    def spied(*given: Any, options: object) -> object:
+        asked.append(options)
+        return of(*given, options=options)
+
+    monkeypatch.setattr(adaptive.FeatureSet, "of", spied)
+    workloads = [Workload(SHAPE, Configuration.uniform(SHAPE, rank)) for rank in range(1, 13)]
+    known = measured(workloads[:1])
+    adaptive.measure_until(workloads[1:], known, measured, error=1e-9, note=lambda text: None)
+    assert known[0].device.options
+    assert known[0].device.options in asked
+
+
+@pytest.mark.parametrize(("factor", "inside"), [(1.25, True), (1.35, False), (0.75, False), (0.78, True)])
+def test_coverage_is_by_the_factor_between_ratios(factor: float, inside: bool) -> None:
+    """A half-width of ln 1.3 covers from 1 / 1.3 = 0.769 to 1.3 of what is predicted."""
+    card = card_of(np.full(6, factor - 1), half_width=math.log(1.3))
+    assert card.coverage == inside

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from transformers import MambaConfig
+from typer.testing import CliRunner
 
 from adaptare import entry
+from adaptare.app import app
 
 Run = Callable[..., Any]
 PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 10)
@@ -311,3 +313,43 @@ def test_two_ranks_are_enough_for_a_campaign(run: Run, model_cache: Path) -> Non
 def test_numbers_out_of_range(run: Run, words: tuple[object, ...]) -> None:
     assert run(*PROFILE, *words).code == 2
     assert not Path("adaptare.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("predict", "x", "--budget=decode=9ms", "--budget", "decode=8ms"),
+            "--budget came 2 times, and this command takes one",
+        ),
+        (("profile", "tiny-random", "--device", "simulated", "--device", "torch-cpu"), "--device came 2 times"),
+        (("overhead", "tiny-random", "--device", "torch-cpu:threads=1,threads=2"), "threads came twice; give it once"),
+        (("train", "tiny-random", "-o", ""), "--output/-o is empty ('')"),
+        (("train", "tiny-random", "-o", "run", "--data="), "--data is empty ('')"),
+        (("predict", "", "--rank", "4"), "PREDICTOR is empty ('')"),
+        (("check", "x", "--runtime", "vllm", "--base", "tiny-random", "--file", "y"), "adapter_config.json"),
+    ],
+)
+def test_words_that_come_twice_or_are_empty(run: Run, words: tuple[str, ...], message: str) -> None:
+    refused(run(*words), message)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("output", [".", "new"])
+def test_an_empty_title_is_no_empty_path(run: Run, output: str) -> None:
+    answer = run("dataset", "export", "adaptare.db", "--title", "", "-o", output)
+    assert answer.code == 2
+    assert "is empty ('')" not in answer.err
+
+
+def test_a_runtime_that_loads_no_files_takes_none(run: Run, model_cache: Path, saved: Callable[..., Path]) -> None:
+    saved()
+    words = ("check", "adapter", "--base", "tiny-random", "--cache", model_cache, "--runtime", "vllm")
+    refused(run(*words, "--file", "nosuch"), "vllm is checked by its rule and loads no files; leave 'nosuch' out")
+
+
+def test_words_of_a_program_around_it_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["other", "--budget", "x", "--budget=", ""])
+    answer = CliRunner().invoke(app, ["predict", "nosuch", "--rank", "4", "--budget", "decode=9ms"])
+    assert answer.exit_code == 2
+    assert "nosuch" in answer.stderr

@@ -147,3 +147,14 @@ def test_training_does_not_mix_its_files_with_others(run: Run, model_cache: Path
     refused(run(*words, "-o", "mine"), "'mine' holds files of another program, such as 'thesis.txt'", "--output")
     refused(run(*words, "-o", data), "is a file; name a folder")
     assert [each.name for each in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.fixture
+def folder(run_in_copy: Callable[[Path], Run], results: Path) -> Run:
+    """A folder with a training, a predictor, a store and a front."""
+    return run_in_copy(results)
+
+
+@pytest.fixture
+def predictor(results: Path) -> str:
+    return next(file.stem for file in results.glob("*.npz"))

@@ -116,6 +116,8 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
         assert f">{heading}</h3>" in page
     assert "Predicted and measured, of adapters held out from the fit" in page
     assert "run: adaptare tune tiny-random --data" in page
+    assert page.count(">Overhead</h3>") == page.count(">Memory</h3>") == 1
+    assert "Devices side by side" not in page
 
     again = run(*words)
     assert again.code == 0

@@ -1,5 +1,6 @@
 """Burst and sustained latency are told apart, and a device that slows down is said to."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
 from adaptare.profiler.analysis.device_speed import Endurance, endurance_of
-from adaptare.workflows.profiling.campaign import slowed_down
+from adaptare.workflows.profiling.campaign import oddities, slowed_down
 
 SECONDS = [1.0, 1.1, 1.2, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.1, 3.2]
 OPENINGS = np.repeat([4, 5, 6, 7], 3)
@@ -44,3 +45,22 @@ def test_both_are_in_a_measurement(llama: ModelShape) -> None:
     assert found.endurance == Endurance(found.raw_s, found.raw_s)
     assert found.reference_endurance == Endurance(found.reference_raw_s, found.reference_raw_s)
     assert found.endurance.slowdown == 0.0
+
+
+def slower_and_slower(measurement: Measurement) -> Measurement:
+    visits = [
+        replace(visit, samples_s=tuple(sample * 1.2**visit.opening for sample in visit.samples_s))
+        for visit in measurement.reference_visits
+    ]
+    return replace(measurement, reference_visits=tuple(visits))
+
+
+def test_rounds_of_several_sessions_are_told_apart(llama: ModelShape) -> None:
+    """Each session numbers its rounds from 0."""
+    stop, base, rows = FixedRounds(4), Workload(llama), []
+    for rank in (4, 8):
+        adapted = Workload(llama, Configuration.uniform(llama, rank))
+        rows += profile([adapted], reference=base, device=SimulatedDevice(), stop=stop, seed=0, openings=3)
+    assert len({row.session for row in rows}) == 2
+    remarks = list(oddities(list(map(slower_and_slower, rows))))
+    assert sum("slows down while it is measured" in remark for remark in remarks) == 2

@@ -7,11 +7,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from adaptare.core import StorageError
@@ -77,8 +78,12 @@ def database(postgresql: str) -> str:
 
 @pytest.fixture
 def measured(llama: ModelShape) -> list[Measurement]:
-    workloads = [Workload(llama, Configuration.uniform(llama, rank)) for rank in (2, 4)]
-    base = Workload(llama).base
+    return rows_of(llama)
+
+
+def rows_of(shape: ModelShape) -> list[Measurement]:
+    workloads = [Workload(shape, Configuration.uniform(shape, rank)) for rank in (2, 4)]
+    base = Workload(shape).base
     return profile(workloads, reference=base, device=SimulatedDevice(), stop=FixedRounds(8), seed=0)
 
 
@@ -131,6 +136,22 @@ def test_a_writer_waits_for_another_one_and_then_gives_up(
             store.append(measured)
         other.rollback()
         store.append(measured)
+
+
+def test_rows_that_come_while_a_store_is_read_have_their_shape(
+    tmp_path: Path, measured: list[Measurement], configs: Mapping[str, Any]
+) -> None:
+    coming = rows_of(ModelShape.from_config(configs["mistral"]()))
+    with contextlib.closing(Store(tmp_path / "adaptare.db")) as store:
+        store.append(measured)
+
+        @event.listens_for(store._engine, "after_cursor_execute", once=True)
+        def write(*_: object) -> None:
+            with contextlib.closing(Store(tmp_path / "adaptare.db")) as another:
+                another.append(coming)
+
+        assert store.measurements() == measured
+        assert store.measurements() == [*measured, *coming]
 
 
 @pytest.mark.postgresql

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from adaptare.profiler.analysis.warmup import Steadiness, _ranks, steadiness
+from adaptare.profiler.analysis.warmup import Steadiness, _ranks, common_warmup, steadiness
 
 Series = NDArray[np.float64]
 
@@ -125,3 +125,24 @@ def test_a_few_rounds_say_nothing(n: int) -> None:
 
 def test_equal_values_are_flat() -> None:
     assert steadiness(level()) == Steadiness("flat")
+
+
+def of_openings(first: float, seed: int, sigma: float = 0.02) -> tuple[Series, NDArray[np.int64]]:
+    """Five openings of eight rounds; the first round of each takes so many times as long."""
+    return noisy(np.tile([first, *[1.0] * 7], 5), seed, sigma), np.repeat(np.arange(5), 8)
+
+
+def test_a_slow_first_round_of_every_opening_is_found_over_all_of_them() -> None:
+    assert np.mean([common_warmup(*of_openings(1.15, seed)) == 1 for seed in range(100)]) >= 0.95
+    # One opening alone is too short to show it.
+    assert all(steadiness(of_openings(1.15, seed)[0][:8]).start == 0 for seed in range(20))
+
+
+def test_rounds_of_one_speed_are_seldom_called_a_warm_up() -> None:
+    assert np.mean([common_warmup(*of_openings(1.0, seed)) > 0 for seed in range(200)]) <= 0.05
+
+
+def test_one_slow_opening_is_no_warm_up_of_all() -> None:
+    seconds, openings = of_openings(1.0, 0)
+    seconds[8] *= 3
+    assert common_warmup(seconds, openings) == 0

@@ -1,10 +1,17 @@
 """The note on a training whose validation loss rises."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from adaptare.core.progress import Feedback
-from adaptare.workflows.train.training import _warn_of_overfitting
+from adaptare.search import TrainingSettings
+from adaptare.search.training import Remembered
+from adaptare.workflows.train.result import TrainResult
+from adaptare.workflows.train.task import TrainingData
+from adaptare.workflows.train.training import TrainRequest, _warn_of_overfitting, train
 
 TOKENS = np.full(40, 4)
 LOSSES = np.linspace(8.0, 12.0, 40)
@@ -25,3 +32,30 @@ def test_a_training_that_was_resumed_late_has_nothing_to_compare() -> None:
     notes: list[str] = []
     _warn_of_overfitting({}, LOSSES, TOKENS, Feedback(note=notes.append))
     assert not notes
+
+
+def test_looks_are_kept_and_those_beyond_the_steps_that_were_made_do_not_count(
+    tmp_path: Path, model_cache: Path
+) -> None:
+    """Losses of zero stand for a look before overfitting; each look is at a third of the steps."""
+    rows = [{"prompt": f"{number} and 1", "completion": f"{number + 1}"} for number in range(40)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    notes: list[str] = []
+    run, data = tmp_path / "run", TrainingData(0, tmp_path / "data.jsonl")
+
+    def trained(max_seconds: float | None) -> TrainResult:
+        request = TrainRequest(
+            "tiny-random", run, data, TrainingSettings(6, 0), max_seconds=max_seconds, cache=model_cache
+        )
+        return train(request, feedback=Feedback(note=notes.append))
+
+    assert trained(0.0).steps == 1
+    looks = Remembered(run / "looks.jsonl")
+    looks.keep(4, np.zeros(6))
+    assert trained(0.0).steps < 4
+    assert not any("overfits" in note for note in notes)
+    assert trained(None).steps == 6
+    assert Remembered(run / "looks.jsonl").find(2) is not None
+    looks.keep(4, np.zeros(6))
+    trained(None)
+    assert "rose from 0.000 after 4 steps" in notes[-1]

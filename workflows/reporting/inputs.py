@@ -50,6 +50,7 @@ STORES: Final = (".db", ".sqlite")
 REQUEST: Final = "tune.json"
 FRONT: Final = "front.json"
 VERIFIED: Final = "verified.json"
+FIRST_LOOK: Final = "first-look.json"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def _read_folder(place: str, folder: Path, feedback: Feedback) -> Source:
         raise InputError(f"the folder {place!r} holds nothing to report; give {KNOWN}")
     if folder / VERIFIED in found:  # has all of the search, and more
         found.pop(folder / FRONT, None)
+    if any(isinstance(result, StoreReport) for result in found.values()):  # has the measurements of the first look
+        found.pop(folder / FIRST_LOOK, None)
     fitted = {result.predictor.name for result in found.values() if isinstance(result, FitResult)}
     for file in [file for file, result in found.items() if isinstance(result, FittedPredictor)]:
         if file.stem in fitted:  # with the predictions of held-out adapters

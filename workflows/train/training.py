@@ -143,7 +143,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     judged = np.stack([space.base, space.at(recipe.start(space)), super_adapter.largest])
     with feedback.progress("losses on validation examples") as update:
         validation.each(judged, done=lambda share: update(share, "without adapter, at the start, and the largest"))
-    found = {step: sums for step in sorted(looks) if (sums := seen.find(step)) is not None}
+    found = {step: sums for step in sorted(looks) if step <= len(losses) and (sums := seen.find(step)) is not None}
     _warn_of_overfitting(found, validation.sums(super_adapter.largest), validation.tokens, feedback)
     base_loss, start_loss, full_loss = map(float, validation(judged))
     answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)

@@ -1,10 +1,10 @@
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from adaptare import VERSION
 from adaptare.core.table import Column, Section, Table
 from adaptare.core.units import megabytes
+from adaptare.views import command_line
 from adaptare.workflows.overhead.overhead import OverheadReport
 from adaptare.workflows.overhead.side_by_side import SideBySide
 from adaptare.workflows.reporting.inputs import ReadFile, Source
@@ -33,12 +33,12 @@ def sections(source: Source) -> Iterator[Section]:
         yield from dict.fromkeys(_lines(result))
     if source.request:
         given = {name: source.request.get(name) for name in TUNE}
-        yield f"run: {_command('tune', str(source.request.get('model')), given)} -o {shlex.quote(source.name)}"
+        yield f"run: {command_line('tune', source.request.get('model'), *_options(given), '-o', source.name)}"
         others = {name: value for name, value in source.request.items() if name not in (*given, "model", "schema")}
         yield f"its other parameters: {', '.join(f'{name} {value}' for name, value in others.items())}"
     yield f"page written by adaptare {VERSION}"
     if source.files:
-        yield f"this page again: adaptare report {shlex.quote(source.name)}"
+        yield f"this page again: {command_line('report', source.name)}"
         yield Table("Files", FILES, source.files)
 
 
@@ -52,7 +52,7 @@ def _lines(result: object) -> Iterator[str]:
         adapters = made.request.get("adapters") or []
         names = [adapters] if isinstance(adapters, str) else adapters
         given["device"] = spelled(result.device, result.quantisation, result.dtype)
-        yield f"measured by: {_command('overhead', shlex.join([result.model, *names]), given)}"
+        yield f"measured by: {command_line('overhead', result.model, *names, *_options(given))}"
         yield (
             f"adaptare {made.version}, {made.device.runtime}; seed {made.request.get('seed', 0)}; sessions "
             f"{', '.join(made.sessions)} of {made.store}"
@@ -66,18 +66,17 @@ def _lines(result: object) -> Iterator[str]:
         place = f"{result.place.model} on {where}, {result.place.phase} {result.place.length}"
         pairs = [word for each in result.under_each for word in _budgeted(each)]
         if result.file is None or result.file.name != SHRUNK:
-            yield f"{place}: adaptare search {shlex.join([str(result.folder), *pairs])}"
-        yield f"measured again: adaptare verify {shlex.quote(str(result.file))}"
+            yield f"{place}: {command_line('search', result.folder, *pairs)}"
+        yield f"measured again: {command_line('verify', result.file)}"
 
 
 def _budgeted(result: SearchResult) -> Sequence[str]:
     return "--predictor", str(result.predictor), "--budget", str(result.budget)
 
 
-def _command(name: str, subject: str, given: Mapping[str, Any]) -> str:
-    """Command line of a request."""
-    words = [word for name, value in given.items() for word in _option(name, value)]
-    return f"adaptare {name} {subject} {shlex.join(words)}".rstrip()
+def _options(given: Mapping[str, Any]) -> Sequence[str]:
+    """Words of the options of a request."""
+    return [word for name, value in given.items() for word in _option(name, value)]
 
 
 def _option(name: str, value: Any) -> Sequence[str]:
