@@ -177,9 +177,12 @@ def test_a_step_is_one_update_by_the_sum_of_all_gradients(
     settings = TrainingSettings(1, 7, batch_size=3, learning_rate=1e-2)
     train_super_adapter(trained, examples, settings, folder=tmp_path / "run", step=SANDWICH)
     after = trained.state()
+    # The first update of Adam is lr g / (|g| + eps), which magnifies what a tiny gradient is off by.
+    off = 1e-5 * max(float(weight.grad.abs().max()) for weight in weights)
     for path, halves in before.items():
         for half, expected in zip("AB", halves, strict=True):
-            torch.testing.assert_close(after[f"{path}.{half}"], expected.detach(), rtol=0, atol=2e-5)
+            allowed = (2e-5 + 1e-2 * 1e-8 * off / (expected.grad.abs() + 1e-8) ** 2) * (expected.grad != 0)
+            assert ((after[f"{path}.{half}"] - expected.detach()).abs() <= allowed).all()
 
 
 def test_logits_are_those_of_the_whole_sequence_at_completion_tokens(
