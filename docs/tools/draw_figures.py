@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from measured_tables import BASES, PLACEMENTS, RANKS, Interval, kept, middle_first, overheads
+from measured_tables import Interval, kept, middle_first
+from overhead_tables import BASES, PLACEMENTS, RANKS, of_all_ranks
 from recipe_tables import recipe_overheads
 
 mpl.use("Agg")
@@ -35,7 +36,7 @@ def whiskers(intervals: list[Interval], scale: float) -> tuple[list[float], list
 @figure
 def overhead() -> Any:
     """Overhead over rank, one panel for each runtime."""
-    found = overheads()
+    found = of_all_ranks()
     drawn, panels = plt.subplots(1, len(found), figsize=(10, 3.2), sharey=True, layout="constrained")
     for panel, (name, cells) in zip(panels, found.items(), strict=True):
         for placement, words in PLACEMENTS.items():

@@ -1,7 +1,7 @@
 """Fills tables and numbers of the documentation from the outputs that `benchmarks/measured` keeps.
 
 Run `python docs/tools/fill_tables.py`. A table stands between `<!-- table: NAME -->` and `<!-- end -->`. NAME is a
-function of `measured_tables.py`, `prediction_tables.py` or `recipe_tables.py`, with dashes. A number in a sentence
+function of `measured_tables.py`, or of a file beside it that ends in `_tables.py`, with dashes. A number in a sentence
 stands between `<!-- value: NAME -->` and `<!-- end -->`, and never begins a line: Markdown would end the paragraph.
 NAME is a key of `measured_values.py`. Nobody types a measured number: who measures anew runs this script, and a test
 compares.
@@ -10,7 +10,8 @@ compares.
 import re
 from pathlib import Path
 
-import prediction_tables  # noqa: F401  (registers its tables)
+import overhead_tables  # noqa: F401  (registers its tables)
+import prediction_tables  # noqa: F401
 import recipe_tables  # noqa: F401
 from measured_tables import TABLES, Table
 from measured_values import VALUES

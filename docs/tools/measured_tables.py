@@ -8,13 +8,6 @@ from typing import Any
 
 Table = list[list[str]]
 Interval = tuple[float, float, float]
-RANKS = (1, 8, 16, 64)
-PLACEMENTS = {"all": "all 210 linears", "q_proj,v_proj": "q and v"}
-BASES = {
-    "torch-cpu:threads=1": "PyTorch fp32",
-    "ort-cpu:threads=1": "ONNX Runtime fp32",
-    "ort-cpu:int4,threads=1": "ONNX Runtime 4-bit",
-}
 RUNS = {"detect_5pct"}
 TABLES: dict[str, Callable[[], Table]] = {}
 
@@ -47,65 +40,6 @@ def value(values: Sequence[float], digits: int, sign: str = "") -> str:
 def middle_first(interval: dict[str, float]) -> Interval:
     """An interval of a result, in the order of this file."""
     return interval["middle"], interval["lower"], interval["upper"]
-
-
-def overheads() -> dict[str, dict[tuple[str, int], Interval]]:
-    """Overhead of swappable adapters in decode: base -> placement and rank -> middle, lower, upper."""
-    found = {
-        BASES[device["device"]]: {
-            (row["placement"], row["rank"]): middle_first(row["over_base"])
-            for row in device["rows"]
-            if row["mode"] == "swappable"
-        }
-        for device in kept("overhead_table")
-    }
-    found["llama.cpp Q4_0"] = {
-        (row["sites"], row["rank"]): (row["overhead"], row["lower"], row["upper"])
-        for row in kept("llama_overhead")["rows"]
-        if (row["quantisation"], row["phase"]) == ("Q4_0", "decode")
-    }
-    return found
-
-
-@table
-def overhead_decode() -> Table:
-    """Overhead of swappable adapters in decode, by runtime, placement and rank."""
-    return [
-        ["base, adapter", *(f"rank {rank}" for rank in RANKS)],
-        *(
-            [f"{base}, {words}", *(percent(cells[placement, rank]) for rank in RANKS)]
-            for base, cells in overheads().items()
-            for placement, words in PLACEMENTS.items()
-        ),
-    ]
-
-
-@table
-def overhead_short() -> Table:
-    """Overhead of swappable adapters in decode, by runtime: a few cells of `overhead_decode`."""
-    chosen = {"rank 1, all linears": ("all", 1), "rank 16, all linears": ("all", 16)}
-    chosen |= {"rank 16, q and v only": ("q_proj,v_proj", 16)}
-    return [
-        ["base", *chosen],
-        *(
-            [base, *(percent(cells[cell]) for cell in chosen.values())]
-            for base, cells in overheads().items()
-            if base != "ONNX Runtime fp32"  # its wide intervals need the words of docs/overhead.md
-        ),
-    ]
-
-
-@table
-def overhead_added() -> Table:
-    """Milliseconds that the same adapter adds to a decode step of different bases: rank 16 on all linears."""
-    rows = [["base", "base, ms", "adapter adds, ms", "overhead"]]
-    for device in kept("overhead_table"):
-        for row in device["rows"]:
-            if (row["mode"], row["placement"], row["rank"]) == ("swappable", "all", 16):
-                over, base = row["over_base"], 1e3 * row["base_s"]
-                added = value([base * each for each in middle_first(over)], 1)
-                rows.append([BASES[device["device"]], f"{base:.1f}", added, percent(middle_first(over))])
-    return rows
 
 
 @table
@@ -157,17 +91,6 @@ def earlier_adapters() -> Table:
     return rows
 
 
-@table
-def openvino_overhead() -> Table:
-    """Overhead in OpenVINO with 4-bit weights."""
-    rows = [["phase", "mode", "adapter", "base, ms", "overhead"]]
-    for row in kept("openvino_overhead")["rows"]:
-        adapter = f"{PLACEMENTS[row['sites']]}, rank {row['rank']}"
-        own = percent([row[name] for name in ("overhead", "lower", "upper")])
-        rows.append([row["phase"], row["mode"], adapter, f"{1e3 * row['base_s']:.1f}", own])
-    return rows
-
-
 def _beside_plain_processes(name: str) -> Table:
     rows = [["cell", "overhead here", "in plain processes", "difference, points"]]
     for cell in kept(name)["cells"]:
@@ -190,29 +113,6 @@ def openvino_stock() -> Table:
 
 
 @table
-def overhead_devices() -> Table:
-    """Overhead of the same swappable adapters on several devices, and the base in milliseconds."""
-    columns = {
-        ("all", 1): "all, r = 1",
-        ("all", 16): "all, r = 16",
-        ("all", 64): "all, r = 64",
-        ("q_proj,v_proj", 16): "q+v, r = 16",
-    }
-    rows = [["device", "phase", "base, ms", *columns.values()]]
-    for device in kept("devices")["devices"]:
-        for phase in ("prefill", "decode"):
-            found = [row for row in device["rows"] if row["phase"] == phase]
-            cells = {
-                (row["sites"], row["rank"]): percent((row["overhead"], row["lower"], row["upper"]))
-                for row in found
-                if row["mode"] == "swappable"
-            }
-            base = f"{1e3 * found[0]['base_s']:.1f}"
-            rows.append([f"`{device['name']}`", phase, base, *(cells[key] for key in columns)])
-    return rows
-
-
-@table
 def swap_cost() -> Table:
     """Memory of the base and with an adapter, and seconds from a change of the adapter to the first right token."""
     found = kept("swap_cost")
@@ -223,26 +123,6 @@ def swap_cost() -> Table:
         seconds = {each["context"]: value(middle_first(each), 2) for each in device["swap_s"]}
         rows.append([f"`{device['device']}`", *memory, *(seconds.get(tokens, "") for tokens in contexts)])
     return rows
-
-
-@table
-def llama_overhead() -> Table:
-    """Overhead in llama.cpp, by weights of the base, phase, placement and rank."""
-    cells = {
-        (row["quantisation"], row["phase"], row["sites"], row["rank"]): percent(
-            (row["overhead"], row["lower"], row["upper"])
-        )
-        for row in kept("llama_overhead")["rows"]
-    }
-    return [
-        ["base", "phase", "adapter", *(f"rank {rank}" for rank in RANKS)],
-        *(
-            [base, phase, words, *(cells[base, phase, sites, rank] for rank in RANKS)]
-            for base in kept("llama_overhead")["facts"]
-            for phase in ("decode", "prefill")
-            for sites, words in PLACEMENTS.items()
-        ),
-    ]
 
 
 @table

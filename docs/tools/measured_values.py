@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from measured_tables import kept, middle_first, value
+from overhead_tables import decode_rows
 from scipy import stats
 
 
@@ -38,6 +39,13 @@ def _order(name: str, digits: int) -> str:
     return value((middle, lower, upper), digits)
 
 
+def _slower_steps() -> str:
+    """Decode steps of the bases on a Xeon, over those on an EPYC: the least and the largest ratio."""
+    here, there = ({base: rows[0][2] for base, rows in decode_rows(each).items()} for each in ("", "_intel"))
+    ratios = [seconds / here[base] for base, seconds in there.items()]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+
 def _after_a_text() -> str:
     """Points that swappable adapters on all linears add to OpenVINO's prefill after a generated text, beyond others."""
     cell = "all linears, rank 16, swappable"
@@ -56,6 +64,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "order-survives": lambda: _order("survives", 2),
     "order-gain-slice": lambda: _order("gain_of_slices", 3),
     "order-gain-alone": lambda: _order("gain_alone", 3),
+    "xeon-slower": _slower_steps,
     "regret-budget": lambda: f"{100 * kept('runtime_regret')['budget']:.1f} %",
     "regret-nats": lambda: value(middle_first(kept("runtime_regret")["regret_nats"]), 3),
     "regret-noise": lambda: f"{kept('search_regret')['noise']:g} nats",
