@@ -85,7 +85,8 @@ def test_devices_by_name_tell_their_facts_and_are_cleaned(
     answer = run("devices", "ssh://board/ort-cpu:int4", "--json")
     [told] = answer.json["devices"]
     assert (answer.code, told["problem"], told["name"]) == (0, "", "ssh://board/ort-cpu:int4")
-    assert told["info"]["hardware"] in run("devices", "ssh://board/ort-cpu").out
+    shown = run("devices", "ssh://board/ort-cpu").out
+    assert {*told["info"]["hardware"].split()} <= {*shown.split()}  # a long name is folded
     kept = sum(file.stat().st_size for file in server.folder.rglob("*") if file.is_file())
     freed = run("devices", "--clean", "ssh://board/ort-cpu", "--json").json["freed_bytes"]
     assert freed["ssh://board/ort-cpu"] >= kept > 0  # whole blocks of the disk, and those of folders
