@@ -5,6 +5,7 @@ import os
 import runpy
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from functools import cache
@@ -115,10 +116,19 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs a service. Slow tests come first: no process is left alone with one of them at the end."""
+    """Marks what needs a service, and what is slow beyond the first cases of its test.
+
+    Slow tests come first: no process is left alone with one of them at the end.
+    """
+    cases = Counter[str]()
     for item in items:
         if SERVICES & {mark.name for mark in item.iter_markers()}:
             item.add_marker("service")
+        if mark := item.get_closest_marker("slow_after"):
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] > mark.args[0]:
+                item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

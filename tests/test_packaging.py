@@ -90,6 +90,7 @@ def test_no_ordinary_word_is_taken_from_the_user(tmp_path: Path) -> None:
     assert "adaptare.search" in loaded
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", list(FOLDERS))
 def test_a_module_of_the_user_with_the_name_of_a_folder_is_the_one_that_is_found(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("whose = 'the user'", encoding="utf-8")

@@ -23,6 +23,7 @@ from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 Array = NDArray[np.float64]
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         Roofline(),

@@ -16,6 +16,7 @@ def test_the_optimum_is_that_of_all_configurations(share: float) -> None:
         assert simulated.best() == pytest.approx(simulated.loss(points[fits]).min(), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_search_by_known_gains_comes_near_to_the_optimum() -> None:
     simulated = Simulated(space_of("small"), 0.5, 0)
     found = losses(simulated)

@@ -208,6 +208,7 @@ def test_fit_with_two_kinds_of_measurements_asks_which(run: Run, model_cache: Pa
     assert run("fit", "--device", "simulated", "-p", 64).code == 0
 
 
+@pytest.mark.slow
 def test_fit_with_open_and_cut_graphs_asks_which(run: Run, model_cache: Path) -> None:
     for words in ((), ("--open",)):
         assert run(*PROFILE, "--cache", model_cache, *words).code == 0

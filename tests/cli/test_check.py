@@ -82,10 +82,8 @@ def export(run: Run, place: Path, model_cache: Path) -> Callable[..., Path]:
 
 RIGHT = [
     ("peft", "peft-portable", ()),
-    pytest.param("merged", "merged", (), marks=pytest.mark.slow),
-    ("onnx", "onnx", ()),
-    ("onnx", "onnx-static", ()),
-    ("onnx", "onnx-swappable", ()),
+    *(("onnx", kind, ()) for kind in ("onnx", "onnx-static", "onnx-swappable")),
+    ("merged", "merged", ()),
     ("onnx", "onnx-swappable", ("--quantise", "int4")),
     ("onnx", "onnx", ("--quantise", "int4")),
     ("genai", "genai", ()),
@@ -93,6 +91,7 @@ RIGHT = [
 ]
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(("runtime", "kind", "words"), RIGHT)
 def test_what_is_right_is_not_accused(
     check: Run, export: Callable[..., Path], runtime: str, kind: str, words: tuple[str, ...]

@@ -138,6 +138,7 @@ WRONG: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_fault_is_named(check: Run, exported: Path, models: Callable[[str], Path], name: str) -> None:
     change, words = WRONG[name]

@@ -31,6 +31,7 @@ def profiled(
     return folder
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("quantity", CASES)
 def test_a_budget_of_a_quantity_is_searched_and_verified(
     run_in_copy: Callable[..., Any], profiled: Path, quantity: str

@@ -77,6 +77,7 @@ def session(rule: PreciseWithin, seed: int, monkeypatch: pytest.MonkeyPatch) -> 
     return profile([MERGED], reference=MERGED.base, device=device, stop=rule, seed=seed)[0]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("rule", PACES, ids=[", ".join(names) for names in PACES.values()])
 def test_the_default_interval_of_a_command_holds_the_truth(
     rule: PreciseWithin, monkeypatch: pytest.MonkeyPatch

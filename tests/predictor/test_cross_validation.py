@@ -72,6 +72,7 @@ def test_the_choice_is_made_without_the_rows_that_it_is_judged_by(monkeypatch: p
     assert (procedure.ratios == predicted["constant"]).sum() == 18
 
 
+@pytest.mark.slow
 def test_the_best_of_many_fits_to_noise_does_not_look_better_than_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing depends on any column, so the one that fits best does by luck."""
     monkeypatch.setattr(cross_validation, "FOLDS", 5)

@@ -52,6 +52,7 @@ def test_the_card_changes_no_prediction(
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_card")
 @pytest.mark.parametrize(("n", "level"), [(12, 0.9), (30, 0.9), (30, 0.8)])
 def test_intervals_hold_new_measurements_as_often_as_they_say(

@@ -59,6 +59,7 @@ def outputs(worker: Worker, program: Program) -> np.ndarray:
     return np.array(loaded.outputs[program.feeds[0].name])
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("mode", ["swappable", "static", "padded", "merged"])
 def test_a_form_changes_no_output(made: Made, worker: Worker, mixed: Workload, form: str, mode: Any) -> None:

@@ -46,6 +46,7 @@ def torch_logits(shape: ModelShape, *, adapted: bool) -> "np.typing.NDArray[np.f
     return logits
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma"])
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_does(
@@ -61,6 +62,7 @@ def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_do
     assert np.max(np.abs(adapted - base)) > 0.1 * largest
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("kind", "close"), [("int8", 0.02), ("int4", 0.3)])
 @pytest.mark.parametrize("width", [64, 48], ids=["whole blocks", "parts of blocks"])
 def test_rounded_bases_are_close_to_exact_ones(kind: str, close: float, width: int, tmp_path: Path) -> None:

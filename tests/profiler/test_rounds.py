@@ -132,6 +132,7 @@ def test_a_reference_of_many_is_visited_about_as_often_as_the_square_root_of_the
     assert found == {1: 1, 3: 1, 4: 3, 15: 3, 16: 5, 32: 5, 100: 11}
 
 
+@pytest.mark.slow
 def test_luck_of_the_reference_does_not_reach_all_its_candidates(
     llama: ModelShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:

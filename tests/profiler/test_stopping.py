@@ -112,6 +112,7 @@ def test_the_interval_over_all_openings_is_told_after_each(llama: ModelShape) ->
     assert seen[-1][1] == found.ratio.half_width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.005, 0.01, 0.02])
 def test_looking_after_every_opening_keeps_the_coverage(spread: float) -> None:
     """An interval is narrow too early by luck, most often where openings differ by twice the width asked for."""

@@ -120,6 +120,7 @@ def test_ranks_of_one_placement_share_their_rounds() -> None:
     assert overhead(high, low).middle == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_under_noise() -> None:
     truth = SimulatedDevice(launch_s=2e-4)
     expected = truth.latency_s(ADAPTED[1].work()) / truth.latency_s(BASE.work()) - 1

@@ -198,6 +198,7 @@ def test_logits_are_those_of_the_whole_sequence_at_completion_tokens(
     assert tokens.tolist() == [token for e in examples for token in e.ids[e.prompt_tokens :]]
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("step", [TrainingStep(SpreadSampler()), SANDWICH], ids=repr)
 @pytest.mark.parametrize("change", [{"activation_checkpointing": True}, {"batch_size": 2, "micro_batches": 2}], ids=str)
 def test_checkpointing_and_accumulation_do_not_change_the_result(

@@ -175,6 +175,7 @@ def test_checkpoints_hold_no_base_weights(super_adapter: SuperAdapter, train: Tr
     ]
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("stop_after", "changes"),
     [

@@ -255,6 +255,7 @@ def test_ranks_outside_the_space_are_refused_and_custom_ones_within_it_are_not(a
         super_adapter.sub_adapter(Configuration.of({path: 7}))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("layer", [ElasticLinear, MaskedElasticLinear, QuantisedElasticLinear])
 def test_fifty_steps_lower_the_loss_and_leave_the_base_alone(
     layer: type[ElasticLinear], adapted: Adapted, examples: list[TokenExample], tmp_path: Path
