@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from measured_tables import kept, middle_first, value
+from measured_tables import kept, middle_first, percent, value
 from overhead_tables import decode_rows
 from scipy import stats
 
@@ -46,6 +46,13 @@ def _slower_steps() -> str:
     return f"{min(ratios):.1f} to {max(ratios):.1f}"
 
 
+def _torch_again() -> str:
+    """Overhead of rank 16 on all linears in PyTorch, in another session on the Xeon."""
+    (device,) = kept("overhead_table_intel_again")
+    cells = {(row["mode"], row["placement"], row["rank"]): row["over_base"] for row in device["rows"]}
+    return percent(middle_first(cells["swappable", "all", 16]))
+
+
 def _after_a_text() -> str:
     """Points that swappable adapters on all linears add to OpenVINO's prefill after a generated text, beyond others."""
     cell = "all linears, rank 16, swappable"
@@ -65,6 +72,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "order-gain-slice": lambda: _order("gain_of_slices", 3),
     "order-gain-alone": lambda: _order("gain_alone", 3),
     "xeon-slower": _slower_steps,
+    "xeon-torch-again": _torch_again,
     "regret-budget": lambda: f"{100 * kept('runtime_regret')['budget']:.1f} %",
     "regret-nats": lambda: value(middle_first(kept("runtime_regret")["regret_nats"]), 3),
     "regret-noise": lambda: f"{kept('search_regret')['noise']:g} nats",

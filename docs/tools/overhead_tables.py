@@ -40,14 +40,10 @@ def decode_rows(processor: str = "") -> dict[str, list[tuple[tuple[str, int], In
     return found
 
 
-def overheads(processor: str = "") -> dict[str, dict[tuple[str, int], Interval]]:
-    """Overhead of swappable adapters in decode: base -> placement and rank -> middle, lower, upper."""
-    return {base: {cell: over for cell, over, _ in rows} for base, rows in decode_rows(processor).items()}
-
-
 def of_all_ranks() -> dict[str, dict[tuple[str, int], Interval]]:
-    """Bases on which all ranks were measured."""
-    return {base: cells for base, cells in overheads().items() if len(cells) == len(RANKS) * len(PLACEMENTS)}
+    """The same overheads by placement and rank, of bases on which all ranks were measured."""
+    found = {base: {cell: over for cell, over, _ in rows} for base, rows in decode_rows().items()}
+    return {base: cells for base, cells in found.items() if len(cells) == len(RANKS) * len(PLACEMENTS)}
 
 
 @table
@@ -79,12 +75,13 @@ def overhead_short() -> Table:
 @table
 def overhead_processors() -> Table:
     """Overhead of swappable adapters in decode on two processors, and the base in milliseconds."""
-    table, there = [["base", "EPYC, ms", "Xeon, ms", "adapter", "EPYC", "Xeon"]], decode_rows("_intel")
+    found, there = [["base", "EPYC, ms", "Xeon, ms", "adapter", "EPYC", "Xeon"]], decode_rows("_intel")
     for base, rows in decode_rows().items():
-        ms = [f"{1e3 * each[base][0][2]:.1f}" for each in (decode_rows(), there)]
-        cells = [{cell: percent(over) for cell, over, _ in each} for each in (rows, there[base])]
-        table += [[base, *ms, words, *(each[cell] for each in cells)] for words, cell in FEW.items()]
-    return table
+        both = rows, there[base]
+        ms = [f"{1e3 * each[0][2]:.1f}" for each in both]
+        cells = [{cell: percent(over) for cell, over, _ in each} for each in both]
+        found += [[base, *ms, words, *(each[cell] for each in cells)] for words, cell in FEW.items()]
+    return found
 
 
 @table
