@@ -99,13 +99,16 @@ def _check_given(function: Callable[..., object], arguments: Mapping[str, Any]) 
     Where a command takes one of them and others take several, the last would count. Of other options the last does, so
     that a script can override what it begins with. An empty path would be the present folder.
     """
-    parameters, words = inspect.signature(function).parameters, WORDS.get()
-    for name, options in option_names(function).items():
+    parameters, words, named = inspect.signature(function).parameters, WORDS.get(), option_names(function)
+    # Options that take the word after them, and whether an argument was empty.
+    taking = {option for name, own in named.items() if not isinstance(arguments.get(name), bool) for option in own}
+    bare = any(word == "" and before not in taking for before, word in itertools.pairwise(["", *words]))
+    for name, options in named.items():
         value, notes = arguments.get(name), getattr(parameters[name].annotation, "__metadata__", ())
         shown = "/".join(options) or next((note.metavar for note in notes if note.metavar), name)
         texts = _texts(options, words)
         values = value if isinstance(value, list) else [value]
-        empty = "" in texts if options else "" in words and any(each in ("", Path()) for each in values)
+        empty = "" in texts if options else bare and any(each in ("", Path()) for each in values)
         if empty and parameters[name].default != "":
             raise InputError(f"{shown} is empty (''); give a value, or leave it out")
         if len(texts) > 1 and SEVERAL.intersection(options) and not isinstance(value, list):
@@ -215,7 +218,7 @@ def output_lost(error: OSError) -> int:
 def refuse(message: str) -> None:
     """Reports why there is no result: on stderr, and as the JSON object if requested."""
     typer.echo(f"error: {message}", err=True)
-    if "--json" in sys.argv:
+    if "--json" in WORDS.get():
         typer.echo(json.dumps({"error": message}))
 
 

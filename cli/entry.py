@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from adaptare.app import app
-from adaptare.console import OutputError, WatchedOutput, output_lost
+from adaptare.console import WORDS, OutputError, WatchedOutput, output_lost
 from adaptare.exit_codes import ExitCode
 
 # Options by their former names.
@@ -47,7 +47,7 @@ def run() -> int:
         if (renamed := RENAMED.get(getattr(error, "option_name", ""))) and hasattr(error, "message"):
             error.message = f"{error.message}; it is {renamed} now"
         error.show()  # type: ignore[attr-defined]
-        if "--json" in sys.argv:
+        if "--json" in WORDS.get():
             typer.echo(json.dumps({"error": error.format_message()}))  # type: ignore[attr-defined]
         return int(error.exit_code)  # type: ignore[attr-defined]
     except typer.Abort:

@@ -328,6 +328,7 @@ def test_numbers_out_of_range(run: Run, words: tuple[object, ...]) -> None:
         (("train", "tiny-random", "-o", ""), "--output/-o is empty ('')"),
         (("train", "tiny-random", "-o", "run", "--data="), "--data is empty ('')"),
         (("predict", "", "--rank", "4"), "PREDICTOR is empty ('')"),
+        (("overhead", "--energy", ""), "MODEL is empty ('')"),
         (("check", "x", "--runtime", "vllm", "--base", "tiny-random", "--file", "y"), "adapter_config.json"),
     ],
 )
@@ -336,9 +337,9 @@ def test_words_that_come_twice_or_are_empty(run: Run, words: tuple[str, ...], me
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize("output", [".", "new"])
-def test_an_empty_title_is_no_empty_path(run: Run, output: str) -> None:
-    answer = run("dataset", "export", "adaptare.db", "--title", "", "-o", output)
+@pytest.mark.parametrize(("store", "output"), [("adaptare.db", "."), ("adaptare.db", "new"), (".", "new")])
+def test_an_empty_title_is_no_empty_path(run: Run, store: str, output: str) -> None:
+    answer = run("dataset", "export", store, "--title", "", "-o", output)
     assert answer.code == 2
     assert "is empty ('')" not in answer.err
 
