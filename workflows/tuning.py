@@ -24,6 +24,7 @@ from adaptare.profiler import (
     precise_within,
     programs_for,
 )
+from adaptare.profiler.measuring import Energy, counts_energy
 from adaptare.profiler.store import LATENCY
 from adaptare.search import Origin, TrainingSettings, export_adapter, read_budget
 from adaptare.search.algorithms import smallest_that_fits
@@ -184,6 +185,8 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
         raise InputError(f"of the budgets {each}, two limit the same quantity; leave the larger one out")
     for phase, length, quantity in map(_measured, wanted):
         phases.setdefault((phase, length), []).extend([quantity] * (quantity != LATENCY))
+    if Energy.units.keys() & {each for own in phases.values() for each in own} and not counts_energy(target.device):
+        raise InputError(f"{device} has no energy counter that can be read; leave out the budgets of energy and power")
     templates = [target.workload(source.shape, phase, length) for phase, length in phases]
     for template in templates:
         programs.check(template)

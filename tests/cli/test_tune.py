@@ -199,12 +199,19 @@ def test_until_training_begins_the_folder_takes_another_budget(tmp_path: Path) -
         tuning._claim(request)
 
 
-def test_two_budgets_of_one_quantity_are_refused_before_anything_is_measured(
-    run: Callable[..., Any], model_cache: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("budgets", "message"),
+    [
+        (("overhead=5%", "decode=20ms"), "of the budgets overhead=5% and decode=20ms, two limit the same quantity"),
+        (("overhead=5%", "energy=5mJ"), "simulated has no energy counter that can be read"),
+    ],
+)
+def test_budgets_that_nothing_can_decide_are_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path, tmp_path: Path, budgets: tuple[str, ...], message: str
 ) -> None:
-    answer = run(*TUNE, "--budget", "overhead=5%", "--budget", "decode=20ms", "--cache", model_cache)
+    answer = run(*TUNE, *(f"--budget={each}" for each in budgets), "--cache", model_cache)
     assert answer.code == 2
-    assert "of the budgets overhead=5% and decode=20ms, two limit the same quantity" in " ".join(answer.err.split())
+    assert message in " ".join(answer.err.split())
     assert not list(tmp_path.iterdir())
 
 
