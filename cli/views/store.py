@@ -14,7 +14,10 @@ SHOWN: Final = 5
 # Sessions that are drawn, of a store of many.
 DRAWN: Final = 12
 COLUMNS: Final[tuple[Column[StoredKind], ...]] = (
-    Column("workloads", lambda kind: kind.workload + ", dora" * (kind.kind == "dora") + COMPOSED * _composed(kind)),
+    Column(
+        "workloads",
+        lambda kind: kind.workload + ", dora" * (kind.kind == "dora") + COMPOSED * (kind.origin == "composed"),
+    ),
     Column("model", lambda kind: ", ".join(kind.model.split(", ")[:2]), 3, folds=True),
     Column("adapters", lambda kind: str(kind.adapters)),
     Column("rows", lambda kind: str(kind.rows)),
@@ -30,10 +33,6 @@ def sections(contents: Contents) -> Iterator[Section]:
         yield Table(named(device), COLUMNS, [kind for kind in contents.kinds if kind.device == device])
     yield f"{sum(kind.rows for kind in contents.kinds)} measurements in {contents.store}"
     yield Note(f"next: {command_line('fit', '--store', contents.store)}")
-
-
-def _composed(kind: StoredKind) -> bool:
-    return kind.origin == "composed"
 
 
 def salvage_sections(result: Salvage) -> Iterator[Section]:

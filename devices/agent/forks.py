@@ -7,17 +7,11 @@ import ctypes
 import os
 import select
 import signal
-import sys
 
 # Option of Linux that sends a signal to a process whose parent has ended.
 PARENT_ENDED = 1
 # Exit code of a fork that was asked to end; no program is likely to exit with it.
 ASKED_TO_END = 113
-
-
-def can_fork() -> bool:
-    """True if a fork ends with its parent: on Linux. Libraries of macOS do not survive a fork."""
-    return sys.platform == "linux"
 
 
 def continued_in_fork(replies: int) -> bool:

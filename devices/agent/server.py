@@ -11,6 +11,7 @@ import gc
 import itertools
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 from adaptare.devices.agent import memory
 from adaptare.devices.agent.files import Files
-from adaptare.devices.agent.forks import ASKED_TO_END, can_fork, continued_in_fork
+from adaptare.devices.agent.forks import ASKED_TO_END, continued_in_fork
 from adaptare.devices.agent.machine import raw_facts, restrict
 from adaptare.devices.agent.place import Host, OnAccelerator, Place
 from adaptare.devices.agent.runtime import AbsentError, AttributingRuntime, Bound, PreparedRuntime, Runtime
@@ -100,7 +101,8 @@ class Agent:
                 *["attribution"] * isinstance(self.runtime, AttributingRuntime),
                 *["adapter_file"] * getattr(self.runtime, "reads_adapter_files", False),
                 "forget",
-                *["fork"] * (can_fork() and not facts.accelerator),
+                # Only on Linux does a fork end with its parent; libraries of macOS do not survive one.
+                *["fork"] * (sys.platform == "linux" and not facts.accelerator),
             ],
             **self.place.facts(),
         }

@@ -66,7 +66,6 @@ void limit_memory(int64_t bytes);
 /* files.c: files on the device. */
 int64_t file_bytes(const char *path);
 bool forget(const char *path);
-void copy_file(const char *source, const char *target);
 void open_files(const char *folder);
 const char *in_folder(const char *name);
 const char *whole_text(const char *path, size_t *length);

@@ -111,7 +111,10 @@ def _written(settings: Mapping[str, Any], file: Path, shape: ModelShape) -> dict
     try:
         for pattern in settings.get("alpha_pattern") or {}:
             re.compile(pattern)
-        return {site.path: _rank(site, settings) if _targets(site, settings) else 0 for site in shape.sites}
+        ranks, default = settings.get("rank_pattern"), settings.get("r", 8)
+        return {
+            each.path: by_pattern(ranks, each.path, default) if _targets(each, settings) else 0 for each in shape.sites
+        }
     except (re.error, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: its target_modules or patterns cannot be understood: {error}") from error
 
@@ -218,12 +221,10 @@ def _names(site: Site, modules: Any) -> bool:
     return any(site.path == module or site.path.endswith(f".{module}") for module in modules or ())
 
 
-def _rank(site: Site, settings: Mapping[str, Any]) -> int:
-    patterns: Mapping[str, int] = settings.get("rank_pattern") or {}
-    for pattern, rank in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", site.path):
-            return rank
-    return int(settings.get("r", 8))
+def by_pattern(patterns: Mapping[str, Any] | None, path: str, default: Any) -> Any:
+    """Value of the first pattern that PEFT matches with a module path."""
+    matches = (value for pattern, value in (patterns or {}).items() if re.match(rf"(.*\.)?({pattern})$", path))
+    return next(matches, default)
 
 
 def peft_arguments(config: Configuration, scales: Mapping[str, float]) -> dict[str, Json]:

@@ -45,15 +45,6 @@ def check_sizes(config: Mapping[str, Any]) -> None:
         raise InputError("the config has NaN or infinite values; a model has none") from error
 
 
-def check_heads(heads: int, kv_heads: int) -> None:
-    """Raises `InputError` unless the number of key and value heads divides the number of query heads."""
-    if heads % kv_heads:
-        raise InputError(
-            f"num_key_value_heads must divide num_attention_heads, so that every key head has equally many queries; "
-            f"{kv_heads} does not divide {heads}"
-        )
-
-
 def reason_of(error: Exception, config: Mapping[str, Any]) -> str:
     """Reason that transformers rejects a config, in one line and without the wording of its validators."""
     if match := FIELD.search(str(error)):
@@ -128,7 +119,11 @@ class ModelShape:
                 raise InputError(f"{name} of a model must be at least 1, not {getattr(config, name)}")
         heads = int(config.num_attention_heads)
         kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-        check_heads(heads, kv_heads)
+        if heads % kv_heads:
+            raise InputError(
+                "num_key_value_heads must divide num_attention_heads, so that every key head has equally many queries; "
+                f"{kv_heads} does not divide {heads}"
+            )
         kept = {name: value for name, value in config.to_dict().items() if name not in _NOT_SHAPE}
         return cls(
             family=family,

@@ -14,22 +14,7 @@ from adaptare.search.budget.objective import Limit
 
 
 class InfeasibleBudgetError(NoSolutionError):
-    """Raised before any evaluation if no configuration of the space meets a limit.
-
-    Args:
-        message: Message for the user.
-        name: The limited quantity, with its unit.
-        bound: The limit.
-        smallest: The smallest value reachable with a configuration other than the base itself.
-        without_adapter: The value of the base alone.
-    """
-
-    def __init__(self, message: str, *, name: str, bound: float, smallest: float, without_adapter: float) -> None:
-        super().__init__(message)
-        self.name = name
-        self.bound = bound
-        self.smallest = smallest
-        self.without_adapter = without_adapter
+    """Raised before any evaluation if no configuration of the space meets a limit."""
 
 
 class BudgetRepair:
@@ -176,9 +161,5 @@ def _infeasible(space: Space, limit: Limit, point: NDArray[np.int64]) -> Infeasi
     bound, reachable, base = (f"{text(value)} {shown}" for value in (limit.bound, smallest, alone))
     return InfeasibleBudgetError(
         f"no configuration in the space {space.name!r} has {cost} <= {bound}: "
-        f"the smallest reachable is {reachable}, and that of the base {base}; {advice}",
-        name=limit.cost.name,
-        bound=limit.bound,
-        smallest=smallest,
-        without_adapter=alone,
+        f"the smallest reachable is {reachable}, and that of the base {base}; {advice}"
     )

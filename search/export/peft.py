@@ -6,7 +6,6 @@ PEFT also reads `rank_pattern` and `alpha_pattern`.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from adaptare.core import DeviceError, InputError
 from adaptare.core.content_hash import Json
 from adaptare.core.strict_json import read_json
 from adaptare.profiler import Configuration
-from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, peft_arguments
+from adaptare.profiler.workloads import CONFIG, WEIGHTS, Halves, SubAdapter, by_pattern, peft_arguments
 from adaptare.search import super_adapter
 from adaptare.search.export.check import Expectation, ExportReader, logits_of
 from adaptare.search.export.kinds import Adapted, ExportKind, ExportOptions
@@ -78,10 +77,10 @@ def scale_of_tensors(settings: Mapping[str, Any], path: str, rank: int) -> float
 
 def scale_of_patterns(settings: Mapping[str, Any], path: str, rank: int) -> float:
     """Rule of PEFT. Raises `DeviceError` where it would build another rank than that of the tensors."""
-    built = _by_pattern(settings.get("rank_pattern"), path, settings.get("r", 8))
+    built = by_pattern(settings.get("rank_pattern"), path, settings.get("r", 8))
     if built != rank:
         raise DeviceError(f"PEFT would build rank {built} at {path}, whose tensors have rank {rank}")
-    alpha = _by_pattern(settings.get("alpha_pattern"), path, settings.get("lora_alpha", 8))
+    alpha = by_pattern(settings.get("alpha_pattern"), path, settings.get("lora_alpha", 8))
     return float(alpha) / (sqrt(rank) if settings.get("use_rslora") else rank)
 
 
@@ -186,11 +185,6 @@ def _read_by(rules: Mapping[str, Rule]) -> Callable[[Adapted, ExportOptions], li
         return [Expectation(name, partial(_read, rule, adapted), model) for name, rule in rules.items()]
 
     return expectations
-
-
-def _by_pattern(pattern: Mapping[str, Any] | None, path: str, default: Any) -> Any:
-    matches = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", path))
-    return next(matches, default)
 
 
 _SNIPPET: Final = """

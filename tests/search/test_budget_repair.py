@@ -130,9 +130,8 @@ def test_an_infeasible_limit_is_named_in_the_unit_of_its_quantity() -> None:
 
 
 def test_the_limit_that_is_exceeded_most_is_the_one_named() -> None:
-    with pytest.raises(InfeasibleBudgetError) as caught:
+    with pytest.raises(InfeasibleBudgetError, match=r"adapted <= 0\.5 sites"):
         BudgetRepair(SPACE, [Limit(total, 1.9), Limit(sites, 0.5), Limit(uneven, 1000.0)], seed=0)
-    assert caught.value.name == "adapted_sites"
 
 
 def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everywhere() -> None:
@@ -140,9 +139,8 @@ def test_where_every_group_has_an_adapter_the_smallest_is_the_lowest_rank_everyw
     lowest = 4.0 * len(space.dimensions)
     full = np.ones((3, space.n_axes), dtype=np.int64)
     assert np.all(repaired(Limit(total, lowest), full, space=space) == 0)
-    with pytest.raises(InfeasibleBudgetError) as caught:
+    with pytest.raises(InfeasibleBudgetError, match=f"the smallest reachable is {lowest:g} "):
         BudgetRepair(space, [Limit(total, lowest - 1)], seed=0)
-    assert caught.value.smallest == lowest
 
 
 def test_a_space_of_zeros_is_refused() -> None:

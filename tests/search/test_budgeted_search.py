@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pymoo.indicators.hv import HV
 
 from adaptare.core import AdaptareError, InputError
+from adaptare.core.units import milliseconds
 from adaptare.profiler import Configuration, ModelShape, Space, named_space
 from adaptare.search import Algorithm, Front, InfeasibleBudgetError, Limit, Nsga2, RandomSearch, search
 from adaptare.search.budget.candidate import Candidate
@@ -233,12 +234,10 @@ def test_an_impossible_budget_is_said_with_the_smallest_latency_reachable() -> N
     knapsack = Knapsack(seed=0)
     cheapest_us = knapsack.base_us + knapsack.costs_us[:, 1].min()
     limit = Limit(knapsack.latency, 1e-6 * (cheapest_us - 1))
-    with pytest.raises(InfeasibleBudgetError, match="raise the budget, or merge the adapter") as caught:
+    smallest, base = (milliseconds(1e-6 * each) for each in (cheapest_us, knapsack.base_us))
+    words = f"the smallest reachable is {smallest} ms, and that of the base {base} ms; raise the budget, or merge"
+    with pytest.raises(InfeasibleBudgetError, match=words) as caught:
         search(RandomSearch(knapsack.space, seed=0), knapsack.space, [knapsack.loss], [limit], evaluations=9, seed=0)
-    assert caught.value.name == "latency_s"
-    assert caught.value.bound == limit.bound
-    assert caught.value.smallest == pytest.approx(1e-6 * cheapest_us, rel=1e-12)
-    assert caught.value.without_adapter == pytest.approx(1e-6 * knapsack.base_us, rel=1e-12)
     assert isinstance(caught.value, AdaptareError)
 
 

@@ -64,14 +64,12 @@ def _lines(result: object) -> Iterator[str]:
     if isinstance(result, SearchResult):
         where = spelled(result.place.device, result.place.quantisation, result.place.dtype)
         place = f"{result.place.model} on {where}, {result.place.phase} {result.place.length}"
-        pairs = [word for each in result.under_each for word in _budgeted(each)]
+        pairs = [
+            word for each in result.under_each for word in ("--predictor", each.predictor, "--budget", each.budget)
+        ]
         if result.file is None or result.file.name != SHRUNK:
             yield f"{place}: {command_line('search', result.folder, *pairs)}"
         yield f"measured again: {command_line('verify', result.file)}"
-
-
-def _budgeted(result: SearchResult) -> Sequence[str]:
-    return "--predictor", str(result.predictor), "--budget", str(result.budget)
 
 
 def _options(given: Mapping[str, Any]) -> Sequence[str]:
