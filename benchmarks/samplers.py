@@ -56,6 +56,7 @@ class SitesInUse:
 RULES: Mapping[str, Callable[[Space], TrainingStep]] = {
     TODAY: lambda space: TrainingStep(LargestShareSampler()),
     "spread": lambda space: TrainingStep(SPREAD),
+    "share-spread": lambda space: TrainingStep(LargestShareSampler(otherwise=SPREAD)),
     "budget": lambda space: TrainingStep(BudgetSampler(Limit(SitesInUse(), 1 + 3 / 8 * space.n_axes), band=1 / 3)),
     "sandwich": lambda space: SANDWICH,
     "plain": lambda space: TrainingStep(LargestShareSampler(1.0)),

@@ -1,8 +1,8 @@
 """One run from a base model, data, a device and budgets to files of an adapter, resumable after each step."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from adaptare.core import DeviceError, InputError, ProgramError, StorageError
 from adaptare.core.codec import to_json
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.core.versioned_json import read_as, read_versioned, write_versioned
+from adaptare.core.versioned_json import read_as, write_versioned
 from adaptare.predictor import ErrorCard, FittedPredictor, load_predictor
 from adaptare.profiler import (
     ModelShape,
@@ -30,7 +30,6 @@ from adaptare.search import Origin, TrainingSettings, export_adapter, read_budge
 from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, predicted_limit
 from adaptare.search.export import export_kind
-from adaptare.search.training import check_free
 from adaptare.workflows.exporting import ExportRequest, export_files
 from adaptare.workflows.fit.fit_rows import RowFilter
 from adaptare.workflows.fit.fitting import FitRequest, fit_rows
@@ -45,10 +44,10 @@ from adaptare.workflows.train.adaptation import reload_adaptation
 from adaptare.workflows.train.result import TrainResult
 from adaptare.workflows.train.task import TrainingData
 from adaptare.workflows.train.training import TrainRequest, check_request, train
+from adaptare.workflows.tuning_request import TuneRequest, claim
 from adaptare.workflows.verification import VerifyRequest, verdicts, verify
 
 RANKS: Final = (0, 2, 4, 8, 16)
-RECORD: Final = "tune.json"
 # Of the scale of a budget, so that the first number comes early.
 FIRST_LOOK_S: Final = 15.0
 # Calls under the runtime's profiler, in each of three repetitions.
@@ -64,49 +63,6 @@ APART: Final = {
 }
 STEPS: Final = 7
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class TuneRequest:
-    """Adapters of one model for one device.
-
-    Args:
-        model: Any model with weights.
-        output: Folder of all results.
-        device: Spelling of the device and of the base's weights.
-        budgets: Budgets to meet together; none for decode, midway between the base and the largest rank everywhere.
-        data: JSON lines; `None` for dialogues.
-        cache: Folder for converted models; `None` for the user's cache folder.
-        configurations: Number of configurations measured for the predictors.
-        half_width: Half-width of the intervals of these and of the winners, at which measuring ends.
-        seconds: Time limit of each measurement.
-        steps: Steps of training, and of that of each of the best winners alone.
-        train_s: Time limit of training, and of training the best winners alone in all, seconds; `None` for no limit.
-        gradient_examples: Training examples whose gradients the search uses.
-        held_out: Number of examples for computing a loss.
-        max_tokens: Longer examples are cut.
-    """
-
-    model: str
-    output: Path
-    device: str
-    budgets: Sequence[Budget] = ()
-    data: Path | None = None
-    cache: Path | None = None
-    seed: int = 0
-    configurations: int = 40
-    half_width: float = 0.005
-    seconds: float = 120.0
-    steps: int = 150
-    train_s: float | None = None
-    gradient_examples: int = 64
-    held_out: int = 400
-    max_tokens: int = 64
-
-    @property
-    def store(self) -> str:
-        """File of all measurements."""
-        return str(self.output / "adaptare.db")
 
 
 @dataclass(frozen=True)
@@ -193,7 +149,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     training = _training(request, target.quantisation)
     if request.data or training.folder.exists():
         check_request(training)  # before anything is measured
-    _claim(request)
+    claim(request)
 
     begin(2, f"a first look at rank {RANKS[-1]} on {target.device.info().device}")
     (phase, length), *_ = phases
@@ -329,31 +285,12 @@ def _training(request: TuneRequest, quantisation: Quantisation) -> TrainRequest:
         request.model,
         request.output / "super-adapter",
         TrainingData(request.seed, request.data, held_out=request.held_out, max_tokens=request.max_tokens),
-        TrainingSettings(request.steps, request.seed),
+        TrainingSettings(request.steps, request.seed, bf16=request.bf16),
         ranks=RANKS,
         quantisation=quantisation,
         max_seconds=request.train_s,
         cache=request.cache,
     )
-
-
-def _claim(request: TuneRequest) -> None:
-    """Records the request in its folder. Raises `InputError` if the folder is of another one."""
-    check_free(request.output, RECORD)
-    file = request.output / RECORD
-    ours = {each.name: getattr(request, each.name) for each in fields(request) if each.name not in ("output", "cache")}
-    ours = to_json({**ours, "data": request.data.resolve() if request.data else None})
-    if not file.exists():
-        write_versioned(file, ours, schema=1)
-    theirs = read_versioned(file, schema=1, otherwise=f"{file} is no record of tuning; use another folder")
-    others = [name for name, value in ours.items() if theirs.get(name) != value]
-    if others == ["budgets"] and not (request.output / "super-adapter").exists():  # such as one that nothing meets
-        for name in ("first-look", "operators"):  # at the length of the other budget
-            (request.output / f"{name}.json").unlink(missing_ok=True)
-        write_versioned(file, ours, schema=1)
-    elif others:
-        was = ", ".join(f"{name} {theirs.get(name)}, not {ours[name]}" for name in others)
-        raise InputError(f"{str(request.output)!r} is of another request: {was}; use another folder, or remove it")
 
 
 def _deliver(request: TuneRequest, verification: SearchResult, kind: str, feedback: Feedback) -> Delivered:
@@ -375,6 +312,7 @@ def _deliver(request: TuneRequest, verification: SearchResult, kind: str, feedba
                 origin=Origin(name=adaptation.base_name),
                 steps=request.steps,
                 seed=request.seed,
+                bf16=request.bf16,
                 feedback=feedback,
                 checkpoints=output / f"{place.name}-training",
                 max_seconds=request.train_s and request.train_s / len(best),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from adaptare.arguments import CacheOption, DataOption, DeviceOption, ModelArgument, SeedOption
+from adaptare.arguments import Bf16Option, CacheOption, DataOption, DeviceOption, ModelArgument, SeedOption
 from adaptare.console import command, console, requested
 
 # Adapters weigh most on a base of 4-bit weights, and merging is not free there.
@@ -54,6 +54,7 @@ def tune(
     held_out: Annotated[
         int | None, typer.Option("--held-out", min=1, help="Examples to validate, and to test.", show_default="400")
     ] = None,
+    bf16: Bf16Option = False,
     quick: QuickOption = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -86,8 +87,8 @@ def _run(pace: Mapping[str, Any]) -> int:
     from adaptare.report_files import report_folder
     from adaptare.search import read_budget
     from adaptare.views import tune as view
-    from adaptare.workflows.tuning import TuneRequest
     from adaptare.workflows.tuning import tune as run
+    from adaptare.workflows.tuning_request import TuneRequest
 
     request = requested(TuneRequest, **pace)
     request = replace(request, budgets=[read_budget(str(each)) for each in request.budgets])

@@ -1,6 +1,6 @@
 """Tables of predictions and searches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from measured_tables import Table, kept, middle_first, percent, table, value
@@ -12,6 +12,22 @@ CELLS = {
     "torch-fp32-decode": "PyTorch, fp32 decode",
     "torch-widths": "PyTorch, ranks and widths",
     "ort-widths": "ONNX Runtime, ranks and widths",
+}
+
+# Rules of training, and columns of their table with the digits of each.
+RULES = {
+    "share": "uniform and largest",
+    "spread": "spread",
+    "share-spread": "spread and largest",
+    "budget": "near the budget",
+    "sandwich": "distilled sandwich",
+}
+ORDER = {
+    "mean loss of the slices": ("mean_slice", 3),
+    "Kendall's tau": ("tau", 2),
+    "share of differences left": ("survives", 2),
+    "gain of the best slice": ("gain_of_slices", 3),
+    "its gain, trained alone": ("gain_alone", 3),
 }
 
 
@@ -237,6 +253,41 @@ def search_order() -> Table:
         [row["name"], str(row["linears"]), f"{row['slice']:.3f}", *map("{:.3f}".format, row["alone"])] for row in rows
     ]
     return [["placement", "linears", "loss as a slice", "loss trained alone"], *cells]
+
+
+@table
+def training_rules() -> Table:
+    """Losses of winners and of the largest rank, by the rule of training, and differences to the first rule."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in kept("training_rules")["rows"]:
+        found.setdefault(row["name"], {})[row["rule"]] = row
+    names = ["rank 16 everywhere", *(name for name in reversed(found) if name.startswith("winner"))]
+    heading = ["test loss of", RULES["share"], RULES["share-spread"], "difference"]
+    rows = [
+        [
+            name,
+            *(f"{found[name][rule]['loss']:.3f}" for rule in ("share", "share-spread")),
+            value(_middle_first(found[name]["share-spread"]["difference"]), 3, "+"),
+        ]
+        for name in sorted(names, key=lambda name: ("alone" in name, names.index(name)))
+    ]
+    return [heading, *rows]
+
+
+@table
+def training_orders() -> Table:
+    """Agreement of slices with adapters trained alone, by the rule of training."""
+    rows = [["training", *ORDER]]
+    for order in kept("search_order_rules")["orders"]:
+        if order["rule"] in RULES:
+            cells = (value(_middle_first(order[name]), digits) for name, digits in ORDER.values())
+            rows.append([RULES[order["rule"]], *cells])
+    return rows
+
+
+def _middle_first(ends: Sequence[float]) -> tuple[float, float, float]:
+    lower, middle, upper = ends
+    return middle, lower, upper
 
 
 def _beside_winners(found: Any) -> Table:

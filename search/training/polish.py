@@ -25,6 +25,7 @@ def polished(
     steps: int,
     learning_rate: float = 1e-3,
     seed: int,
+    bf16: bool = False,
     feedback: Feedback = SILENT,
     checkpoints: Path | None = None,
     max_seconds: float | None = None,
@@ -40,6 +41,7 @@ def polished(
         steps: Optimiser steps.
         learning_rate: Initial learning rate, which decays to zero.
         seed: Seed of the order of the examples.
+        bf16: See `TrainingSettings`.
         feedback: Its progress shows the steps.
         checkpoints: Folder from which an interrupted training is resumed; `None` for none.
         max_seconds: Duration after which training stops.
@@ -59,7 +61,7 @@ def polished(
                 train_super_adapter(
                     only,
                     examples,
-                    TrainingSettings(steps, seed, learning_rate=learning_rate),
+                    TrainingSettings(steps, seed, learning_rate=learning_rate, bf16=bf16),
                     folder=folder,
                     max_seconds=max_seconds,
                     progress=lambda done, of, loss: update(done / of, f"step {done} of {of}, loss {loss:.2f}"),

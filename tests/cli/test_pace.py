@@ -21,7 +21,7 @@ from adaptare.devices import Program, SimulatedDevice, Worker
 from adaptare.devices.simulated import Moment
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, precise_within, profile
 from adaptare.profiler.measuring.stopping import PreciseWithin
-from adaptare.workflows.tuning import TuneRequest
+from adaptare.workflows.tuning_request import TuneRequest
 
 SESSIONS = 100
 LOADING_S = 5.0

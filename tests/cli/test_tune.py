@@ -17,6 +17,7 @@ from adaptare.core.extensions import extensions
 from adaptare.search import read_budget
 from adaptare.search.export import export_kind
 from adaptare.workflows import tuning
+from adaptare.workflows.tuning_request import TuneRequest, claim
 
 DEMO = ("demo", "--quick", "--model", "tiny-random", "--device", "simulated")
 TUNE = ("tune", "tiny-random", "--quick", "--device", "simulated", "-o", "tuned")
@@ -73,10 +74,13 @@ def test_a_folder_of_other_files_is_refused_before_anything_is_measured(
 
 @pytest.mark.slow
 def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Path, data: Path) -> None:
-    words = (*TUNE, "--cache", model_cache, "--data", data)
+    words = (*TUNE, "--cache", model_cache, "--data", data, "--bf16")
     answer = run(*words, "--json")
     assert answer.code == 0, answer.err
     found = answer.json
+    trainings = [json.loads(file.read_text()) for file in Path("tuned").glob("*/training.json")]
+    assert len(trainings) == 1 + len(found["delivered"]["alone"])
+    assert all(each["settings"]["bf16"] for each in trainings)
     verified = found["verification"]
     assert (found["model"], found["device"]) == ("tiny-random", "simulated")
     assert [verified["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
@@ -186,17 +190,27 @@ def test_an_infeasible_budget_is_answered_before_training(
 
 
 def test_until_training_begins_the_folder_takes_another_budget(tmp_path: Path) -> None:
-    request = tuning.TuneRequest("tiny-random", tmp_path / "tuned", "simulated", (read_budget("overhead=1%"),))
+    request = TuneRequest("tiny-random", tmp_path / "tuned", "simulated", (read_budget("overhead=1%"),))
     other = replace(request, budgets=(read_budget("overhead=30%"),))
-    tuning._claim(request)
+    claim(request)
     (request.output / "first-look.json").write_text("{}")
-    tuning._claim(other)
+    claim(other)
     assert not (request.output / "first-look.json").exists()
     with pytest.raises(InputError, match="seed 0, not 1"):
-        tuning._claim(replace(other, seed=1))
+        claim(replace(other, seed=1))
     (request.output / "super-adapter").mkdir()
     with pytest.raises(InputError, match="is of another request: budgets"):
-        tuning._claim(request)
+        claim(request)
+
+
+def test_a_folder_of_a_version_without_bfloat16_goes_on(tmp_path: Path) -> None:
+    request = TuneRequest("tiny-random", tmp_path / "tuned", "simulated")
+    claim(request)
+    record = request.output / "tune.json"
+    record.write_text(json.dumps({name: own for name, own in json.loads(record.read_text()).items() if name != "bf16"}))
+    claim(request)
+    with pytest.raises(InputError, match="bf16 False, not True"):
+        claim(replace(request, bf16=True))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def polish(
     origin: Origin,
     steps: int,
     seed: int,
+    bf16: bool = False,
     feedback: Feedback,
     checkpoints: Path | None = None,
     max_seconds: float | None = None,
@@ -85,6 +86,7 @@ def polish(
     Args:
         origin: Source of the base, for the adapter.
         steps: Optimiser steps on the training examples.
+        bf16: Train in bfloat16; losses are computed in float32.
         checkpoints: Folder from which an interrupted training is resumed; `None` for none.
         max_seconds: Duration after which training stops.
     """
@@ -98,6 +100,7 @@ def polish(
         examples.train,
         steps=steps,
         seed=seed,
+        bf16=bf16,
         feedback=feedback,
         checkpoints=checkpoints,
         max_seconds=max_seconds,

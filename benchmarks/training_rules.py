@@ -1,0 +1,183 @@
+"""What the rule by which a super-adapter is trained changes for a search, and for the winner that is trained alone.
+
+python benchmarks/training_rules.py --run FOLDER --predictor FILE [--json] [--rules share spread share-spread]
+    [--parts 0.25 0.5 0.75] [--seeds 0] [--steps 150] [--bf16] [--alone 0.25] [--kept FILE]
+
+FOLDER is that of a training, whose base, examples and space are used, FILE a predictor of swappable adapters in decode
+(`benchmarks/search.py` leaves both). A super-adapter of each rule of `benchmarks/samplers.py` is trained for as many
+passes. Of each, a winner is found by staged Fisher shrinking at each part of the overhead of the largest adapter: in
+four stages to the largest part, and one to each of the others. Its test loss is beside that of the largest rank
+everywhere. At the part --alone, the winner is also trained alone, from its
+slice on, for as many steps.
+
+Differences to the first rule are in nats per token, with paired 95 % intervals over the test examples, of means over
+the seeds. Every training keeps its losses in a file (--kept), and the same command goes on with what is missing.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from search_order import Rule, limit_of, rules_of, trained_by
+from stock_process import conditions, say
+
+from adaptare.profiler import Configuration
+from adaptare.profiler.analysis import Interval
+from adaptare.profiler.workloads.space_file import rank_space
+from adaptare.search import CompletionLoss, Limit, SuperAdapter, TrainingSettings
+from adaptare.search.algorithms import staged
+from adaptare.search.super_adapter import on_space
+from adaptare.search.training import FisherChanges
+from adaptare.search.training.quality import paired_difference
+from adaptare.search.training.remembered import Remembered
+from adaptare.search.training.step import DEFAULT_STEP
+from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
+from search import GRADIENT_EXAMPLES
+
+LARGEST = "rank 16 everywhere"
+# Learning rate of a winner that is trained further, as in `tune`, and stages until the largest part.
+ALONE_RATE, STAGES = 1e-3, 4
+Losses = NDArray[np.float64]
+
+
+def main() -> None:
+    options = parser().parse_args()
+    began = time.monotonic()
+    known = Remembered(options.kept or options.run / "rules.jsonl")
+    adaptation, like = reload_adaptation(options.run)
+    like.remove()
+    limits = {part: limit_of(options, like.space, part) for part in options.parts}
+    sums: dict[str, dict[str, list[Losses]]] = {}
+    for rule, parts in rules_of(options, like.space, limits):
+        bounded = {part: limits[part] for part in parts}
+        for seed in options.seeds:
+            for name, own in losses_of(options, known, rule, seed, bounded, adaptation, like).items():
+                sums.setdefault(rule.name, {}).setdefault(name, []).append(own)
+    tokens = np.array([each.completion_tokens for each in adaptation.examples.test])
+    means = {rule: {name: np.mean(each, axis=0) for name, each in judged.items()} for rule, judged in sums.items()}
+    first = next(iter(means.values()))
+    result = {
+        **conditions(2),
+        **{name: getattr(options, name) for name in ("parts", "seeds", "steps", "bf16", "alone")},
+        "model": adaptation.task.model_name,
+        "test_examples": len(tokens),
+        "train_examples": len(adaptation.examples.train),
+        "rows": [
+            {
+                "rule": rule,
+                "name": name,
+                "loss": float(own.sum() / tokens.sum()),
+                "difference": ends(paired_difference(own, first[name], tokens)),
+                "by_seed": [float(each.sum() / tokens.sum()) for each in sums[rule][name]],
+            }
+            for rule, judged in means.items()
+            for name, own in judged.items()
+        ],
+        "elapsed_s": time.monotonic() - began,
+    }
+    print(json.dumps(result) if options.json else "\n".join(lines(result)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command line."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--json", action="store_true")
+    found.add_argument("--run", type=Path, required=True)
+    found.add_argument("--predictor", type=Path, required=True)
+    found.add_argument("--kept", type=Path, help="file of losses; default: FOLDER/rules.jsonl")
+    found.add_argument("--rules", nargs="+", default=["share", "spread", "share-spread"], metavar="RULE")
+    found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75])
+    found.add_argument("--seeds", type=int, nargs="+", default=[0])
+    found.add_argument("--steps", type=int, default=150)
+    found.add_argument("--bf16", action="store_true", help="train in bfloat16")
+    found.add_argument("--alone", type=float, default=0.25, help="part at which the winner is trained alone")
+    return found
+
+
+def losses_of(
+    options: argparse.Namespace,
+    known: Remembered,
+    rule: Rule,
+    seed: int,
+    limits: Mapping[float, Limit],
+    adaptation: Adaptation,
+    like: SuperAdapter,
+) -> dict[str, Losses]:
+    """Losses of the winners and of the largest rank everywhere, summed over each test example."""
+    with ExitStack() as stack:
+
+        @cache
+        def made() -> SuperAdapter:
+            say(f"super-adapter of {rule}, seed {seed}")
+            found = SuperAdapter(adaptation.model, like.space, alpha=like.alpha, seed=seed)
+            stack.callback(found.remove)
+            trained_by(found, adaptation, TrainingSettings(rule.steps, seed, bf16=options.bf16), rule.step)
+            return found
+
+        @cache
+        def winners() -> dict[float, Configuration]:
+            space, examples = made().space, adaptation.examples.train[:GRADIENT_EXAMPLES]
+            descending = sorted(limits, reverse=True)
+            bounds = [limits[part].bound for part in descending]
+            changes = FisherChanges(made(), space, examples)
+            points = staged(space, changes, limits[descending[0]], bounds, stages=STAGES)
+            return {part: space.decode(space.at(point)) for part, point in zip(descending, points, strict=True)}
+
+        def sums(config: Configuration) -> Losses:
+            say(f"{rule.name}, {len(config.ranks)} linears")
+            return CompletionLoss(made(), adaptation.examples.test).sums(made().codes(config))
+
+        def alone(part: float) -> Losses:
+            say(f"{rule.name}, winner at {part} alone")
+            return trained_further(options, made(), winners()[part], adaptation, seed)
+
+        makers: dict[str, Callable[[], Losses]] = {
+            f"winner at {part}": partial(lambda part: sums(winners()[part]), part) for part in limits
+        }
+        makers |= {f"winner at {part}, alone": partial(alone, part) for part in limits if part == options.alone}
+        if len(limits) == len(options.parts):
+            makers[LARGEST] = lambda: sums(made().space.decode(made().largest))
+        label = [rule.name, rule.steps, options.bf16, seed]
+        return {name: known([*label, name], make) for name, make in makers.items()}
+
+
+def trained_further(
+    options: argparse.Namespace, super_adapter: SuperAdapter, config: Configuration, adaptation: Adaptation, seed: int
+) -> Losses:
+    """Losses of a configuration after more training from its slice on, as the only one."""
+    paths, ranks = zip(*config.ranks, strict=True)
+    space = rank_space("one", super_adapter.space.shape, [[path] for path in paths], [[rank] for rank in ranks])
+    settings = TrainingSettings(options.steps, seed, learning_rate=ALONE_RATE, bf16=options.bf16)
+    with super_adapter.lifted():
+        only = on_space(super_adapter, space)
+        trained_by(only, adaptation, settings, DEFAULT_STEP)
+        found = CompletionLoss(only, adaptation.examples.test).sums(only.largest)
+        only.remove()
+    return found
+
+
+def ends(interval: Interval) -> list[float]:
+    """Lower end, middle and upper end."""
+    return [interval.lower, interval.middle, interval.upper]
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """For people."""
+    found = [f"{result['model']}, {result['steps']} passes, {result['test_examples']} test examples"]
+    for row in result["rows"]:
+        lower, middle, upper = row["difference"]
+        found.append(
+            f"  {row['rule']:14} {row['name']:24} {row['loss']:.3f}  {middle:+.3f} [{lower:+.3f}, {upper:+.3f}]"
+        )
+    return [*found, f"{result['elapsed_s'] / 60:.1f} minutes"]
+
+
+if __name__ == "__main__":
+    main()
