@@ -6,7 +6,8 @@ python benchmarks/samplers.py [--json] [--model smollm2-135m] [--seeds 3] [--pas
 Every rule trains a super-adapter (ranks 0 to 16 on each half of each layer) on the same dialogues, for as many forward
 and backward passes of a batch: a step of several configurations counts as several. Then the loss on held-out
 completions is computed for the same configurations with adapters on at most half of the sites, where a budget puts the
-winners; they are drawn with a seed of their own. `plain` is LoRA of the largest rank everywhere, truncated afterwards.
+winners; they are drawn with a seed of their own. `plain` is LoRA of the largest rank everywhere, truncated afterwards,
+and `share-spread` is `share` with the draws of `spread`.
 `budget` takes the number of sites in use as the cost, and 3/8 of them as the budget: no device is needed.
 
 Losses are nats per completion token. Differences are to `share`, paired by seed and configuration. Two 95 % half-widths
@@ -243,7 +244,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     """For people."""
     found = [f"base {result['base_loss']:.3f} nats; {len(result['sites'])} configurations of {result['model']}"]
     for row in result["rules"]:
-        text = f"{row['rule']:9} {row['loss']:.3f}, largest {row['largest_loss']:.3f}"
+        text = f"{row['rule']:12} {row['loss']:.3f}, largest {row['largest_loss']:.3f}"
         if "difference" in row:
             text += f"; difference {row['difference']:+.3f}{_half(row, 'seeds')}{_half(row, 'configurations')}"
         found.append(f"{text}; between configurations {row['between_configurations']:.3f}")

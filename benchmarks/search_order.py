@@ -9,16 +9,17 @@ k-th layer, the start of the search, a greedy choice, and random ones. Each has 
 super-adapter, and one for each seed as an adapter of exactly its ranks that is trained from scratch, alone, on the same
 training examples, for as many steps. The base is beside them.
 
-Super-adapters of further rules are trained for as many passes as --steps, and have losses of the same placements:
-`share`, `spread`, `budget` (draws around each part) and `sandwich` of `benchmarks/samplers.py`; `spread:2` has twice
-the passes.
+Super-adapters of further rules are trained once, for as many passes as --steps, and have losses of the same placements:
+those of `benchmarks/samplers.py`, of which `budget` draws around each part; `spread:2` has twice the passes. Some
+placements are chosen by gradients of the super-adapter in FOLDER, which favours its rule.
 
 `tau` is Kendall's, between the losses of slices and of adapters trained alone; `survives` is the slope of the latter on
 the former: how much of a difference between slices is left. The gains are the loss of the mean placement minus that of
 the one whose slice is best, as slices and alone; `worst_alone_gains` is the loss of the best slice minus that of the
 worst placement trained alone, and `mean_slice` the mean loss of the slices. All have 95 % bootstrap intervals over test
-examples and seeds, as has the difference of each to the first super-adapter. `alone_tau` is tau between the seeds of
-training alone, which no order can exceed by much.
+examples and seeds of training alone, as has the difference of each to the first super-adapter. What another training of
+a super-adapter would change is not in them. `alone_tau` is tau between the seeds of training alone, which no order can
+exceed by much.
 
 Every training keeps its losses in a file (--kept), and the same command goes on with what is missing.
 """
@@ -45,7 +46,8 @@ from adaptare.profiler import Configuration, Space
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter, TrainingSettings
 from adaptare.search import train_super_adapter as train
-from adaptare.search.algorithms import portfolio, staged
+from adaptare.search.algorithms import portfolio, smallest_that_fits, staged
+from adaptare.search.super_adapter import hash_of_weights
 from adaptare.search.training import FisherChanges
 from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.step import DEFAULT_STEP, BudgetSampler, TrainingStep
@@ -76,15 +78,13 @@ class Rule:
 def main() -> None:
     options = parser().parse_args()
     began = time.monotonic()
-    known = Remembered(options.kept or options.run / "alone.jsonl")
+    known = Remembered(options.kept or options.run / "alone.jsonl", of=hash_of_weights(options.run))
     adaptation, super_adapter = reload_adaptation(options.run)
     loss = CompletionLoss(super_adapter, adaptation.examples.test)
     space = super_adapter.space
     limits = {part: limit_of(options, space, part) for part in options.parts}
     chosen = {part: placements(options, limits[part], adaptation, super_adapter) for part in options.parts}
-    slices = {
-        part: {AS_TRAINED: judged(known, [AS_TRAINED, part], space, chosen[part], lambda: loss)} for part in chosen
-    }
+    slices = {part: {AS_TRAINED: judged(known, [AS_TRAINED], space, chosen[part], lambda: loss)} for part in chosen}
     (base,) = judged(known, [], space, {"base": Configuration.of({})}, lambda: loss).values()
     super_adapter.remove()
     for rule, parts in rules_of(options, space, limits):
@@ -96,7 +96,7 @@ def main() -> None:
             name: np.stack(
                 [
                     known(
-                        ["alone", part, name, options.steps, seed, options.bf16],
+                        ["alone", dict(config.ranks), options.steps, seed, options.bf16],
                         partial(alone_of, options, adaptation, super_adapter, config, seed),
                     )
                     for seed in options.seeds
@@ -133,15 +133,25 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     found.add_argument("--steps", type=int, default=45)
     found.add_argument("--bf16", action="store_true", help="train in bfloat16")
-    found.add_argument("--rules", nargs="*", default=[], metavar="RULE", help="of further super-adapters")
+    found.add_argument("--rules", nargs="*", type=rule_named, default=[], help="of further super-adapters")
     return found
 
 
+def rule_named(text: str) -> tuple[str, int]:
+    """Name of a rule, and times the passes, such as `spread:2`. Raises `argparse.ArgumentTypeError`."""
+    name, _, times = text.partition(":")
+    if name not in RULES or not (times or "1").isdecimal() or not int(times or 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(RULES)}, with or without :TIMES")
+    return name, int(times or 1)
+
+
 def limit_of(options: argparse.Namespace, space: Space, part: float) -> Limit:
-    """Limit on the predicted latency at a part of the largest overhead."""
+    """Limit on the predicted latency at a part of the largest overhead. Raises `InfeasibleBudgetError`."""
     predictor = predictor_of(options.predictor)
     bound = (1 + overhead(predictor, options.run, part)) * predictor.base_value
-    return Limit(PredictedUpperEnd(predictor, space.dimensions), bound)
+    limit = Limit(PredictedUpperEnd(predictor, space.dimensions), bound)
+    smallest_that_fits(space, [limit])  # before any training
+    return limit
 
 
 def placements(
@@ -163,9 +173,8 @@ def rules_of(
     options: argparse.Namespace, space: Space, limits: Mapping[float, Limit]
 ) -> Iterator[tuple[Rule, list[float]]]:
     """Each rule, and the parts at which its super-adapter is judged; draws around a budget are made for each part."""
-    for text in options.rules:
-        name, _, times = text.partition(":")
-        passes = options.steps * int(times or 1)
+    for name, times in options.rules:
+        passes, text = options.steps * times, name if times == 1 else f"{name}:{times}"
         if name == "budget":
             for part, limit in limits.items():
                 yield Rule(text, TrainingStep(BudgetSampler(limit)), passes), [part]
@@ -188,7 +197,7 @@ def judged(
         say(f"{label}, {name}, {len(config.ranks)} linears")
         return loss.sums(space.encode(config))
 
-    return {name: known([*label, name], partial(sums, name)) for name in configs}
+    return {name: known([*label, dict(config.ranks)], partial(sums, name)) for name, config in configs.items()}
 
 
 def by_rule(
@@ -210,8 +219,8 @@ def by_rule(
             trained_by(other, adaptation, TrainingSettings(rule.steps, 0, bf16=options.bf16), rule.step)
             return CompletionLoss(other, adaptation.examples.test)
 
-        label = [rule.name, rule.steps, options.bf16]
-        return {part: judged(known, [*label, part], like.space, configs, judge) for part, configs in chosen.items()}
+        label = [repr(rule.step), rule.steps, options.bf16]
+        return {part: judged(known, label, like.space, configs, judge) for part, configs in chosen.items()}
 
 
 def alone_of(

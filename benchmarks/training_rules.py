@@ -1,14 +1,14 @@
-"""What the rule by which a super-adapter is trained changes for a search, and for the winner that is trained alone.
+"""Losses of winners of a search, and of one of them trained alone, by the rule of training of the super-adapter.
 
-python benchmarks/training_rules.py --run FOLDER --predictor FILE [--json] [--rules share spread share-spread]
+python benchmarks/training_rules.py --run FOLDER --predictor FILE [--json] [--rules share share-spread]
     [--parts 0.25 0.5 0.75] [--seeds 0] [--steps 150] [--bf16] [--alone 0.25] [--kept FILE]
 
 FOLDER is that of a training, whose base, examples and space are used, FILE a predictor of swappable adapters in decode
-(`benchmarks/search.py` leaves both). A super-adapter of each rule of `benchmarks/samplers.py` is trained for as many
+(`benchmarks/search.py` leaves both). A super-adapter of each rule of `benchmarks/samplers.py` is trained, for as many
 passes. Of each, a winner is found by staged Fisher shrinking at each part of the overhead of the largest adapter: in
 four stages to the largest part, and one to each of the others. Its test loss is beside that of the largest rank
-everywhere. At the part --alone, the winner is also trained alone, from its
-slice on, for as many steps.
+everywhere. At the part --alone, the winner is also trained alone, from its slice on, for --steps steps. `budget`, which
+draws around a budget, takes one part.
 
 Differences to the first rule are in nats per token, with paired 95 % intervals over the test examples, of means over
 the seeds. Every training keeps its losses in a file (--kept), and the same command goes on with what is missing.
@@ -24,47 +24,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from search_order import Rule, limit_of, rules_of, trained_by
+from search_order import Rule, limit_of, rule_named, rules_of, trained_by
 from stock_process import conditions, say
 
 from adaptare.profiler import Configuration
 from adaptare.profiler.analysis import Interval
-from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import CompletionLoss, Limit, SuperAdapter, TrainingSettings
 from adaptare.search.algorithms import staged
-from adaptare.search.super_adapter import on_space
-from adaptare.search.training import FisherChanges
+from adaptare.search.super_adapter import hash_of_weights
+from adaptare.search.training import FisherChanges, polished
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.remembered import Remembered
-from adaptare.search.training.step import DEFAULT_STEP
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from search import GRADIENT_EXAMPLES
 
 LARGEST = "rank 16 everywhere"
-# Learning rate of a winner that is trained further, as in `tune`, and stages until the largest part.
-ALONE_RATE, STAGES = 1e-3, 4
+# Until the largest part.
+STAGES = 4
 Losses = NDArray[np.float64]
 
 
 def main() -> None:
     options = parser().parse_args()
+    if options.alone not in options.parts:
+        parser().error(f"--alone must be one of --parts, not {options.alone:g}")
+    if len(set(options.parts)) > 1 and any(name == "budget" for name, _ in options.rules):
+        parser().error("budget trains around one part; give one of --parts")
     began = time.monotonic()
-    known = Remembered(options.kept or options.run / "rules.jsonl")
+    known = Remembered(options.kept or options.run / "rules.jsonl", of=hash_of_weights(options.run))
     adaptation, like = reload_adaptation(options.run)
     like.remove()
     limits = {part: limit_of(options, like.space, part) for part in options.parts}
     sums: dict[str, dict[str, list[Losses]]] = {}
-    for rule, parts in rules_of(options, like.space, limits):
-        bounded = {part: limits[part] for part in parts}
+    for rule, _ in rules_of(options, like.space, limits):
         for seed in options.seeds:
-            for name, own in losses_of(options, known, rule, seed, bounded, adaptation, like).items():
+            for name, own in losses_of(options, known, rule, seed, limits, adaptation, like).items():
                 sums.setdefault(rule.name, {}).setdefault(name, []).append(own)
     tokens = np.array([each.completion_tokens for each in adaptation.examples.test])
     means = {rule: {name: np.mean(each, axis=0) for name, each in judged.items()} for rule, judged in sums.items()}
     first = next(iter(means.values()))
     result = {
-        **conditions(2),
+        **conditions(torch.get_num_threads()),
         **{name: getattr(options, name) for name in ("parts", "seeds", "steps", "bf16", "alone")},
         "model": adaptation.task.model_name,
         "test_examples": len(tokens),
@@ -92,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--run", type=Path, required=True)
     found.add_argument("--predictor", type=Path, required=True)
     found.add_argument("--kept", type=Path, help="file of losses; default: FOLDER/rules.jsonl")
-    found.add_argument("--rules", nargs="+", default=["share", "spread", "share-spread"], metavar="RULE")
+    found.add_argument("--rules", nargs="+", type=rule_named, default=[("share", 1), ("share-spread", 1)])
     found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75])
     found.add_argument("--seeds", type=int, nargs="+", default=[0])
     found.add_argument("--steps", type=int, default=150)
@@ -136,31 +138,18 @@ def losses_of(
 
         def alone(part: float) -> Losses:
             say(f"{rule.name}, winner at {part} alone")
-            return trained_further(options, made(), winners()[part], adaptation, seed)
+            train = adaptation.examples.train
+            with polished(made(), winners()[part], train, steps=options.steps, seed=seed, bf16=options.bf16) as only:
+                return CompletionLoss(only, adaptation.examples.test).sums(only.largest)
 
         makers: dict[str, Callable[[], Losses]] = {
             f"winner at {part}": partial(lambda part: sums(winners()[part]), part) for part in limits
         }
-        makers |= {f"winner at {part}, alone": partial(alone, part) for part in limits if part == options.alone}
-        if len(limits) == len(options.parts):
-            makers[LARGEST] = lambda: sums(made().space.decode(made().largest))
-        label = [rule.name, rule.steps, options.bf16, seed]
+        makers[f"winner at {options.alone}, alone"] = partial(alone, options.alone)
+        makers[LARGEST] = lambda: sums(made().space.decode(made().largest))
+        bounds = [each.bound for each in limits.values()]
+        label = [repr(rule.step), rule.steps, options.steps, options.bf16, seed, bounds]
         return {name: known([*label, name], make) for name, make in makers.items()}
-
-
-def trained_further(
-    options: argparse.Namespace, super_adapter: SuperAdapter, config: Configuration, adaptation: Adaptation, seed: int
-) -> Losses:
-    """Losses of a configuration after more training from its slice on, as the only one."""
-    paths, ranks = zip(*config.ranks, strict=True)
-    space = rank_space("one", super_adapter.space.shape, [[path] for path in paths], [[rank] for rank in ranks])
-    settings = TrainingSettings(options.steps, seed, learning_rate=ALONE_RATE, bf16=options.bf16)
-    with super_adapter.lifted():
-        only = on_space(super_adapter, space)
-        trained_by(only, adaptation, settings, DEFAULT_STEP)
-        found = CompletionLoss(only, adaptation.examples.test).sums(only.largest)
-        only.remove()
-    return found
 
 
 def ends(interval: Interval) -> list[float]:

@@ -29,7 +29,7 @@ class TuneRequest:
         half_width: Half-width of the intervals of these and of the winners, at which measuring ends.
         seconds: Time limit of each measurement.
         steps: Steps of training, and of that of each of the best winners alone.
-        bf16: Train in bfloat16, see `TrainingSettings`; losses are computed in float32.
+        bf16: Train in bfloat16, see `TrainingSettings`.
         train_s: Time limit of training, and of training the best winners alone in all, seconds; `None` for no limit.
         gradient_examples: Training examples whose gradients the search uses.
         held_out: Number of examples for computing a loss.
@@ -68,7 +68,7 @@ def claim(request: TuneRequest) -> None:
     if not file.exists():
         write_versioned(file, ours, schema=1)
     theirs = read_versioned(file, schema=1, otherwise=f"{file} is no record of tuning; use another folder")
-    theirs = {"bf16": False, **theirs}  # as before there was a choice
+    theirs = {"bf16": False, **theirs}  # of versions that trained in float32 only
     others = [name for name, value in ours.items() if theirs.get(name) != value]
     if others == ["budgets"] and not (request.output / "super-adapter").exists():  # such as one that nothing meets
         for name in ("first-look", "operators"):  # at the length of the other budget

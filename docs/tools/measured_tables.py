@@ -42,6 +42,12 @@ def middle_first(interval: dict[str, float]) -> Interval:
     return interval["middle"], interval["lower"], interval["upper"]
 
 
+def reordered(ends: Sequence[float]) -> Interval:
+    """An interval that is written as lower end, middle and upper end."""
+    lower, middle, upper = ends
+    return middle, lower, upper
+
+
 @table
 def seconds_per_digit() -> Table:
     """Seconds that half-widths take, before openings were forks and since; and the spread of optimum-benchmark."""

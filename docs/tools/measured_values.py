@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from measured_tables import kept, middle_first, percent, value
+from measured_tables import kept, middle_first, percent, reordered, value
 from overhead_tables import decode_rows
 from scipy import stats
 
@@ -28,15 +28,13 @@ def _ratio_beside_earlier(cell: str) -> str:
 def _beside_winner(name: str, part: float, placement: str) -> tuple[float, ...]:
     """Difference of a placement's loss to that of the winner, nats: middle, lower and upper end."""
     (row,) = (row for row in kept(name)["rows"] if (row["part"], row["name"]) == (part, placement))
-    lower, middle, upper = row["difference"]
-    return middle, lower, upper
+    return reordered(row["difference"])
 
 
 def _order(name: str, digits: int) -> str:
     """A value of the order of placements, as slices and trained alone."""
     (order,) = kept("search_order")["orders"]
-    lower, middle, upper = order[name]
-    return value((middle, lower, upper), digits)
+    return value(reordered(order[name]), digits)
 
 
 def _slower_steps() -> str:

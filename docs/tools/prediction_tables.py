@@ -1,9 +1,9 @@
 """Tables of predictions and searches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from measured_tables import Table, kept, middle_first, percent, table, value
+from measured_tables import Table, kept, middle_first, percent, reordered, table, value
 
 CELLS = {
     "ort-int4-decode": "ONNX Runtime, 4-bit decode",
@@ -267,7 +267,7 @@ def training_rules() -> Table:
         [
             name,
             *(f"{found[name][rule]['loss']:.3f}" for rule in ("share", "share-spread")),
-            value(_middle_first(found[name]["share-spread"]["difference"]), 3, "+"),
+            value(reordered(found[name]["share-spread"]["difference"]), 3, "+"),
         ]
         for name in sorted(names, key=lambda name: ("alone" in name, names.index(name)))
     ]
@@ -280,14 +280,9 @@ def training_orders() -> Table:
     rows = [["training", *ORDER]]
     for order in kept("search_order_rules")["orders"]:
         if order["rule"] in RULES:
-            cells = (value(_middle_first(order[name]), digits) for name, digits in ORDER.values())
+            cells = (value(reordered(order[name]), digits) for name, digits in ORDER.values())
             rows.append([RULES[order["rule"]], *cells])
     return rows
-
-
-def _middle_first(ends: Sequence[float]) -> tuple[float, float, float]:
-    lower, middle, upper = ends
-    return middle, lower, upper
 
 
 def _beside_winners(found: Any) -> Table:

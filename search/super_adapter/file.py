@@ -99,7 +99,7 @@ def load_super_adapter(
         InputError: The super-adapter is missing, damaged, or of another base model. The model is unchanged.
     """
     shape, file = ModelShape.from_config(model.config), Path(folder) / _DESCRIPTION
-    saved = read_as(_Description, file, schema=SCHEMA, otherwise=_otherwise(folder))
+    saved = read_as(_Description, file, schema=SCHEMA, otherwise=f"{_otherwise(folder)} ({_DESCRIPTION})")
     if saved.base_shape != shape.hash:
         raise InputError(
             f"the super-adapter in {str(folder)!r} is of a base model of shape {saved.base_shape}, this one "

@@ -351,7 +351,8 @@ def test_a_runtime_that_loads_no_files_takes_none(run: Run, model_cache: Path, s
 
 
 def test_words_of_a_program_around_it_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["other", "--budget", "x", "--budget=", ""])
+    monkeypatch.setattr(sys, "argv", ["other", "--budget", "x", "--budget=", "", "--json"])
     answer = CliRunner().invoke(app, ["predict", "nosuch", "--rank", "4", "--budget", "decode=9ms"])
     assert answer.exit_code == 2
     assert "nosuch" in answer.stderr
+    assert answer.stdout == ""

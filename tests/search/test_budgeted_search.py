@@ -232,10 +232,11 @@ def test_points_of_another_space_are_refused(start: NDArray[np.int64], got: str)
 
 def test_an_impossible_budget_is_said_with_the_smallest_latency_reachable() -> None:
     knapsack = Knapsack(seed=0)
+    knapsack.base_us = 1  # so that three digits tell whole microseconds apart
     cheapest_us = knapsack.base_us + knapsack.costs_us[:, 1].min()
     limit = Limit(knapsack.latency, 1e-6 * (cheapest_us - 1))
-    smallest, base = (milliseconds(1e-6 * each) for each in (cheapest_us, knapsack.base_us))
-    words = f"the smallest reachable is {smallest} ms, and that of the base {base} ms; raise the budget, or merge"
+    bound, smallest, base = (milliseconds(each) for each in (limit.bound, 1e-6 * cheapest_us, 1e-6 * knapsack.base_us))
+    words = f"has latency <= {bound} ms: the smallest reachable is {smallest} ms, and that of the base {base} ms; raise"
     with pytest.raises(InfeasibleBudgetError, match=words) as caught:
         search(RandomSearch(knapsack.space, seed=0), knapsack.space, [knapsack.loss], [limit], evaluations=9, seed=0)
     assert isinstance(caught.value, AdaptareError)

@@ -24,7 +24,7 @@ RENAMED: Final = {"generated": "-n"}
 NOTHING: Final = {"prompts": "0", "depths": "-1"}
 PER_CENT: Final = ("half_width", "band")
 # Parameters of `tune` that its options set.
-TUNE: Final = ("data", "device", "budgets", "steps", "max_tokens", "held_out", "seed")
+TUNE: Final = ("data", "device", "budgets", "steps", "max_tokens", "held_out", "bf16", "seed")
 
 
 def sections(source: Source) -> Iterator[Section]:
