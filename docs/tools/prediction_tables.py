@@ -28,6 +28,7 @@ ORDER = {
     "share of differences left": ("survives", 2),
     "gain of the best slice": ("gain_of_slices", 3),
     "its gain, trained alone": ("gain_alone", 3),
+    "best slice minus worst alone": ("worst_alone_gains", 3),
 }
 
 
