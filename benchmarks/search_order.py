@@ -46,9 +46,10 @@ from adaptare.profiler import Configuration, Space
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter, TrainingSettings
 from adaptare.search import train_super_adapter as train
-from adaptare.search.algorithms import portfolio, smallest_that_fits, staged
+from adaptare.search.algorithms import STAGED, portfolio, smallest_that_fits, staged
 from adaptare.search.super_adapter import hash_of_weights
 from adaptare.search.training import FisherChanges
+from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.step import DEFAULT_STEP, BudgetSampler, TrainingStep
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
@@ -252,7 +253,13 @@ def rows_of(
     alone: Mapping[str, Losses],
     tokens: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
-    """Losses of each placement, nats per token."""
+    """Losses of each placement, nats per token, and paired differences to what staged shrinking found."""
+    means = {**slices, "alone": {name: sums.mean(axis=0) for name, sums in alone.items()}}
+
+    def to_start(name: str) -> dict[str, list[float]]:
+        found = {rule: paired_difference(own[name], own[STAGED], tokens) for rule, own in means.items()}
+        return {rule: [each.lower, each.middle, each.upper] for rule, each in found.items()}
+
     return [
         {
             "part": part,
@@ -261,6 +268,7 @@ def rows_of(
             "slice": float(slices[AS_TRAINED][name].sum() / tokens.sum()),
             "slices": {rule: float(own[name].sum() / tokens.sum()) for rule, own in slices.items()},
             "alone": [float(sums.sum() / tokens.sum()) for sums in alone[name]],
+            "to_start": to_start(name),
         }
         for name in chosen
     ]

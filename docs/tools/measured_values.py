@@ -37,6 +37,12 @@ def _order(name: str, digits: int) -> str:
     return value(reordered(order[name]), digits)
 
 
+def _by_hand(training: str) -> str:
+    """Loss of all linears of every third layer minus that of what staged shrinking found, on a Xeon."""
+    (row,) = (row for row in kept("search_order_rules")["rows"] if row["name"] == "all linears")
+    return value(reordered(row["to_start"][training]), 3, "+")
+
+
 def _slower_steps() -> str:
     """Decode steps of the bases on a Xeon, over those on an EPYC: the least and the largest ratio."""
     here, there = ({base: rows[0][2] for base, rows in decode_rows(each).items()} for each in ("", "_intel"))
@@ -68,6 +74,8 @@ VALUES: dict[str, Callable[[], str]] = {
     "order-tau": lambda: _order("tau", 2),
     "order-survives": lambda: _order("survives", 2),
     "order-gain-slice": lambda: _order("gain_of_slices", 3),
+    "order-by-hand": lambda: _by_hand("share"),
+    "order-by-hand-alone": lambda: _by_hand("alone"),
     "order-gain-alone": lambda: _order("gain_alone", 3),
     "xeon-slower": _slower_steps,
     "xeon-torch-again": _torch_again,

@@ -1,6 +1,8 @@
 """Starts of a race: configurations that use a whole budget in different ways."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -29,8 +31,8 @@ def portfolio(
 ) -> dict[str, Points]:
     """An incumbent, and configurations of other kinds that use the whole of a limit.
 
-    They are: the largest configuration lowered in one stage, choices by other estimates, uniform cuts, one layer in k,
-    the best sites at one rank, and random ones.
+    They are: the largest configuration lowered in one stage, choices by other estimates, uniform cuts, one layer in k
+    at the largest rank and at a lower one, the best sites at one rank, and random ones.
 
     Args:
         space: Search space.
@@ -81,12 +83,15 @@ def _named(space: Space, limit: Limit, table: Table, others: Mapping[str, Table]
         **{name: by_estimate(space, other, limit) for name, other in others.items()},
         **{name: point for name, point in uniform_cuts(space).items() if _fits(space, point, limit)},
     }
-    for k in range(2, space.shape.layers + 1):
-        if (sparse := _every(k, space)) is not None and _fits(space, sparse, limit):
-            tried[f"one layer in {k}"] = filled(space, sparse, table, limit, bound)
-            break
-    ranks = sorted({rank for axis in space.axes if not axis.kind.cuts for rank in axis.choices if rank})
-    for rank in ranks[: -RANKS - 1 : -1]:
+    ranks = sorted({rank for axis in space.axes if not axis.kind.cuts for rank in axis.choices if rank}, reverse=True)
+    # The largest rank in as many layers as fit, and the largest rank that fits in more of them.
+    for some in (ranks[:1], ranks):
+        for k, rank in product(range(1, space.shape.layers + 1), some):
+            if (sparse := _every(k, space, rank)) is not None and _fits(space, sparse, limit):
+                name = f"{f'one layer in {k}' if k > 1 else 'every layer'} at rank {rank}"
+                tried[name] = filled(space, sparse, table, limit, bound)
+                break
+    for rank in ranks[:RANKS]:
         tried[f"best sites at rank {rank}"] = by_estimate(space, _only(rank, space, table), limit)
     yield from ((name, point) for name, point in tried.items() if point is not None)
 
@@ -96,14 +101,15 @@ def _fits(space: Space, point: Points, limit: Limit) -> bool:
     return bool(limit.cost(codes)[0] <= limit.bound and space.changes_base(codes)[0])
 
 
-def _every(k: int, space: Space) -> Points | None:
-    """The largest choices in every k-th layer, the last of each k, and the lowest ranks in others."""
+def _every(k: int, space: Space, rank: int) -> Points | None:
+    """A rank, or the next lower one, in every k-th layer, the last of each k, and the lowest ranks in others."""
     layers = [{each.layer for each in axis.dimensions} for axis in space.axes]
     ranked = [not axis.kind.cuts for axis in space.axes]
     if any(rank and len(own) > 1 for rank, own in zip(ranked, layers, strict=True)):
         return None  # ranks of several layers are tied
     dropped = [rank and (min(own) + 1) % k > 0 for rank, own in zip(ranked, layers, strict=True)]
-    return np.where(dropped, 0, space.highest)
+    at_rank = [max(0, bisect_right(axis.choices, rank) - 1) for axis in space.axes]
+    return np.where(dropped, 0, np.where(ranked, at_rank, space.highest))
 
 
 def _only(rank: int, space: Space, table: Table) -> NDArray[np.float64]:

@@ -60,11 +60,23 @@ def test_starts_are_of_every_kind() -> None:
         STAGED,
         "one-shot Fisher",
         "slopes",
-        "one layer in 3",
-        *(f"best sites at rank {rank}" for rank in (16, 8, 4)),
+        "one layer in 3 at rank 16",
+        "every layer at rank 4",
+        "best sites at rank 16",
+        "best sites at rank 8",
         "random 1",
     ]
     assert set(found["best sites at rank 8"].tolist()) == {0, 3}
+
+
+@pytest.mark.parametrize(("share", "layers", "rank"), [(0.15, "one layer in 2", 2), (0.4, "every layer", 4)])
+def test_a_lower_rank_is_tried_in_more_layers(share: float, layers: str, rank: int) -> None:
+    limit, axes = within(BLOCKS, share), BLOCKS.axes
+    point = starts(BLOCKS, limit)[f"{layers} at rank {rank}"]
+    kept = [layers == "every layer" or (axis.dimensions[0].layer + 1) % 2 == 0 for axis in axes]
+    here, above = (np.where(kept, axes[0].choices.index(each), 0) for each in (rank, 2 * rank))
+    assert np.all(point >= here)
+    assert limit.cost(BLOCKS.at(here)[None])[0] <= limit.bound < limit.cost(BLOCKS.at(above)[None])[0]
 
 
 def test_uniform_cuts_are_among_the_starts() -> None:
