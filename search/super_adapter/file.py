@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError, StorageError
-from adaptare.core.codec import to_json
-from adaptare.core.versioned_json import read_as, write_versioned
+from adaptare.core.codec import from_json, to_json
+from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.core.whole_file import write_whole
 from adaptare.profiler import Axis, ModelShape, Space
 from adaptare.profiler.workloads import kind_named
@@ -98,8 +98,7 @@ def load_super_adapter(
     Raises:
         InputError: The super-adapter is missing, damaged, or of another base model. The model is unchanged.
     """
-    shape, file = ModelShape.from_config(model.config), Path(folder) / _DESCRIPTION
-    saved = read_as(_Description, file, schema=SCHEMA, otherwise=f"{_otherwise(folder)} ({_DESCRIPTION})")
+    shape, saved = ModelShape.from_config(model.config), _read(Path(folder))
     if saved.base_shape != shape.hash:
         raise InputError(
             f"the super-adapter in {str(folder)!r} is of a base model of shape {saved.base_shape}, this one "
@@ -142,6 +141,14 @@ def load_tensors(super_adapter: SuperAdapter, folder: str | Path) -> None:
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(loaded[name])
+
+
+def _read(folder: Path) -> _Description:
+    content = read_versioned(folder / _DESCRIPTION, schema=SCHEMA, otherwise=_otherwise(folder))
+    try:
+        return from_json(_Description, content)
+    except InputError as error:
+        raise InputError(f"{_otherwise(folder)}; {_DESCRIPTION}: {error}") from error
 
 
 def _space(saved: _Space, shape: ModelShape) -> Space:
