@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from samplers import RULES
 from scipy import stats
@@ -43,6 +44,7 @@ from stock_process import conditions, say
 
 from adaptare.core.content_hash import Json
 from adaptare.profiler import Configuration, Space
+from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter, TrainingSettings
 from adaptare.search import train_super_adapter as train
@@ -109,7 +111,7 @@ def main() -> None:
     }
     tokens = np.array(loss.tokens)
     result = {
-        **conditions(1),
+        **conditions(torch.get_num_threads()),
         **{name: getattr(options, name) for name in ("parts", "seeds", "steps", "bf16")},
         "model": adaptation.task.model_name,
         "test_examples": len(tokens),
@@ -124,17 +126,24 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Options of the command line."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found = parser_of_trainings(__doc__, parts=[0.25, 0.5], seeds=[0, 1], steps=45, rules=[])
+    found.add_argument("--placements", type=int, default=12, help="at most")
+    return found
+
+
+def parser_of_trainings(description: str | None, **defaults: object) -> argparse.ArgumentParser:
+    """Options of scripts that train super-adapters of several rules for the task of a folder."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--json", action="store_true")
     found.add_argument("--run", type=Path, required=True)
     found.add_argument("--predictor", type=Path, required=True)
-    found.add_argument("--kept", type=Path, help="file of losses; default: FOLDER/alone.jsonl")
-    found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5])
-    found.add_argument("--placements", type=int, default=12)
-    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    found.add_argument("--steps", type=int, default=45)
+    found.add_argument("--kept", type=Path, help="file of losses; default: in FOLDER")
+    found.add_argument("--parts", type=float, nargs="+")
+    found.add_argument("--seeds", type=int, nargs="+")
+    found.add_argument("--steps", type=int)
     found.add_argument("--bf16", action="store_true", help="train in bfloat16")
-    found.add_argument("--rules", nargs="*", type=rule_named, default=[], help="of further super-adapters")
+    found.add_argument("--rules", nargs="+", type=rule_named, help="of further super-adapters")
+    found.set_defaults(**defaults)
     return found
 
 
@@ -159,12 +168,13 @@ def placements(
     options: argparse.Namespace, limit: Limit, adaptation: Adaptation, super_adapter: SuperAdapter
 ) -> dict[str, Configuration]:
     """Different placements that are predicted to use a limit, and no more."""
-    space, found = super_adapter.space, dict(by_hand(super_adapter.space, limit))
+    space = super_adapter.space
     changes = FisherChanges(super_adapter, space, adaptation.examples.train[:GRADIENT_EXAMPLES])
     (incumbent,) = staged(space, changes, limit, [limit.bound])
     starts = portfolio(space, limit, incumbent, changes=changes(space.highest), most=options.placements, seed=0)
-    for name, point in starts.items():
-        config = space.decode(space.at(point))
+    filled = {name: space.decode(space.at(point)) for name, point in starts.items()}
+    found = {STAGED: filled.pop(STAGED)}  # differences of the others are to it
+    for name, config in {**by_hand(space, limit), **filled}.items():
         if len(found) < options.placements and config not in found.values():
             found[name] = config
     return found
@@ -214,10 +224,8 @@ def by_rule(
 
         @cache
         def judge() -> CompletionLoss:
-            other = SuperAdapter(adaptation.model, like.space, alpha=like.alpha, seed=0)
+            other = super_adapter_of(rule, 0, adaptation, like, bf16=options.bf16)
             stack.callback(other.remove)
-            say(f"super-adapter of {rule}")
-            trained_by(other, adaptation, TrainingSettings(rule.steps, 0, bf16=options.bf16), rule.step)
             return CompletionLoss(other, adaptation.examples.test)
 
         label = [repr(rule.step), rule.steps, options.bf16]
@@ -235,6 +243,14 @@ def alone_of(
     trained_by(only, adaptation, TrainingSettings(options.steps, seed, bf16=options.bf16), DEFAULT_STEP)
     found = CompletionLoss(only, adaptation.examples.test).sums(only.largest)
     only.remove()
+    return found
+
+
+def super_adapter_of(rule: Rule, seed: int, adaptation: Adaptation, like: SuperAdapter, *, bf16: bool) -> SuperAdapter:
+    """A super-adapter in the space of another, trained by a rule."""
+    say(f"super-adapter of {rule}, seed {seed}")
+    found = SuperAdapter(adaptation.model, like.space, alpha=like.alpha, seed=seed)
+    trained_by(found, adaptation, TrainingSettings(rule.steps, seed, bf16=bf16), rule.step)
     return found
 
 
@@ -257,8 +273,7 @@ def rows_of(
     means = {**slices, "alone": {name: sums.mean(axis=0) for name, sums in alone.items()}}
 
     def to_start(name: str) -> dict[str, list[float]]:
-        found = {rule: paired_difference(own[name], own[STAGED], tokens) for rule, own in means.items()}
-        return {rule: [each.lower, each.middle, each.upper] for rule, each in found.items()}
+        return {rule: ends(paired_difference(own[name], own[STAGED], tokens)) for rule, own in means.items()}
 
     return [
         {
@@ -321,6 +336,11 @@ def agreement(nested: Losses, own: Losses, tokens: NDArray[np.int64]) -> tuple[f
         float(by_slice[best] - by_alone.max()),
         float(by_slice.mean()),
     )
+
+
+def ends(interval: Interval) -> list[float]:
+    """Lower end, middle and upper end."""
+    return [interval.lower, interval.middle, interval.upper]
 
 
 def interval(values: NDArray[np.float64]) -> list[float]:

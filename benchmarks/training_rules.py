@@ -20,18 +20,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from search_order import Rule, limit_of, rule_named, rules_of, trained_by
+from search_order import Rule, ends, limit_of, parser_of_trainings, rules_of, super_adapter_of
 from stock_process import conditions, say
 
 from adaptare.profiler import Configuration
-from adaptare.profiler.analysis import Interval
-from adaptare.search import CompletionLoss, Limit, SuperAdapter, TrainingSettings
+from adaptare.search import CompletionLoss, Limit, SuperAdapter
 from adaptare.search.algorithms import staged
 from adaptare.search.super_adapter import hash_of_weights
 from adaptare.search.training import FisherChanges, polished
@@ -89,16 +87,8 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Options of the command line."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--json", action="store_true")
-    found.add_argument("--run", type=Path, required=True)
-    found.add_argument("--predictor", type=Path, required=True)
-    found.add_argument("--kept", type=Path, help="file of losses; default: FOLDER/rules.jsonl")
-    found.add_argument("--rules", nargs="+", type=rule_named, default=[("share", 1), ("share-spread", 1)])
-    found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75])
-    found.add_argument("--seeds", type=int, nargs="+", default=[0])
-    found.add_argument("--steps", type=int, default=150)
-    found.add_argument("--bf16", action="store_true", help="train in bfloat16")
+    rules = [("share", 1), ("share-spread", 1)]
+    found = parser_of_trainings(__doc__, parts=[0.25, 0.5, 0.75], seeds=[0], steps=150, rules=rules)
     found.add_argument("--alone", type=float, default=0.25, help="part at which the winner is trained alone")
     return found
 
@@ -117,10 +107,8 @@ def losses_of(
 
         @cache
         def made() -> SuperAdapter:
-            say(f"super-adapter of {rule}, seed {seed}")
-            found = SuperAdapter(adaptation.model, like.space, alpha=like.alpha, seed=seed)
+            found = super_adapter_of(rule, seed, adaptation, like, bf16=options.bf16)
             stack.callback(found.remove)
-            trained_by(found, adaptation, TrainingSettings(rule.steps, seed, bf16=options.bf16), rule.step)
             return found
 
         @cache
@@ -150,11 +138,6 @@ def losses_of(
         bounds = [each.bound for each in limits.values()]
         label = [repr(rule.step), rule.steps, options.steps, options.bf16, seed, bounds]
         return {name: known([*label, name], make) for name, make in makers.items()}
-
-
-def ends(interval: Interval) -> list[float]:
-    """Lower end, middle and upper end."""
-    return [interval.lower, interval.middle, interval.upper]
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:

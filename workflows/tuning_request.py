@@ -1,7 +1,7 @@
 """Request of one run from a base model to files of an adapter, and its record in the folder of all results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +68,8 @@ def claim(request: TuneRequest) -> None:
     if not file.exists():
         write_versioned(file, ours, schema=1)
     theirs = read_versioned(file, schema=1, otherwise=f"{file} is no record of tuning; use another folder")
-    theirs = {"bf16": False, **theirs}  # of versions that trained in float32 only
+    defaults = {each.name: each.default for each in fields(request) if each.default is not MISSING}
+    theirs = {**to_json(defaults), **theirs}  # a record of an earlier version lacks later parameters
     others = [name for name, value in ours.items() if theirs.get(name) != value]
     if others == ["budgets"] and not (request.output / "super-adapter").exists():  # such as one that nothing meets
         for name in ("first-look", "operators"):  # at the length of the other budget

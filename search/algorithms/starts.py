@@ -89,7 +89,8 @@ def _named(space: Space, limit: Limit, table: Table, others: Mapping[str, Table]
         for k, rank in product(range(1, space.shape.layers + 1), some):
             if (sparse := _every(k, space, rank)) is not None and _fits(space, sparse, limit):
                 name = f"{f'one layer in {k}' if k > 1 else 'every layer'} at rank {rank}"
-                tried[name] = filled(space, sparse, table, limit, bound)
+                if name not in tried:
+                    tried[name] = filled(space, sparse, table, limit, bound)
                 break
     for rank in ranks[:RANKS]:
         tried[f"best sites at rank {rank}"] = by_estimate(space, _only(rank, space, table), limit)
