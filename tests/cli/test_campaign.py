@@ -17,7 +17,7 @@ LLAMA = '{"model_type": "llama", "num_hidden_layers": 8, "hidden_size": 64, "num
 def test_a_campaign_that_runs_out_of_time_goes_on_later(run: Callable[..., Any], model_cache: Path) -> None:
     words = ("profile", "tiny-random", "--space", "sites", "--count", 40, "--cache", model_cache, "--json")
     words = (*words, "--device", "simulated", "--seconds", 0.1)
-    first = run(*words, "--minutes", 1e-6)
+    first = run(*words, "--minutes", 1e-3)
     assert first.code == 0, first.err
     assert (first.json["measured"], first.json["left"]) == (32, 8)
     assert "8 of 40 are not measured yet; the same command goes on with them" in first.err
@@ -44,7 +44,7 @@ def test_a_campaign_stops_when_the_predictor_is_good_enough(run: Callable[..., A
     assert out_of_reach.code == 1
     assert out_of_reach.json["error_reached"] > out_of_reach.json["error_wanted"]
     assert "is not reached; give a larger count" in out_of_reach.err
-    too_short = run(*words[:-1], "1e-30%", "--minutes", 1e-6, "--store", "other.db")
+    too_short = run(*words[:-1], "1e-30%", "--minutes", 1e-3, "--store", "other.db")
     assert too_short.code == 1
     assert "the time is up, and 1e-30 % is not reached" in too_short.err
     assert run(*words[:-1], "much").code == 2
