@@ -2,7 +2,8 @@
 
 python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
     [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
-    [--steps 90] [--held-out 200] [--evaluations 8] [--count 31] [--seconds 110] [--trained FOLDER] [--no-published]
+    [--steps 90] [--held-out 200] [--evaluations 8] [--bf16] [--count 31] [--seconds 110]
+    [--trained FOLDER] [--no-published]
 
 Adapters of ranks 0 to 16 are profiled in decode and a predictor is fitted, unless one is given. A seed is a split of
 the dialogues into examples to train on, to validate and to test, and one training of a super-adapter. For each seed and
@@ -84,7 +85,7 @@ def main() -> None:
     began = time.monotonic()
     predictor = options.predictor or profiled(options)
     seeds = [of_seed(options, predictor, seed) for seed in options.seeds]
-    settings = ("model", "device", "steps", "held_out", "evaluations", "parts", "seeds")
+    settings = ("model", "device", "steps", "held_out", "evaluations", "bf16", "parts", "seeds")
     result = {
         **conditions(1),
         **{name: getattr(options, name) for name in settings},
@@ -110,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--steps", type=int, default=90)
     found.add_argument("--held-out", type=int, default=200)
     found.add_argument("--evaluations", type=int, default=8)
+    found.add_argument("--bf16", action="store_true", help="train, search and compute losses in bfloat16")
     found.add_argument("--count", type=int, default=31, help="adapters to profile")
     found.add_argument("--seconds", type=float, default=110.0, help="of profiling")
     found.add_argument("--no-published", action="store_true", help="without the published methods")
@@ -129,7 +131,7 @@ def profiled(options: argparse.Namespace) -> Path:
 
 def of_seed(options: argparse.Namespace, predictor: Path, seed: int) -> Any:
     """Test losses of all choices of one training, by part of the overhead."""
-    trained, by_seed = options.trained or options.folder, ("--seed", seed)
+    trained, by_seed = options.trained or options.folder, ("--seed", seed, *(["--bf16"] if options.bf16 else []))
     run = trained / f"run-{seed}"
     data = ("--held-out", options.held_out, *(("--data", options.data) if options.data else ()))
     adapters = ("--space", "blocks", "--rank", ",".join(map(str, RANKS)), "--quantise", quantisation_of(options))
@@ -150,11 +152,11 @@ def of_seed(options: argparse.Namespace, predictor: Path, seed: int) -> Any:
         return kept(trained / f"{method}-{seed}.json", lambda: SCORES[method](run))
 
     def of_published() -> list[dict[str, Any]]:
-        return judged_published(fitted, run, searches, {method: scored(method) for method in SCORES})
+        return judged_published(fitted, run, searches, {method: scored(method) for method in SCORES}, bf16=options.bf16)
 
     fitted = predictor_of(predictor)
     searches = {part: found(part) for part in options.parts}
-    losses = kept(options.folder / f"losses-{seed}.json", lambda: judged(fitted, run, searches))
+    losses = kept(options.folder / f"losses-{seed}.json", lambda: judged(fitted, run, searches, bf16=options.bf16))
     if options.no_published:
         return losses
     return [*losses, *kept(options.folder / f"published-{seed}.json", of_published)]
@@ -220,15 +222,16 @@ class Judge:
         return rows
 
 
-def judge_of(predictor: FittedPredictor, run: Path) -> Judge:
+def judge_of(predictor: FittedPredictor, run: Path, *, bf16: bool = False) -> Judge:
     """Judge of the training in a folder."""
     adaptation, super_adapter = reload_adaptation(run)
+    super_adapter.bf16 = bf16
     return Judge(adaptation, super_adapter, PredictedUpperEnd(predictor, super_adapter.space.dimensions))
 
 
-def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any]) -> list[dict[str, Any]]:
+def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any], *, bf16: bool) -> list[dict[str, Any]]:
     """Rows of the winner of each search, and of all other choices but the published ones."""
-    judge = judge_of(predictor, run)
+    judge = judge_of(predictor, run, bf16=bf16)
     super_adapter, examples = judge.super_adapter, judge.adaptation.examples
     space, rows = super_adapter.space, []
     changes = FisherChanges(super_adapter, space, examples.train[:GRADIENT_EXAMPLES])
@@ -251,10 +254,10 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any])
 
 
 def judged_published(
-    predictor: FittedPredictor, run: Path, searches: Mapping[float, Any], scores: Scores
+    predictor: FittedPredictor, run: Path, searches: Mapping[float, Any], scores: Scores, *, bf16: bool
 ) -> list[dict[str, Any]]:
     """Rows of the published methods, beside the winner of each search."""
-    judge, rows = judge_of(predictor, run), []
+    judge, rows = judge_of(predictor, run, bf16=bf16), []
     for part, search in searches.items():
         limit = Limit(judge.upper, float(search["limit"]))
         winner = from_json(Configuration, search["winners"][0]["configuration"])

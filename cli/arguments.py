@@ -50,7 +50,6 @@ CacheOption = Annotated[
     Path | None, typer.Option("--cache", help="Folder for converted models.", show_default="the user's cache folder")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Bf16Option = Annotated[bool, typer.Option("--bf16", help="Train in bfloat16; adapters stay in float32.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0, max=2**32 - 1)]
 SPACE_HELP = "Unit with an independent rank: layers, blocks, kinds or sites; lonas, subnet or subnet-depth; "
 SPACE_HELP += "a YAML file; or one of another package."

@@ -218,7 +218,13 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     front, verified = folder / "front.json", folder / "verified.json"
     if not front.exists():
         search = SearchRequest(
-            training.folder, files, budgets, front, gradient_examples=request.gradient_examples, seed=request.seed
+            training.folder,
+            files,
+            budgets,
+            front,
+            gradient_examples=request.gradient_examples,
+            bf16=request.bf16,
+            seed=request.seed,
         )
         search_folder(search, feedback=feedback)
 
@@ -300,6 +306,7 @@ def _deliver(request: TuneRequest, verification: SearchResult, kind: str, feedba
     best = next(filter(None, ([n for n in judged if judged[n] == word] for word in ("met", "ambiguous"))), [])[:ALONE]
     output, alone, losses = request.output, [], dict[tuple[int, Path | None], float]()
     adaptation, super_adapter = reload_adaptation(verification.folder or Path())
+    super_adapter.bf16 = verification.bf16
     for number in best or [1]:
         winner = verification.winners[number - 1]
         losses[number, None] = winner.val_loss or np.inf

@@ -29,7 +29,7 @@ class TuneRequest:
         half_width: Half-width of the intervals of these and of the winners, at which measuring ends.
         seconds: Time limit of each measurement.
         steps: Steps of training, and of that of each of the best winners alone.
-        bf16: Train in bfloat16, see `TrainingSettings`.
+        bf16: Train and search in bfloat16, see `TrainingSettings` and `SearchRequest`.
         train_s: Time limit of training, and of training the best winners alone in all, seconds; `None` for no limit.
         gradient_examples: Training examples whose gradients the search uses.
         held_out: Number of examples for computing a loss.

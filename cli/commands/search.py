@@ -46,6 +46,7 @@ def search(
     backend: Annotated[
         str, typer.Option("--backend", help="Of joblib, for several workers: loky, or ray for a Ray cluster.")
     ] = "loky",
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute losses and gradients in bfloat16.")] = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,
 ) -> int:

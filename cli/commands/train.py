@@ -72,7 +72,7 @@ def train(
         str | None,
         typer.Option("--budget", help="Train configurations near this budget: decode=20ms, overhead=5%, decode=-15%."),
     ] = None,
-    bf16: arguments.Bf16Option = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16; adapters stay in float32.")] = False,
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="Less memory, about a third more time, the same result.")
     ] = False,

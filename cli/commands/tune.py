@@ -54,7 +54,9 @@ def tune(
     held_out: Annotated[
         int | None, typer.Option("--held-out", min=1, help="Examples to validate, and to test.", show_default="400")
     ] = None,
-    bf16: Bf16Option = False,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Train and search in bfloat16; adapters stay in float32.")
+    ] = False,
     quick: QuickOption = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,

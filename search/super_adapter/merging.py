@@ -120,4 +120,6 @@ def requantised(
         part = parts.get(path, WHOLE)
         model.get_submodule(path).get_parameter("weight").data[part.outputs, part.inputs] = weight
     round_base(model, quantisation, block=block)
-    return SuperAdapter(model, super_adapter.space, seed=0)
+    again = SuperAdapter(model, super_adapter.space, seed=0)
+    again.bf16 = super_adapter.bf16
+    return again

@@ -27,6 +27,9 @@ class SuperAdapter:
     adapters. Where it has depth, the model consists of the layers that are active. The largest ranks, widths and depth
     are active at first. `remove` restores the model.
 
+    With `bf16`, losses and estimates from gradients are computed in bfloat16 where autocast does. A training has a
+    setting of its own.
+
     Args:
         model: A causal language model whose shape has the sites.
         space: Sites and their largest ranks, layers whose width may be smaller, and depth. A site whose only choice is
@@ -54,6 +57,7 @@ class SuperAdapter:
         self.model = model
         self.space = space
         self.alpha = alpha
+        self.bf16 = False
         self.shape = ModelShape.from_config(model.config)
         generator = torch.Generator().manual_seed(seed)
         types: Sequence[str] | None = getattr(model.config, "layer_types", None)

@@ -32,6 +32,7 @@ def on_space(super_adapter: SuperAdapter, space: Space) -> SuperAdapter:
     """
     super_adapter.remove()
     moved = SuperAdapter(super_adapter.model, space, alpha=super_adapter.alpha, seed=0)
+    moved.bf16 = super_adapter.bf16
     moved.put(super_adapter.halves(space.decode(moved.largest)))
     return moved
 

@@ -1,7 +1,7 @@
 """Passes of examples through a model: batches, logits of completions, evaluation mode, and inputs of its modules."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError
+from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.cached_prefix import CachedPrefix
 from adaptare.search.training.token_examples import TokenExample
@@ -86,10 +87,36 @@ def evaluated(model: PreTrainedModel, *, gradients: bool = False) -> Iterator[No
 
 
 @contextmanager
+def frozen_weights_in_bfloat16(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
+    """Casts frozen weights of linears once, where autocast casts them in every pass; results are the same to the bit.
+
+    Linears that compute their update in float32, at full size, keep their weights. So does an embedding that shares its
+    weights with the head. The weights are restored afterwards; meanwhile they take half as much memory again.
+
+    Args:
+        model: A model whose passes run under autocast to bfloat16 within.
+        enabled: False to change nothing.
+    """
+    exact = {id(each.base) for each in model.modules() if isinstance(each, ElasticLinear) and not each.separable}
+    linears = [each for each in model.modules() if isinstance(each, nn.Linear) and id(each) not in exact]
+    originals = [(each, each.weight) for each in linears if enabled and not each.weight.requires_grad]
+    try:
+        for linear, weight in originals:
+            linear.weight = nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False)
+        yield
+    finally:
+        for linear, weight in originals:
+            weight.data = weight.data.to(linear.weight.device)  # the model may have been moved
+            linear.weight = weight
+
+
+@contextmanager
 def evaluated_at(
     super_adapter: SuperAdapter, codes: NDArray[np.int64], *, gradients: bool = False
 ) -> Iterator[PreTrainedModel]:
     """Model in evaluation mode with a configuration active; both are restored afterwards.
+
+    It computes in bfloat16 where autocast does if `super_adapter.bf16` is true.
 
     Raises:
         InputError: A weight of the adapters is not finite, which attention kernels may hide from the outputs.
@@ -97,8 +124,14 @@ def evaluated_at(
     for name, tensor in super_adapter.state().items():
         if not torch.isfinite(tensor).all():
             raise InputError(f"{name} has weights that are not finite; train again with a lower learning rate")
-    with evaluated(super_adapter.model, gradients=gradients), super_adapter.activated(codes):
-        yield super_adapter.model
+    model, bf16 = super_adapter.model, super_adapter.bf16
+    with (
+        frozen_weights_in_bfloat16(model, enabled=bf16),
+        evaluated(model, gradients=gradients),
+        torch.autocast(model.device.type, torch.bfloat16) if bf16 else nullcontext(),
+        super_adapter.activated(codes),
+    ):
+        yield model
 
 
 def watch(

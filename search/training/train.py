@@ -19,8 +19,7 @@ from adaptare.search.training.adapter_trainer import (
     last_checkpoint,
     training_mode,
 )
-from adaptare.search.training.gradients import frozen_weights_in_bfloat16
-from adaptare.search.training.passes import pad_batch
+from adaptare.search.training.passes import frozen_weights_in_bfloat16, pad_batch
 from adaptare.search.training.record import TrainingSettings, hash_of, read_losses, write_record
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample

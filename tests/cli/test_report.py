@@ -132,13 +132,14 @@ def test_how_to_reproduce_names_command_seed_and_sessions(there: Run) -> None:
 
 def test_how_to_search_again_gives_each_budget_its_predictor(there: Run) -> None:
     content = json.loads(Path("front.json").read_text(encoding="utf-8"))
+    content["bf16"] = True
     under = {name: content[name] for name in content if name not in ("further", "front", "schema")}
     content["further"] = [{**under, "budget": "memory=+20%", "predictor": "of memory"}]
     content["predictor"] = "of decode"
     for file in ("front.json", "shrink.json"):
         Path(file).write_text(json.dumps(content), encoding="utf-8")
         assert there("report", file).code == 0
-        words = "--predictor 'of decode' --budget decode=3ms --predictor 'of memory' --budget memory=+20%"
+        words = "--predictor 'of decode' --budget decode=3ms --predictor 'of memory' --budget memory=+20% --bf16"
         assert (words in html.unescape(read())) == (file == "front.json"), "the adapter that was shrunk had no training"
 
 

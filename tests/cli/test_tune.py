@@ -83,6 +83,7 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     assert len(trainings) == 1 + len(found["delivered"]["alone"])
     assert all(each["settings"]["bf16"] for each in trainings)
     verified = found["verification"]
+    assert verified["bf16"]
     assert (found["model"], found["device"]) == ("tiny-random", "simulated")
     assert [verified["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
     first = {row["mode"]: row for row in found["first"]["rows"]}

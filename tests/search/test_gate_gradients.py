@@ -125,6 +125,16 @@ def test_neurons_and_layers_have_gates(token_examples: Examples, narrow: SuperAd
     assert without[LAYER(1 - left_out)].any()
 
 
+def test_in_bfloat16_they_are_nearly_the_same(trained: SuperAdapter, token_examples: Examples) -> None:
+    examples = token_examples(8)
+    exact = gate_gradients(trained, trained.largest, examples)
+    trained.bf16 = True
+    rounded = gate_gradients(trained, trained.largest, examples)
+    for dimension, gates in exact.items():
+        assert (rounded[dimension] != gates).any()
+        assert np.abs(rounded[dimension] - gates).max() < 0.05 * np.abs(gates).max()
+
+
 def test_nothing_of_the_super_adapter_changes(adapted: SuperAdapter, token_examples: Examples) -> None:
     adapted.activate(0 * adapted.largest)
     adapted.model.train()

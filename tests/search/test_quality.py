@@ -76,6 +76,22 @@ def test_each_configuration_is_computed_once(trained: SuperAdapter, token_exampl
     assert (loss(codes[::-1]) == first[:3][::-1]).all()
 
 
+def test_in_bfloat16_losses_are_nearly_the_same_and_weights_are_restored(
+    trained: SuperAdapter, token_examples: Examples
+) -> None:
+    examples, codes, seen = token_examples(7), some_codes(trained), set()
+    linears = [each.base for each in trained.linears.values()]
+    weights = [each.weight for each in linears]
+    exact = CompletionLoss(trained, examples)(codes)
+    trained.bf16 = True
+    with linears[0].register_forward_hook(lambda *passed: seen.add((linears[0].weight.dtype, passed[2].dtype))):
+        rounded = CompletionLoss(trained, examples)(codes)
+    assert seen == {(torch.bfloat16, torch.bfloat16)}
+    assert (rounded != exact).all()
+    assert rounded == pytest.approx(exact, rel=0.02)
+    assert all(each.weight is weight for each, weight in zip(linears, weights, strict=True))
+
+
 def test_what_was_active_stays_active(trained: SuperAdapter, token_examples: Examples) -> None:
     trained.model.train()
     CompletionLoss(trained, token_examples(3))(some_codes(trained))

@@ -128,6 +128,7 @@ class SearchResult:
         file: File of this result.
         polished: PEFT folder of the first winner after further training, if there was any.
         recalibration: Base at the time of the search; `None` for predictions of any session.
+        bf16: True if losses were computed in bfloat16.
         further: The same choices under each further budget; all budgets are to be met.
 
     Raises:
@@ -150,6 +151,7 @@ class SearchResult:
     file: Path | None = None
     polished: Path | None = None
     recalibration: Recalibration | None = None
+    bf16: bool = False
     further: tuple["SearchResult", ...] = ()
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def polish(
     Args:
         origin: Source of the base, for the adapter.
         steps: Optimiser steps on the training examples.
-        bf16: Train in bfloat16; losses are computed in float32.
+        bf16: Train in bfloat16; losses are computed as those of the super-adapter.
         checkpoints: Folder from which an interrupted training is resumed; `None` for none.
         max_seconds: Duration after which training stops.
     """

@@ -59,6 +59,7 @@ class SearchRequest:
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
         workers: Number of processes that compute losses.
         backend: Backend of joblib that starts them, see `computed_elsewhere`.
+        bf16: True to compute losses and gradients in bfloat16, those of the result too.
         cache: Folder of converted models; `None` for the user's cache folder.
     """
 
@@ -74,6 +75,7 @@ class SearchRequest:
     recalibrate: bool = False
     workers: int = 1
     backend: str = BACKENDS[0]
+    bf16: bool = False
     cache: Path | None = None
     seed: int = 0
 
@@ -102,7 +104,8 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         InfeasibleBudgetError: No configuration of the space is predicted to meet the budget.
     """
     # Errors are reported before the weights are loaded.
-    file, elsewhere = request.file, computed_elsewhere(request.folder, workers=request.workers, backend=request.backend)
+    file, bf16 = request.file, request.bf16
+    elsewhere = computed_elsewhere(request.folder, workers=request.workers, backend=request.backend, bf16=bf16)
     costs = _costs(request)
     algorithm = request.algorithm
     if algorithm is None:
@@ -114,12 +117,13 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     if file.exists():
         _check_ours(file)
     adaptation, super_adapter = reload_adaptation(request.folder)
+    super_adapter.bf16 = bf16
     if request.polish:
         check_polishable(super_adapter)
         check_replaceable(request.polished)
     if request.recalibrate:
         costs = [each.recalibrated(cache=request.cache, feedback=feedback) for each in costs]
-    remembered = remembered_in(request.folder, adaptation.task)
+    remembered = remembered_in(request.folder, adaptation.task, bf16=bf16)
     validation = CompletionLoss(
         super_adapter, adaptation.examples.validation, remembered=remembered, elsewhere=elsewhere
     )
@@ -137,6 +141,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
             origin=Origin(name=adaptation.base_name),
             steps=request.polish,
             seed=request.seed,
+            bf16=bf16,
             feedback=feedback,
         )
         export_adapter(adapted, request.polished)
@@ -223,6 +228,7 @@ def _searched(
         front=tuple((one.values[0], one.values[1]) for one in front.members),
         accuracies=answers.accuracies(right, majority=examples.majority),
         folder=request.folder,
+        bf16=request.bf16,
     )
 
 

@@ -67,8 +67,9 @@ def _lines(result: object) -> Iterator[str]:
         pairs = [
             word for each in result.under_each for word in ("--predictor", each.predictor, "--budget", each.budget)
         ]
+        precision = ["--bf16"] if result.bf16 else []
         if result.file is None or result.file.name != SHRUNK:
-            yield f"{place}: {command_line('search', result.folder, *pairs)}"
+            yield f"{place}: {command_line('search', result.folder, *pairs, *precision)}"
         yield f"measured again: {command_line('verify', result.file)}"
 
 
