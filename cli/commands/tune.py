@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from adaptare.arguments import Bf16Option, CacheOption, DataOption, DeviceOption, ModelArgument, SeedOption
+from adaptare.arguments import CacheOption, DataOption, DeviceOption, ModelArgument, SeedOption
 from adaptare.console import command, console, requested
 
 # Adapters weigh most on a base of 4-bit weights, and merging is not free there.
