@@ -130,9 +130,9 @@ def test_in_bfloat16_they_are_nearly_the_same(trained: SuperAdapter, token_examp
     exact = gate_gradients(trained, trained.largest, examples)
     trained.bf16 = True
     rounded = gate_gradients(trained, trained.largest, examples)
-    for dimension, gates in exact.items():
-        assert (rounded[dimension] != gates).any()
-        assert np.linalg.norm(rounded[dimension] - gates) < 0.1 * np.linalg.norm(gates)
+    both = [np.concatenate([gates[each].ravel() for each in trained.space.dimensions]) for gates in (exact, rounded)]
+    assert (both[0] != both[1]).all()
+    assert np.corrcoef(*both)[0, 1] > 0.99
 
 
 def test_nothing_of_the_super_adapter_changes(adapted: SuperAdapter, token_examples: Examples) -> None:
