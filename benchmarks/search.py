@@ -49,7 +49,8 @@ from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter
 from adaptare.search.algorithms import filled, staged
-from adaptare.search.training import Answers, FisherChanges
+from adaptare.search.training import Answers, FisherChanges, Remembered
+from adaptare.workflows.search.evaluating import remembered_in
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.tuning import RANKS
 
@@ -182,16 +183,18 @@ class Judge:
         adaptation: Test examples.
         super_adapter: Source of the slices.
         upper: Predicted latency.
+        remembered: Losses and estimates that searches of this training computed.
     """
 
     adaptation: Adaptation
     super_adapter: SuperAdapter
     upper: PredictedUpperEnd
+    remembered: Remembered
 
     @cached_property
     def loss(self) -> CompletionLoss:
         """Loss on the test examples."""
-        return CompletionLoss(self.super_adapter, self.adaptation.examples.test)
+        return CompletionLoss(self.super_adapter, self.adaptation.examples.test, remembered=self.remembered)
 
     @cached_property
     def answers(self) -> Answers:
@@ -226,7 +229,8 @@ def judge_of(predictor: FittedPredictor, run: Path, *, bf16: bool = False) -> Ju
     """Judge of the training in a folder."""
     adaptation, super_adapter = reload_adaptation(run)
     super_adapter.bf16 = bf16
-    return Judge(adaptation, super_adapter, PredictedUpperEnd(predictor, super_adapter.space.dimensions))
+    upper = PredictedUpperEnd(predictor, super_adapter.space.dimensions)
+    return Judge(adaptation, super_adapter, upper, remembered_in(run, adaptation.task, bf16=bf16))
 
 
 def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any], *, bf16: bool) -> list[dict[str, Any]]:
@@ -234,7 +238,7 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any],
     judge = judge_of(predictor, run, bf16=bf16)
     super_adapter, examples = judge.super_adapter, judge.adaptation.examples
     space, rows = super_adapter.space, []
-    changes = FisherChanges(super_adapter, space, examples.train[:GRADIENT_EXAMPLES])
+    changes = FisherChanges(super_adapter, space, examples.train[:GRADIENT_EXAMPLES], judge.remembered)
     limits = {part: Limit(judge.upper, float(search["limit"])) for part, search in searches.items()}
     by_proxy = {proxy.name: within(space, changes, proxy, list(limits.values())) for proxy in proxies(space)}
     for number, (part, limit) in enumerate(limits.items()):

@@ -269,11 +269,17 @@ def paired_difference(
             f"losses of {len(first)} and {len(second)} examples, with {len(tokens)} lengths, do not pair; use the same "
             "examples"
         )
-    n, differences = len(tokens), first - second
-    middle = float(differences.sum() / tokens.sum())
+    n, middle = len(tokens), float((first - second).sum() / tokens.sum())
     if n < 2:
         return Interval(-np.inf, middle, np.inf)
-    residuals = differences - middle * tokens
-    error = float(np.sqrt(n / (n - 1) * (residuals @ residuals))) / float(tokens.sum())
-    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
+    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * paired_error(first, second, tokens)
     return Interval(middle - half, middle, middle + half)
+
+
+def paired_error(first: NDArray[np.float64], second: NDArray[np.float64], tokens: NDArray[np.int64]) -> float:
+    """Standard error of the difference of two losses; arguments as of `paired_difference`, infinite for one example."""
+    n, differences = len(tokens), first - second
+    if n < 2:
+        return np.inf
+    residuals = differences - differences.sum() / tokens.sum() * tokens
+    return float(np.sqrt(n / (n - 1) * (residuals @ residuals))) / float(tokens.sum())

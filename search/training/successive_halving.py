@@ -6,8 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler.analysis import LEVEL
-from adaptare.search.training.quality import CompletionLoss, paired_difference
+from adaptare.search.training.quality import CompletionLoss, paired_error
 
 
 def race(
@@ -43,10 +42,11 @@ def race(
 
 
 def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[np.int64]) -> int | None:
-    """The configuration that replaces an incumbent, if any does.
+    """The configuration that replaces an incumbent: that with the lowest expected loss, if it is lower.
 
-    It has the lowest loss among those whose loss is lower by their paired interval. The intervals hold for all of the
-    differences together with a probability of 95 % (Bonferroni).
+    The lowest of several losses is too low by luck. So those of the others are shrunk towards their mean, by the share
+    of their variance that the errors of paired differences explain. The incumbent was not selected by its loss, which
+    stays as it is.
 
     Args:
         loss: Loss on examples.
@@ -55,9 +55,17 @@ def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[n
 
     Returns:
         Row of `others`, or `None` if the incumbent stays.
+
+    References:
+        Efron and Morris 1975, "Data analysis using Stein's estimator and its generalizations".
     """
-    level = 1 - (1 - LEVEL) / max(1, len(others))
-    present, *sums = loss.each(np.vstack([incumbent, others]))
-    differences = [paired_difference(own, present, loss.tokens, level=level) for own in sums]
-    better = [row for row, difference in enumerate(differences) if difference.upper < 0]
-    return min(better, key=lambda row: differences[row].middle) if better else None
+    if not len(others):
+        return None
+    tokens, sums = loss.tokens, loss.each(np.vstack([incumbent, others]))
+    present, *found = sums.sum(axis=1) / tokens.sum()
+    errors = np.array([paired_error(each, sums[1:].mean(axis=0), tokens) for each in sums[1:]])
+    deviations = np.array(found) - np.mean(found)
+    true = max(0.0, float(deviations @ deviations) / max(1, len(found) - 1) - float(np.mean(errors**2)))
+    expected = np.mean(found) + (deviations * true / (true + errors**2) if true else 0.0 * deviations)
+    best = int(np.argmin(expected))
+    return best if expected[best] < present else None

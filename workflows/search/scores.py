@@ -13,7 +13,7 @@ from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import SubAdapter
 from adaptare.search import CompletionLoss, Origin, SuperAdapter
 from adaptare.search.super_adapter import Base
-from adaptare.search.training import Answers, Scoring, TokenSplit, paired_difference, polished
+from adaptare.search.training import Answers, Remembered, Scoring, TokenSplit, paired_difference, polished
 from adaptare.workflows.search.result import Choice
 
 Deployed = Callable[[Choice], tuple[SuperAdapter, NDArray[np.int64]]]
@@ -28,6 +28,7 @@ def scored(
     base: SuperAdapter,
     deployed: Deployed | None = None,
     scoring: Scoring = "sum",
+    remembered: Remembered | None = None,
     feedback: Feedback = SILENT,
 ) -> tuple[tuple[Choice, ...], Right]:
     """Choices with their losses, and right answers by name where there are multiple-choice questions.
@@ -39,8 +40,9 @@ def scored(
         base: This super-adapter.
         deployed: Super-adapter that computes as a choice does once deployed, and the codes to activate in it; default:
             the one that was searched.
+        remembered: Losses of `base` that earlier calls computed.
     """
-    test = CompletionLoss(base, examples.test)
+    test = CompletionLoss(base, examples.test, remembered=remembered)
     sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     right: dict[str, NDArray[np.bool_]] = {}
     with feedback.progress("losses on test examples") as update:

@@ -25,7 +25,7 @@ from adaptare.search.budget import Budget, Candidate, check_predictor, front_of
 from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
-from adaptare.search.training import Answers, FisherChanges, slope_changes
+from adaptare.search.training import Answers, FisherChanges, Remembered, slope_changes
 from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
@@ -132,7 +132,8 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     if super_adapter.layer.separable:
         examples = adaptation.examples.train[: request.gradient_examples]
         changes = FisherChanges(super_adapter, problem.space, examples, remembered)
-    result = save_result(_searched(request, algorithm, adaptation, super_adapter, problem, validation, changes), file)
+    found = _searched(request, algorithm, adaptation, super_adapter, problem, validation, changes, remembered)
+    result = save_result(found, file)
     if request.polish and result.winners:
         row, adapted = polish(
             result.winners[0],
@@ -165,6 +166,7 @@ def _searched(
     problem: Problem,
     validation: CompletionLoss,
     changes: FisherChanges | None,
+    remembered: Remembered,
 ) -> SearchResult:
     space = problem.space
     smallest_that_fits(space, problem.limits)  # raises before gradients are computed
@@ -217,6 +219,7 @@ def _searched(
         base=super_adapter,
         deployed=deployed,
         scoring=scoring,
+        remembered=remembered,
         feedback=problem.feedback,
     )
     answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
