@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from adaptare.search.training.adapter_trainer import check_trackers
     from adaptare.search.training.answers import Answers, Scoring
     from adaptare.search.training.chat_templates import ALPACA, set_chat_template
-    from adaptare.search.training.loss_changes import FisherChanges, slope_changes
+    from adaptare.search.training.loss_changes import FisherChanges
     from adaptare.search.training.passes import activation_grams
     from adaptare.search.training.polish import polished
     from adaptare.search.training.quality import Asked, paired_difference
@@ -22,6 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
 __all__ += ["activation_grams", "check_examples", "check_free", "decide", "paired_difference"]
 __all__ += ["ALPACA", "Asked", "Remembered", "Values", "polished", "race", "set_chat_template"]
-__all__ += ["check_trackers", "slope_changes", "split_examples"]
+__all__ += ["check_trackers", "split_examples"]
 
 __getattr__ = lazy_names(__name__)

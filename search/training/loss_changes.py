@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptare.core import InputError
+from adaptare.core.content_hash import Json
 from adaptare.profiler import WIDTH, Space
 from adaptare.profiler.workloads import LAYER, Dimension
 from adaptare.search.super_adapter.elastic import ElasticLinear
@@ -144,12 +145,25 @@ class FisherChanges:
         """Gradients at the gates of every dimension at the largest configuration."""
         return gate_gradients(self.super_adapter, self.space.at(self.space.highest), self.examples)
 
+    @property
+    def slopes(self) -> NDArray[np.float64]:
+        """Changes at the largest configuration by the mean absolute gradient at each gate, which is the first order.
+
+        Shape (n_axes, largest number of choices).
+
+        References:
+            Michel et al. 2019, "Are sixteen heads really better than one?", section 4.1.
+        """
+        highest = self.space.highest
+        return self.remembered(self._key("slopes", highest), lambda: _of_slopes(self.space, highest, self.gates))
+
     def __call__(self, point: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n_axes,) -> (n_axes, largest number of choices); nats of all examples together."""
+        return self.remembered(self._key("Fisher", point), lambda: self._computed(point))
+
+    def _key(self, estimate: str, point: NDArray[np.int64]) -> Json:
         choices = [list(axis.choices) for axis in self.space.axes]  # the same indices mean others in another space
-        return self.remembered(
-            ["Fisher", choices, point.tolist(), hash_of(self.examples)], lambda: self._computed(point)
-        )
+        return [estimate, choices, point.tolist(), hash_of(self.examples)]
 
     def _computed(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
         at_highest = np.array_equal(point, self.space.highest)
@@ -157,12 +171,7 @@ class FisherChanges:
         return _table(self.space, point, gates, 2)
 
 
-def slope_changes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[np.float64]:
-    """Changes of the loss by the mean absolute gradient at each gate, which is the first-order term.
-
-    References:
-        Michel et al. 2019, "Are sixteen heads really better than one?", section 4.1.
-    """
+def _of_slopes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[np.float64]:
     means = {each: np.abs(own).mean(axis=0, keepdims=True) for each, own in gates.items()}
     return _table(space, point, means, 1)
 

@@ -83,6 +83,24 @@ def test_every_long_part_shows_its_progress(
         assert shares_of(done, part)[-1] == 100, part
 
 
+def test_losses_are_computed_once_in_each_precision(
+    run_in_copy: Callable[..., Any], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calls = run_in_copy(trained), Calls(monkeypatch)
+    exact = run(*SEARCH, "-o", "exact.json", "--json")
+    calls.made = 0
+    assert run(*SEARCH, "-o", "again.json").code == 0
+    assert calls.made == 0
+    assert Path("again.json").read_bytes() == Path("exact.json").read_bytes()
+    rounded = run(*SEARCH, "-o", "rounded.json", "--bf16", "--json")
+    assert calls.made
+    assert (exact.json["bf16"], rounded.json["bf16"]) == (False, True)
+    for kind in ("val_loss", "test_loss"):
+        pair = [{row["name"]: row[kind] for row in each.json["baselines"]}["uniform 4"] for each in (exact, rounded)]
+        assert pair[0] != pair[1]
+        assert pair[1] == pytest.approx(pair[0], rel=0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "ray"])
 def test_several_processes_find_the_same_front(

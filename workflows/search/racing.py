@@ -11,7 +11,7 @@ from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
 from adaptare.search.algorithms import STAGED, STAGES, portfolio, smallest_that_fits, staged
 from adaptare.search.budget import Candidate, parts_of
-from adaptare.search.training import FisherChanges, decide, race, slope_changes
+from adaptare.search.training import FisherChanges, decide, race
 from adaptare.workflows.search.problem import Points, Problem
 
 GREEDY: Final = "greedy by gate gradients"
@@ -62,7 +62,7 @@ def raced(
     table = None
     if changes and problem.cost(space.highest) > limit.bound:
         table = changes(space.highest)
-        others = {GREEDY: slope_changes(space, space.highest, changes.gates), **others}
+        others = {GREEDY: changes.slopes, **others}
     most = min(evaluations, MOST)
     starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
     codes = space.at(np.array(list(starts.values())))

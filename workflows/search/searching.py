@@ -25,7 +25,7 @@ from adaptare.search.budget import Budget, Candidate, check_predictor, front_of
 from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
-from adaptare.search.training import Answers, FisherChanges, Remembered, slope_changes
+from adaptare.search.training import Answers, FisherChanges, Remembered
 from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
@@ -355,5 +355,5 @@ def _greedy(problem: Problem, changes: FisherChanges | None) -> Points:
     binds = problem.cost(space.highest) > problem.limit.bound
     if changes is None or not binds or not any(len(axis.choices) > 1 and not axis.kind.cuts for axis in space.axes):
         return nothing  # there is no rank to choose
-    point = by_estimate(space, slope_changes(space, space.highest, changes.gates), problem.limit)
+    point = by_estimate(space, changes.slopes, problem.limit)
     return nothing if point is None else point[None]
