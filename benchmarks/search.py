@@ -13,8 +13,8 @@ each part of the overhead of the largest adapter, `adaptare search` looks for a 
 - choices by hand: all linears, q and v, attention, or the MLPs, of every k-th layer, with the smallest k and then the
   largest rank that fit;
 - `AdaLoRA`, `EVA` and `PLoP`, with the most ranks that fit, see `search_published.py`;
-- `staged-fisher` with the number of parameters or of adapted linears as its cost instead of the predicted latency,
-  with the largest limit on that cost at which the latency fits;
+- `staged-fisher` alone, without a race, which the winner may be too; and with the number of parameters or of adapted
+  linears as its cost instead of the predicted latency, with the largest limit on that cost at which the latency fits;
 - the largest rank everywhere, which does not fit, and the base without adapter.
 
 All but those are predicted to be within the limit (upper ends). Losses are nats per completion token of the test
@@ -250,6 +250,7 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any],
             if name in named
         }
         choices |= by_hand(space, limit)
+        choices["staged-fisher"] = space.decode(space.at(staged(space, changes, limit, [limit.bound])[0]))
         reached = {name: points[number] for name, points in by_proxy.items()}
         choices |= {name: space.decode(space.at(point)) for name, point in reached.items() if point is not None}
         choices |= {"rank 16 everywhere": space.decode(space.at(space.highest)), "no adapter": space.decode(space.base)}

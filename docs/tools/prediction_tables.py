@@ -14,6 +14,14 @@ CELLS = {
     "ort-widths": "ONNX Runtime, ranks and widths",
 }
 
+# Searches at equal latency.
+SEARCHES = {
+    "search": "ONNX Runtime 4-bit, dialogues",
+    "search_questions": "ONNX Runtime 4-bit, questions",
+    "search_llama": "llama.cpp, questions",
+    "search_torch": "torch, questions",
+}
+
 # Rules of training, and columns of their table with the digits of each.
 RULES = {
     "share": "uniform and largest",
@@ -232,6 +240,49 @@ def search_equal() -> Table:
     Differences are in brackets where the interval over the test rows contains 0.
     """
     return _beside_winners(kept("search"))
+
+
+@table
+def search_questions() -> Table:
+    """The same on questions and answers, with trainings of their own."""
+    return _beside_winners(kept("search_questions"))
+
+
+@table
+def search_choice() -> Table:
+    """Test losses of the winners by each rule of choice, and differences to the first rule."""
+    found: dict[tuple[int, float], dict[str, Any]] = {}
+    for row in kept("search_choice")["rows"]:
+        found.setdefault((row["seed"], row["part"]), {})[row["rule"]] = row
+    first, *others = next(iter(found.values()))
+    heading = ["training", "of the overhead", first, *others, *(f"{each}, difference" for each in others)]
+    rows = [
+        [
+            str(seed + 1),
+            f"{part:g}",
+            *(f"{rules[each]['loss']:.3f}" for each in (first, *others)),
+            *(value(reordered(rules[each]["difference"]), 3, "+") for each in others),
+        ]
+        for (seed, part), rules in found.items()
+    ]
+    return [heading, *rows]
+
+
+@table
+def search_equal_loss() -> Table:
+    """Overhead at which the best choice by hand has the loss of the winner."""
+    found: dict[tuple[str, int], list[Any]] = {}
+    for row in kept("search_equal_loss"):
+        found.setdefault((SEARCHES[row["search"]], row["seed"]), []).append(row)
+    parts = [row["part"] for row in next(iter(found.values()))]
+    heading = ["search", "training", *(f"winner within {part:g}, by hand" for part in parts)]
+    rows = [[name, str(seed + 1), *map(_needed, own)] for (name, seed), own in found.items()]
+    return [heading, *rows]
+
+
+def _needed(row: Any) -> str:
+    needed = f"{row['needs']:.2f}, {row['by_hand']}" if row["by_hand"] else "not reached"
+    return f"{row['share']:.2f}: {needed}"
 
 
 @table
