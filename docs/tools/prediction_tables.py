@@ -249,26 +249,6 @@ def search_questions() -> Table:
 
 
 @table
-def search_choice() -> Table:
-    """Test losses of the winners by each rule of choice, and differences to the first rule."""
-    found: dict[tuple[int, float], dict[str, Any]] = {}
-    for row in kept("search_choice")["rows"]:
-        found.setdefault((row["seed"], row["part"]), {})[row["rule"]] = row
-    first, *others = next(iter(found.values()))
-    heading = ["training", "of the overhead", first, *others, *(f"{each}, difference" for each in others)]
-    rows = [
-        [
-            str(seed + 1),
-            f"{part:g}",
-            *(f"{rules[each]['loss']:.3f}" for each in (first, *others)),
-            *(value(reordered(rules[each]["difference"]), 3, "+") for each in others),
-        ]
-        for (seed, part), rules in found.items()
-    ]
-    return [heading, *rows]
-
-
-@table
 def search_equal_loss() -> Table:
     """Overhead at which the best choice by hand has the loss of the winner."""
     found: dict[tuple[str, int], list[Any]] = {}
@@ -351,4 +331,6 @@ def _beside_winners(found: Any) -> Table:
 
 def _difference(row: Any) -> str:
     lower, middle, upper = row["difference"]
+    if lower == upper:
+        return "the same"
     return f"({middle:+.3f})" if lower < 0 < upper else f"{middle:+.3f}"
