@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.search.training.quality import CompletionLoss, paired_error
+from adaptare.search.training.quality import CompletionLoss, paired_difference, paired_error
 
 
 def race(
@@ -42,11 +42,11 @@ def race(
 
 
 def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[np.int64]) -> int | None:
-    """The configuration that replaces an incumbent: that with the lowest expected loss, if it is lower.
+    """The configuration that replaces an incumbent: the rival with the lowest expected loss, if it is lower.
 
-    The lowest of several losses is too low by luck. So those of the others are shrunk towards their mean, by the share
-    of their variance that the errors of paired differences explain. The incumbent was not selected by its loss, which
-    stays as it is.
+    Rivals are those that are not worse by their paired interval. The lowest of several losses is too low by luck. So
+    losses of rivals are shrunk towards their mean, by the share of their variance that the errors of paired differences
+    explain. The incumbent was not selected by its loss, which stays as it is.
 
     Args:
         loss: Loss on examples.
@@ -59,13 +59,15 @@ def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[n
     References:
         Efron and Morris 1975, "Data analysis using Stein's estimator and its generalizations".
     """
-    if not len(others):
-        return None
     tokens, sums = loss.tokens, loss.each(np.vstack([incumbent, others]))
-    present, *found = sums.sum(axis=1) / tokens.sum()
-    errors = np.array([paired_error(each, sums[1:].mean(axis=0), tokens) for each in sums[1:]])
-    deviations = np.array(found) - np.mean(found)
-    true = max(0.0, float(deviations @ deviations) / max(1, len(found) - 1) - float(np.mean(errors**2)))
-    expected = np.mean(found) + (deviations * true / (true + errors**2) if true else 0.0 * deviations)
+    present, found = sums[0], sums[1:]
+    rivals = [row for row, own in enumerate(found) if paired_difference(own, present, tokens).lower <= 0]
+    if not rivals:
+        return None
+    losses = found[rivals].sum(axis=1) / tokens.sum()
+    variances = np.array([paired_error(own, found[rivals].mean(axis=0), tokens) for own in found[rivals]]) ** 2
+    deviations = losses - losses.mean()
+    true = max(0.0, float(deviations @ deviations) / max(1, len(rivals) - 1) - float(variances.mean()))
+    expected = losses.mean() + deviations * true / np.maximum(true + variances, np.finfo(np.float64).tiny)
     best = int(np.argmin(expected))
-    return best if expected[best] < present else None
+    return rivals[best] if expected[best] < present.sum() / tokens.sum() else None

@@ -71,14 +71,15 @@ def test_a_better_one_replaces_the_incumbent(seed: int) -> None:
 
 def chosen(means: NDArray[np.float64], **noise: Any) -> float:
     """Mean of the configuration that is left."""
-    others = CODES[1 : len(means)]
+    others = np.arange(1, len(means))[:, None]
     row = decide(Noisy(means, **noise), CODES[0], others)
     return float(means[0 if row is None else 1 + row])
 
 
-def test_what_noise_explains_does_not_replace_the_incumbent() -> None:
-    """Seven others are equally worse, by two standard errors of a loss."""
-    means = np.array([1.0, *[1.1] * 7])
+@pytest.mark.parametrize("worse", [[], [1.5, 2.0, 3.0]])
+def test_what_noise_explains_does_not_replace_the_incumbent(worse: list[float]) -> None:
+    """Seven others are equally worse, by two standard errors of a loss, and some are much worse."""
+    means = np.array([1.0, *[1.1] * 7, *worse])
     lowest = [np.argmin(Noisy(means, seed=seed).each(CODES).sum(axis=1)) for seed in range(100)]
     assert np.mean([row > 0 for row in lowest]) > 0.2
     assert np.mean([chosen(means, seed=seed) > 1 for seed in range(100)]) < 0.1

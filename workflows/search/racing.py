@@ -79,10 +79,11 @@ def raced(
 def settled(
     problem: Problem, loss: CompletionLoss, incumbents: Mapping[float, Configuration], candidates: tuple[Candidate, ...]
 ) -> list[Configuration]:
-    """The incumbent at each bound, or the candidate within it that is better by its paired interval."""
+    """The incumbent at each bound, or the candidate within it that takes its place; see `decide`."""
     found = []
     for bound, incumbent in incumbents.items():
-        others = [one.configuration for one in candidates if one.upper[0] <= bound and one.configuration != incumbent]
+        within = dict.fromkeys(one.configuration for one in candidates if one.upper[0] <= bound)
+        others = [config for config in within if config != incumbent]
         row = decide(loss, problem.space.encode(incumbent), problem.codes(others))
         found.append(incumbent if row is None else others[row])
     return list(dict.fromkeys(found))
