@@ -70,6 +70,7 @@ def _after_a_text() -> str:
 VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
+    "choice-examples": lambda: str(kept("search_choice")["rows"][0]["validation_examples"]),
     "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
     "order-tau": lambda: _order("tau", 2),
     "order-survives": lambda: _order("survives", 2),

@@ -249,6 +249,22 @@ def search_questions() -> Table:
 
 
 @table
+def search_choice() -> Table:
+    """Test losses of what each rule chooses, minus that of what staged shrinking found."""
+    rows = kept("search_choice")["rows"]
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    found: dict[tuple[int, float], dict[str, str]] = {}
+    for row in rows:
+        found.setdefault((row["seed"], row["part"]), {})[row["rule"]] = _with_interval(row)
+    cells = [[str(seed + 1), f"{part:g}", *map(own.__getitem__, rules)] for (seed, part), own in found.items()]
+    return [["training", "of the overhead", *rules], *cells]
+
+
+def _with_interval(row: Any) -> str:
+    return value(reordered(row["difference"]), 3, "+") if any(row["difference"]) else "the same"
+
+
+@table
 def search_equal_loss() -> Table:
     """Overhead at which the best choice by hand has the loss of the winner."""
     found: dict[tuple[str, int], list[Any]] = {}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
@@ -126,8 +125,9 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
                 claimed = True
             update(done / of, f"step {done} of {of}, loss {loss:.2f}")
             if done in looks:
-                with torch.autocast(super_adapter.model.device.type, torch.bfloat16, enabled=request.settings.bf16):
-                    seen.keep(done, CompletionLoss(super_adapter, examples.validation).sums(super_adapter.largest))
+                super_adapter.bf16 = request.settings.bf16
+                seen.keep(done, CompletionLoss(super_adapter, examples.validation).sums(super_adapter.largest))
+                super_adapter.bf16 = False
 
         losses = train_super_adapter(
             super_adapter,
