@@ -196,6 +196,10 @@ class Judge:
         """Loss on the test examples."""
         return CompletionLoss(self.super_adapter, self.adaptation.examples.test, remembered=self.remembered)
 
+    def limit(self, search: Mapping[str, Any]) -> Limit:
+        """The limit of a search, on predicted upper ends."""
+        return Limit(self.upper, float(search["limit"]))
+
     @cached_property
     def answers(self) -> Answers:
         """Answers to the test questions."""
@@ -235,11 +239,18 @@ def judge_of(predictor: FittedPredictor, run: Path, *, bf16: bool = False) -> Ju
 
 def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any], *, bf16: bool) -> list[dict[str, Any]]:
     """Rows of the winner of each search, and of all other choices but the published ones."""
-    judge = judge_of(predictor, run, bf16=bf16)
+    judge, rows = judge_of(predictor, run, bf16=bf16), []
+    for part, choices in choices_of(judge, searches).items():
+        rows += judge.rows(part, judge.limit(searches[part]), choices, choices["winner"])
+    return rows
+
+
+def choices_of(judge: Judge, searches: Mapping[float, Any]) -> dict[float, dict[str, Configuration]]:
+    """For each part, the winner of the search and all other choices but the published ones."""
     super_adapter, examples = judge.super_adapter, judge.adaptation.examples
-    space, rows = super_adapter.space, []
+    space, found = super_adapter.space, {}
     changes = FisherChanges(super_adapter, space, examples.train[:GRADIENT_EXAMPLES], judge.remembered)
-    limits = {part: Limit(judge.upper, float(search["limit"])) for part, search in searches.items()}
+    limits = {part: judge.limit(search) for part, search in searches.items()}
     by_proxy = {proxy.name: within(space, changes, proxy, list(limits.values())) for proxy in proxies(space)}
     for number, (part, limit) in enumerate(limits.items()):
         search = searches[part]
@@ -253,9 +264,11 @@ def judged(predictor: FittedPredictor, run: Path, searches: Mapping[float, Any],
         choices["staged-fisher"] = space.decode(space.at(staged(space, changes, limit, [limit.bound])[0]))
         reached = {name: points[number] for name, points in by_proxy.items()}
         choices |= {name: space.decode(space.at(point)) for name, point in reached.items() if point is not None}
-        choices |= {"rank 16 everywhere": space.decode(space.at(space.highest)), "no adapter": space.decode(space.base)}
-        rows += judge.rows(part, limit, choices, choices["winner"])
-    return rows
+        found[part] = choices | {
+            "rank 16 everywhere": space.decode(space.at(space.highest)),
+            "no adapter": space.decode(space.base),
+        }
+    return found
 
 
 def judged_published(
@@ -264,7 +277,7 @@ def judged_published(
     """Rows of the published methods, beside the winner of each search."""
     judge, rows = judge_of(predictor, run, bf16=bf16), []
     for part, search in searches.items():
-        limit = Limit(judge.upper, float(search["limit"]))
+        limit = judge.limit(search)
         winner = from_json(Configuration, search["winners"][0]["configuration"])
         rows += judge.rows(part, limit, published(judge.super_adapter.space, limit, scores), winner)
     return rows

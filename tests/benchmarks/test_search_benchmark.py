@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import search_latency
 import search_published
 import torch
 from sklearn.decomposition import PCA
@@ -17,6 +18,7 @@ from adaptare.profiler import Space, open_model
 from adaptare.profiler.workloads.space_file import named_space
 from adaptare.search import Limit
 from adaptare.search.training.passes import pad_batch
+from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.tuning import RANKS
 
 pytestmark = pytest.mark.slow
@@ -34,6 +36,14 @@ def rows(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     search.main()
     found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["by_seed"][0]
     return found
+
+
+def words_of(folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A call of the benchmark on the simulated device, with commands in this process."""
+    monkeypatch.setattr(search, "command", in_this_process)
+    words = ["--model", "tiny-random", "--device", "simulated", "--folder", folder, "--trained", trained.parent]
+    limits = ["--parts", 0.5, "--seeds", 0, "--count", 12, "--seconds", 0.5, "--evaluations", 2]
+    return [*map(str, [*words, *limits]), "--json"]
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +91,7 @@ class Cost:
 def test_all_rows_are_within_the_limit_and_the_published_come_without_any_other_part(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search, "command", in_this_process)
-    words = [
-        "--model",
-        "tiny-random",
-        "--device",
-        "simulated",
-        "--folder",
-        str(tmp_path),
-        "--trained",
-        str(trained.parent),
-    ]
-    words += ["--parts", "0.5", "--seeds", "0", "--count", "12", "--seconds", "0.5", "--evaluations", "2", "--json"]
+    words = words_of(tmp_path, trained, monkeypatch)
     before = rows(words, monkeypatch, capsys)
     found = {row["name"]: row for row in before}
     assert found["winner"]["difference"] == [0, 0, 0]
@@ -113,6 +112,28 @@ def test_all_rows_are_within_the_limit_and_the_published_come_without_any_other_
     (tmp_path / "search-0-0.5.json").write_text(json.dumps({**searched, "budget": "overhead=1%"}), encoding="utf-8")
     with pytest.raises(SystemExit, match="is of the budget overhead=1%, not overhead="):
         rows(words, monkeypatch, capsys)
+
+
+def test_the_same_choices_are_measured_beside_the_budget_once(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compared = rows(words_of(tmp_path, trained, monkeypatch), monkeypatch, capsys)
+    (tmp_path / "run-0").symlink_to(trained)
+    of_session = ["--parts", "0.5", "--seeds", "0", "--seconds", "2", "--half-width", "0.01"]
+    monkeypatch.setattr("sys.argv", ["search_latency.py", "--folder", str(tmp_path), *of_session, "--json"])
+    search_latency.main()
+    first = json.loads(capsys.readouterr().out)["rows"]
+    found = {row["name"]: row for row in first}
+    assert set(found) == {row["name"] for row in compared if row["linears"] and row["name"] not in PUBLISHED}
+    for row in compared:
+        if own := found.get(row["name"]):
+            assert (own["loss"], own["difference"]) == (row["loss"], row["difference"])
+    middle, lower, upper = found["rank 16 everywhere"]["overhead"]
+    assert found["winner"]["predicted"] <= found["winner"]["budget"] < lower <= middle <= upper
+    assert found["rank 16 everywhere"]["verdict"] == "missed"
+    monkeypatch.setattr(Campaign, "measure", None)
+    search_latency.main()
+    assert json.loads(capsys.readouterr().out)["rows"] == first
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 1.0])
