@@ -13,6 +13,7 @@ from pathlib import Path
 import overhead_tables  # noqa: F401  (registers its tables)
 import prediction_tables  # noqa: F401
 import recipe_tables  # noqa: F401
+import search_tables  # noqa: F401
 from measured_tables import TABLES, Table
 from measured_values import VALUES
 
