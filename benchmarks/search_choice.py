@@ -18,6 +18,7 @@ shrinking found, with a 95 % interval over these examples.
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,15 +97,19 @@ def of_training(options: argparse.Namespace, seed: int) -> Iterator[dict[str, An
             }
 
 
+class AskedError(Exception):
+    """Ends a search that has asked its rule."""
+
+
 def asked(options: argparse.Namespace, run: Path, predictor: Path, share: float, seed: int) -> Asked:
     """What a search asks its rule at its first budget: validation losses, what staged shrinking found, and others."""
     calls: list[Asked] = []
 
-    def noted(*words: Any) -> int | None:
+    def noted(*words: Any) -> None:
         calls.append(words)
-        return decide(*words)
+        raise AskedError
 
-    with TemporaryDirectory() as folder, patch.object(racing, "decide", noted):
+    with TemporaryDirectory() as folder, patch.object(racing, "decide", noted), suppress(AskedError):
         file, budget = Path(folder) / "front.json", read_budget(f"overhead={share:.4%}")
         request = SearchRequest(run, [predictor], [budget], file, evaluations=8, bf16=options.bf16, seed=seed)
         search_folder(request, feedback=SILENT)

@@ -1,6 +1,7 @@
 """Measured numbers inside sentences: name -> text, from the outputs that `benchmarks/measured` keeps."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from measured_tables import kept, middle_first, percent, reordered, value
@@ -29,6 +30,24 @@ def _beside_winner(name: str, part: float, placement: str) -> tuple[float, ...]:
     """Difference of a placement's loss to that of the winner, nats: middle, lower and upper end."""
     (row,) = (row for row in kept(name)["rows"] if (row["part"], row["name"]) == (part, placement))
     return reordered(row["difference"])
+
+
+def _overheads(name: str, part: float) -> dict[str, Any]:
+    """Measured overhead of a placement in the first training, and what was predicted, as shares."""
+    rows = kept("search_latency")["rows"]
+    return next(row for row in rows if (row["seed"], row["part"], row["name"]) == (0, part, name))
+
+
+def _validation_examples() -> str:
+    """Least and largest number of validation examples of a choice."""
+    counts = {row["validation_examples"] for row in kept("search_choice")["rows"]}
+    return f"{min(counts)} to {max(counts)}"
+
+
+def _half_width() -> str:
+    """Median half-width of the measured overheads of all placements, in points."""
+    ends = {tuple(row["overhead"]) for row in kept("search_latency")["rows"]}
+    return f"{100 * np.median([(upper - lower) / 2 for _, lower, upper in ends]):.0f}"
 
 
 def _order(name: str, digits: int) -> str:
@@ -70,7 +89,11 @@ def _after_a_text() -> str:
 VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
-    "choice-examples": lambda: str(kept("search_choice")["rows"][0]["validation_examples"]),
+    "choice-examples": _validation_examples,
+    "latency-half-width": _half_width,
+    "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
+    "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
+    "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),
     "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
     "order-tau": lambda: _order("tau", 2),
     "order-survives": lambda: _order("survives", 2),

@@ -68,8 +68,16 @@ def search_equal() -> Table:
 
 @table
 def search_questions() -> Table:
-    """The same on questions and answers, with trainings of their own."""
-    return _beside_winners(kept("search_questions"))
+    """The same on questions and answers: means over three trainings, with intervals over them."""
+    found = kept("search_questions")
+    cells: dict[str, list[str]] = {}
+    for row in found["rows"]:
+        loss = f"{row['loss']:.3f}"
+        cells.setdefault(row["name"], []).append(loss if row["name"] == "winner" else _with_interval(row))
+    return [
+        ["placement", *(f"{part:g} of the overhead" for part in found["parts"])],
+        *([n, *c] for n, c in cells.items()),
+    ]
 
 
 @table

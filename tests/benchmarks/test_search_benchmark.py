@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import search_choice
 import search_latency
 import search_published
 import torch
@@ -134,6 +135,21 @@ def test_the_same_choices_are_measured_beside_the_budget_once(
     monkeypatch.setattr(Campaign, "measure", None)
     search_latency.main()
     assert json.loads(capsys.readouterr().out)["rows"] == first
+
+
+def test_every_rule_chooses_from_the_same_configurations(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(words_of(tmp_path, trained, monkeypatch), monkeypatch, capsys)
+    (tmp_path / "run-0").symlink_to(trained)
+    words = ["search_choice.py", "--folder", str(tmp_path), "--parts", "0.5", "--seeds", "0", "--json"]
+    monkeypatch.setattr("sys.argv", words)
+    search_choice.main()
+    found = {row["rule"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert list(found) == ["paired interval", "lowest loss", "expected loss"]
+    assert len({row["candidates"] for row in found.values()}) == 1
+    assert found["lowest loss"]["candidates"] > 1
+    assert found["lowest loss"]["validation_loss"] == min(row["validation_loss"] for row in found.values())
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 1.0])
