@@ -14,16 +14,17 @@ interval lies above; otherwise, and below four openings, it is ambiguous.
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from recipe_latency import ends
 from stock_process import conditions, say
 
-from adaptare.predictor import load_predictor
+from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Measurement, Store, precise_within, programs_for
 from adaptare.workflows.profiling.campaign import Campaign
-from adaptare.workflows.search.result import load_result
+from adaptare.workflows.search.result import SearchResult, load_result
 from adaptare.workflows.target import named_target
 from adaptare.workflows.verification import judged
 from search import choices_of, judge_of, predictor_of
@@ -38,31 +39,32 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="of the largest overhead")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=400.0, help="of measuring")
+    parser.add_argument("--seconds", type=float, default=400.0, help="of measuring, for each group")
     parser.add_argument("--half-width", type=float, default=0.005, help="of every 95 %% interval, relative")
     parser.add_argument("--bf16", action="store_true", help="as in the call of search.py")
     options = parser.parse_args()
     fitted = predictor_of(options.folder / "predictor")
-    found = {named: config for seed in options.seeds for named, config in choices(options, seed)}
-    measured = measurements(options, list(dict.fromkeys(found.values())))
+    found = {named: config for seed in options.seeds for named, config in choices(options, fitted, seed)}
+    measured = measurements(options, fitted, list(dict.fromkeys(found.values())))
     rows = [row_of(options, named, measured[config]) for named, config in found.items()]
     settings = {name: getattr(options, name) for name in ("parts", "seeds", "bf16", "half_width")}
     result = {**conditions(1), "device": fitted.device.device, **settings, "rows": rows}
     print(json.dumps(result) if options.json else "\n".join(map(line, rows)))
 
 
-def choices(options: argparse.Namespace, seed: int) -> Iterator[tuple[Named, Configuration]]:
+def choices(options: argparse.Namespace, fitted: FittedPredictor, seed: int) -> Iterator[tuple[Named, Configuration]]:
     """All choices of one training but the base."""
     say(f"choices of seed {seed}")
-    judge = judge_of(predictor_of(options.folder / "predictor"), options.folder / f"run-{seed}", bf16=options.bf16)
+    judge = judge_of(fitted, options.folder / f"run-{seed}", bf16=options.bf16)
     searches = {part: of_file(options.folder / f"search-{seed}-{part}.json") for part in options.parts}
     for part, named in choices_of(judge, searches).items():
         yield from (((seed, part, name), config) for name, config in named.items() if config.ranks)
 
 
-def measurements(options: argparse.Namespace, configs: list[Configuration]) -> dict[Configuration, Measurement]:
+def measurements(
+    options: argparse.Namespace, fitted: FittedPredictor, configs: list[Configuration]
+) -> dict[Configuration, Measurement]:
     """Measurements of one session, or those of an earlier one that completed all."""
-    fitted = load_predictor(options.folder / "predictor")
     target = named_target(None, fitted.device, fitted.template)
     wanted = [fitted.template.with_configuration(config) for config in configs]
     stop = precise_within(options.half_width, options.seconds)
@@ -75,7 +77,7 @@ def measurements(options: argparse.Namespace, configs: list[Configuration]) -> d
 def row_of(options: argparse.Namespace, named: Named, measurement: Measurement) -> dict[str, Any]:
     """A choice with its measured overhead, its position to the budget, and its loss on test examples."""
     seed, part, name = named
-    front = load_result(options.folder / f"front-{seed}-{part}.json")
+    front = front_of(options.folder / f"front-{seed}-{part}.json")
     losses = of_file(options.folder / f"losses-{seed}.json")
     of_search = next(row for row in losses if (row["part"], row["name"]) == (part, name))
     found = judged(measurement, front)
@@ -95,6 +97,13 @@ def row_of(options: argparse.Namespace, named: Named, measurement: Measurement) 
     }
 
 
+@cache
+def front_of(file: Path) -> SearchResult:
+    """Result of one search."""
+    return load_result(file)
+
+
+@cache
 def of_file(file: Path) -> Any:
     """Content of a file of `search.py`."""
     if not file.exists():

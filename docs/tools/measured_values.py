@@ -44,6 +44,22 @@ def _validation_examples() -> str:
     return f"{min(counts)} to {max(counts)}"
 
 
+def _linears_beside_latency(part: float) -> str:
+    """Loss that shrinking by a count of linears has beyond shrinking by latency, on questions; over trainings."""
+    losses = [
+        {row["name"]: row["loss"] for row in seed if row["part"] == part}
+        for seed in kept("search_questions")["by_seed"]
+    ]
+    more = np.array([each["staged-fisher by linears"] - each["staged-fisher"] for each in losses])
+    return value(_mean(more), 3, "+")
+
+
+def _mean(values: Any) -> tuple[float, float, float]:
+    """Mean of repeats with its 95 % interval (Student's t): middle, lower and upper end."""
+    middle, half = float(values.mean()), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return middle, middle - half, middle + half
+
+
 def _half_width() -> str:
     """Median half-width of the measured overheads of all placements, in points."""
     ends = {tuple(row["overhead"]) for row in kept("search_latency")["rows"]}
@@ -81,9 +97,7 @@ def _after_a_text() -> str:
     cell = "all linears, rank 16, swappable"
     stock = [block["stock"] for block in kept("openvino_stock")["blocks"]]
     more = np.array([each[f"prefill after a text, {cell}"] - each[f"prefill, {cell}"] for each in stock])
-    half = float(stats.sem(more) * stats.t.ppf(0.975, len(more) - 1))
-    middle = float(more.mean())
-    return value((100 * middle, 100 * (middle - half), 100 * (middle + half)), 1)
+    return value(_mean(100 * more), 1)
 
 
 VALUES: dict[str, Callable[[], str]] = {
@@ -94,6 +108,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
     "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
     "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),
+    "questions-linears": lambda: _linears_beside_latency(0.5),
     "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
     "order-tau": lambda: _order("tau", 2),
     "order-survives": lambda: _order("survives", 2),
