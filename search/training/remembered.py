@@ -33,6 +33,12 @@ class Remembered:
         known = self.find(key)
         return self.keep(key, make()) if known is None else known
 
+    def part(self, of: Json) -> "Remembered":
+        """Values of something else that the same weights determine, in the same file."""
+        found = Remembered(of=[self._of, of])
+        found._file, found._known = self._file, self._known
+        return found
+
     def find(self, key: Json) -> Values | None:
         """The value of a key; `None` if it was not computed before."""
         return self._known.get(content_hash([self._of, key]))

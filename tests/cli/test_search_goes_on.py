@@ -101,6 +101,25 @@ def test_losses_are_computed_once_in_each_precision(
         assert pair[1] == pytest.approx(pair[0], rel=0.02)
 
 
+def test_losses_of_weights_that_are_quantised_again_are_computed_once(
+    run_in_copy: Callable[..., Any], trained: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, cache = run_in_copy(trained), ("--cache", model_cache)
+    on = ("--device", "simulated:int4")
+    assert run("profile", "tiny-random", *on, "--space", "sites", "--count", 24, *cache).code == 0
+    assert run("fit", *on, "-o", "predictor-int4").code == 0
+    train = ("train", "tiny-random", "--steps", 2, "--space", "sites", "-o", "run-int4", "--held-out", 40, *cache)
+    assert run(*train, "--quantise", "int4", "--data", *Path().glob("*.jsonl")).code == 0
+    search = ("search", "run-int4", "--predictor", "predictor-int4", "--budget", "overhead=30%", "--evaluations", 8)
+    calls = Calls(monkeypatch)
+    first = run(*search, "-o", "first.json", "--json")
+    assert "requantised" in {row["name"] for row in first.json["baselines"]}
+    calls.made = 0
+    assert run(*search, "-o", "again.json").code == 0
+    assert calls.made == 0
+    assert Path("again.json").read_bytes() == Path("first.json").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "ray"])
 def test_several_processes_find_the_same_front(

@@ -32,6 +32,17 @@ def test_values_of_other_weights_are_not_used(tmp_path: Path) -> None:
     assert Remembered(file, of="others").find("a") is None
 
 
+def test_what_else_the_weights_determine_is_kept_apart_in_the_same_file(tmp_path: Path) -> None:
+    file = tmp_path / "values.jsonl"
+    merged = Remembered(file, of="weights").part("merged")
+    merged.keep("a", computed(0.1))
+    again = Remembered(file, of="weights")
+    np.testing.assert_array_equal(again.part("merged")("a", never), computed(0.1))
+    assert again.find("a") is None
+    assert again.part("requantised").find("a") is None
+    assert Remembered(file, of="others").part("merged").find("a") is None
+
+
 def test_a_line_that_was_cut_off_costs_that_value_alone(tmp_path: Path) -> None:
     file = tmp_path / "values.jsonl"
     for key in ("a", "b"):

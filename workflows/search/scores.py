@@ -40,8 +40,9 @@ def scored(
         base: This super-adapter.
         deployed: Super-adapter that computes as a choice does once deployed, and the codes to activate in it; default:
             the one that was searched.
-        remembered: Losses of `base` that earlier calls computed.
+        remembered: Losses that earlier calls computed for the weights of `base`.
     """
+    remembered = remembered or Remembered()
     test = CompletionLoss(base, examples.test, remembered=remembered)
     sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     right: dict[str, NDArray[np.bool_]] = {}
@@ -49,9 +50,10 @@ def scored(
         for number, choice in enumerate(choices):
             update(number / len(choices), choice.name)
             model, codes = deployed(choice) if deployed else (base, base.space.encode(choice.configuration))
-            losses = validation, test
+            losses = [validation, test]
             if model is not base:
-                losses = CompletionLoss(model, examples.validation), CompletionLoss(model, examples.test)
+                own = remembered.part([choice.mode, base.space.encode(choice.configuration).tolist()])
+                losses = [CompletionLoss(model, each, remembered=own) for each in (examples.validation, examples.test)]
             sums[choice.name] = losses[0].sums(codes), losses[1].sums(codes)
             right[choice.name] = Answers(model, examples.test_questions, scoring=scoring).right(codes)
             del model, losses  # one further model at a time in memory

@@ -94,9 +94,9 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
 
     The default algorithm, `staged-fisher`, shrinks the largest configuration to the budget, and to smaller parts of it,
-    and races it with other starts. Each is a winner, unless another configuration within that part is better by its
-    paired interval: from the race or the random search, or a baseline. Other algorithms are told the losses of the
-    midpoint, the greedy choice and uniform cuts first, and winners have the lowest losses of everything evaluated.
+    and races it with other starts. Each is a winner, unless the expected loss of another configuration within that part
+    is lower, see `decide`: from the race or the random search, or a baseline. Other algorithms are told the losses of
+    the midpoint, the greedy choice and uniform cuts first, and winners have the lowest losses of everything evaluated.
     Choices are then evaluated on the test examples.
 
     Raises:
