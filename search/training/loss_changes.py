@@ -121,9 +121,11 @@ def _gates(
 class FisherChanges:
     """Estimates a `LossChanges` table by the empirical Fisher matrix at the present configuration.
 
-    What a choice adds or leaves out is a set of gates, whose gradients sum to t for an example. The loss of the
-    examples is expected to change by the sum of t^2 / 2: the second-order term of its Taylor series, with the Fisher
-    matrix in place of the Hessian. The first-order term is left out; at a trained configuration it is noise.
+    What a choice adds or leaves out is a set of gates, whose gradients sum to t (added) or -t (left out) for an
+    example. The loss of the examples is expected to change by the sum of that, the first-order term of its Taylor
+    series, and by the sum of t^2 / 2: the second-order term, with the Fisher matrix in place of the Hessian. What is
+    added lowers the loss by the latter, as much as it would grow if the same was left out again. At a trained
+    configuration the first term is small; once other parts are left out, it is not.
 
     Args:
         super_adapter: Trained super-adapter of separable layers.
@@ -159,7 +161,7 @@ class FisherChanges:
 
     def __call__(self, point: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n_axes,) -> (n_axes, largest number of choices); nats of all examples together."""
-        return self.remembered(self._key("Fisher", point), lambda: self._computed(point))
+        return self.remembered(self._key("Fisher, both orders", point), lambda: self._computed(point))
 
     def _key(self, estimate: str, point: NDArray[np.int64]) -> Json:
         choices = [list(axis.choices) for axis in self.space.axes]  # the same indices mean others in another space
@@ -177,7 +179,10 @@ def _of_slopes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[
 
 
 def _table(space: Space, point: NDArray[np.int64], gates: Gates, power: int) -> NDArray[np.float64]:
-    """Sum over the rows of |t|^power / power, positive below the point and negative above; never falling with size."""
+    """Sum over the rows of |t|^power / power, positive below the point and negative above; never falling with size.
+
+    With a power of 2, the sum of t is added, negative for what is left out.
+    """
     table = np.full((space.n_axes, int(space.n_choices.max())), np.nan)
     for number, axis in enumerate(space.axes):
         own = [gates[each] for each in axis.dimensions]
@@ -192,7 +197,9 @@ def _table(space: Space, point: NDArray[np.int64], gates: Gates, power: int) -> 
             axis=0,
         )
         present = int(point[number])
-        sizes = (np.abs(totals - totals[:, [present]]) ** power / power).sum(axis=0)
+        moved = totals - totals[:, [present]]
+        sizes = (np.abs(moved) ** power / power).sum(axis=0)
         below, above = np.maximum.accumulate(sizes[present::-1])[::-1], np.maximum.accumulate(sizes[present:])
-        table[number, : len(axis.choices)] = [*below, *-above[1:]]
+        first = moved.sum(axis=0) if power == 2 else 0.0
+        table[number, : len(axis.choices)] = np.array([*below, *-above[1:]]) + first
     return table

@@ -169,3 +169,19 @@ def test_gains_that_are_remembered_are_of_one_space(adapted: SuperAdapter, token
     found = [changes(ranks, together) for ranks in ([0, 1, 2], [0, 2, 4])]
     np.testing.assert_array_equal(found[1], changes([0, 2, 4], Remembered()))
     assert not np.array_equal(*found)
+
+
+@pytest.mark.parametrize("present", [0, 1, 2])
+def test_changes_are_of_first_and_second_order(adapted: SuperAdapter, token_examples: Examples, present: int) -> None:
+    """Gradients sum to t for what a choice adds, and to -t for what it leaves out."""
+    groups = [{"sites": "*", "ranks": [0, 2, 4], "tie": "all"}]
+    space, examples = grouped_space("one", groups, adapted.space.shape), token_examples(3)
+    point = np.array([present])
+    gates = gate_gradients(adapted, space.at(point), examples)
+    sums = np.array([sum(own[:, :rank].sum(axis=1) for own in gates.values()) for rank in (0, 2, 4)])
+    moved = sums - sums[present]
+    second = (moved**2).sum(axis=1) / 2
+    nearest = {0: [0, second[1], max(second[1:])], 1: second, 2: [max(second[:2]), second[1], 0]}[present]
+    sign = [1 if choice < present else -1 for choice in range(3)]
+    found = FisherChanges(adapted, space, examples)(point)[0]
+    np.testing.assert_allclose(found, moved.sum(axis=1) + sign * np.array(nearest))
