@@ -1,6 +1,6 @@
 """Estimated changes of the loss by each choice of a space, from gradients at gates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from adaptare.core import InputError
 from adaptare.core.content_hash import Json
-from adaptare.profiler import WIDTH, Space
+from adaptare.profiler import WIDTH, Axis, Space
 from adaptare.profiler.workloads import LAYER, Dimension
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -24,6 +24,9 @@ from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import TokenExample
 
 Gates = Mapping[Dimension, NDArray[np.float64]]
+# Of an axis, from the sum over the gates that each choice adds, or minus that over those it leaves out, shape (n_rows,
+# n_choices), and the number of the present choice.
+Changes = Callable[[Axis, NDArray[np.float64], int], NDArray[np.float64]]
 
 
 def gate_gradients(
@@ -119,13 +122,14 @@ def _gates(
 
 @dataclass(frozen=True)
 class FisherChanges:
-    """Estimates a `LossChanges` table by the empirical Fisher matrix at the present configuration.
+    """Estimates a `LossChanges` table by the Taylor series of the loss at the present configuration.
 
-    What a choice adds or leaves out is a set of gates, whose gradients sum to t (added) or -t (left out) for an
-    example. The loss of the examples is expected to change by the sum of that, the first-order term of its Taylor
-    series, and by the sum of t^2 / 2: the second-order term, with the Fisher matrix in place of the Hessian. What is
-    added lowers the loss by the latter, as much as it would grow if the same was left out again. At a trained
-    configuration the first term is small; once other parts are left out, it is not.
+    What a choice adds or leaves out is a set of gates, whose gradients sum to t for an example. The loss of the
+    examples is expected to change by the sum of t (of -t, for what is left out), the first order; and for what is left
+    out by the sum of t^2 / 2 too, the second order with the empirical Fisher matrix in place of the Hessian. For what
+    is added, the first order alone is nearer to the true change, as that matrix overstates the curvature where
+    gradients are large. Where only a part of the base can be left out, a depth or width, the second order alone counts:
+    it is never expected to lower the loss, as nothing can add it again.
 
     Args:
         super_adapter: Trained super-adapter of separable layers.
@@ -149,7 +153,7 @@ class FisherChanges:
 
     @property
     def slopes(self) -> NDArray[np.float64]:
-        """Changes at the largest configuration by the mean absolute gradient at each gate, which is the first order.
+        """Changes at the largest configuration by the mean absolute gradient at each gate.
 
         Shape (n_axes, largest number of choices).
 
@@ -161,7 +165,7 @@ class FisherChanges:
 
     def __call__(self, point: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n_axes,) -> (n_axes, largest number of choices); nats of all examples together."""
-        return self.remembered(self._key("Fisher, both orders", point), lambda: self._computed(point))
+        return self.remembered(self._key("Taylor", point), lambda: self._computed(point))
 
     def _key(self, estimate: str, point: NDArray[np.int64]) -> Json:
         choices = [list(axis.choices) for axis in self.space.axes]  # the same indices mean others in another space
@@ -170,19 +174,29 @@ class FisherChanges:
     def _computed(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
         at_highest = np.array_equal(point, self.space.highest)
         gates = self.gates if at_highest else gate_gradients(self.super_adapter, self.space.at(point), self.examples)
-        return _table(self.space, point, gates, 2)
+        return _table(self.space, point, gates, _taylor)
 
 
 def _of_slopes(space: Space, point: NDArray[np.int64], gates: Gates) -> NDArray[np.float64]:
     means = {each: np.abs(own).mean(axis=0, keepdims=True) for each, own in gates.items()}
-    return _table(space, point, means, 1)
+    return _table(space, point, means, lambda axis, sums, present: _falling(np.abs(sums).sum(axis=0), present))
 
 
-def _table(space: Space, point: NDArray[np.int64], gates: Gates, power: int) -> NDArray[np.float64]:
-    """Sum over the rows of |t|^power / power, positive below the point and negative above; never falling with size.
+def _taylor(axis: Axis, sums: NDArray[np.float64], present: int) -> NDArray[np.float64]:
+    second = (sums**2).sum(axis=0) / 2
+    if axis.kind.cuts:
+        return _falling(second, present)
+    left_out = np.arange(len(axis.choices)) < present
+    return sums.sum(axis=0) + np.where(left_out, second, 0.0)
 
-    With a power of 2, the sum of t is added, negative for what is left out.
-    """
+
+def _falling(sizes: NDArray[np.float64], present: int) -> NDArray[np.float64]:
+    """Changes of some sizes, positive below the present choice and negative above, never growing from one to the next."""
+    below, above = np.maximum.accumulate(sizes[present::-1])[::-1], np.maximum.accumulate(sizes[present:])
+    return np.array([*below, *-above[1:]])
+
+
+def _table(space: Space, point: NDArray[np.int64], gates: Gates, changes: Changes) -> NDArray[np.float64]:
     table = np.full((space.n_axes, int(space.n_choices.max())), np.nan)
     for number, axis in enumerate(space.axes):
         own = [gates[each] for each in axis.dimensions]
@@ -197,9 +211,5 @@ def _table(space: Space, point: NDArray[np.int64], gates: Gates, power: int) -> 
             axis=0,
         )
         present = int(point[number])
-        moved = totals - totals[:, [present]]
-        sizes = (np.abs(moved) ** power / power).sum(axis=0)
-        below, above = np.maximum.accumulate(sizes[present::-1])[::-1], np.maximum.accumulate(sizes[present:])
-        first = moved.sum(axis=0) if power == 2 else 0.0
-        table[number, : len(axis.choices)] = np.array([*below, *-above[1:]]) + first
+        table[number, : len(axis.choices)] = changes(axis, totals - totals[:, [present]], present)
     return table

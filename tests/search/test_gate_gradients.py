@@ -180,8 +180,28 @@ def test_changes_are_of_first_and_second_order(adapted: SuperAdapter, token_exam
     gates = gate_gradients(adapted, space.at(point), examples)
     sums = np.array([sum(own[:, :rank].sum(axis=1) for own in gates.values()) for rank in (0, 2, 4)])
     moved = sums - sums[present]
-    second = (moved**2).sum(axis=1) / 2
-    nearest = {0: [0, second[1], max(second[1:])], 1: second, 2: [max(second[:2]), second[1], 0]}[present]
-    sign = [1 if choice < present else -1 for choice in range(3)]
-    found = FisherChanges(adapted, space, examples)(point)[0]
-    np.testing.assert_allclose(found, moved.sum(axis=1) + sign * np.array(nearest))
+    left_out = np.arange(3) < present
+    expected = moved.sum(axis=1) + np.where(left_out, (moved**2).sum(axis=1) / 2, 0)
+    np.testing.assert_allclose(FisherChanges(adapted, space, examples)(point)[0], expected)
+
+
+@pytest.mark.parametrize("present", [0, 1, 2])
+def test_changes_of_small_updates_are_those_of_the_loss(
+    adapted: SuperAdapter, token_examples: Examples, present: int
+) -> None:
+    for layer in adapted.linears.values():
+        layer.B.data.mul_(1e-4)
+    groups = [
+        {"sites": ["*.0.*"], "ranks": [0, 2, 4], "tie": "all"},
+        {"sites": ["*.1.*"], "ranks": [0, 4], "tie": "all"},
+    ]
+    space, examples = grouped_space("two", groups, adapted.space.shape), token_examples(3)
+
+    def total(choice: int) -> float:
+        adapted.activate(space.at(np.array([choice, 1])))
+        return sum(loss(adapted, example) for example in examples)
+
+    true = np.array([total(choice) for choice in range(3)])
+    found = FisherChanges(adapted, space, examples)(np.array([present, 1]))[0]
+    assert np.abs(true - true[present]).max() > 1e-4
+    np.testing.assert_allclose(found, true - true[present], rtol=0.05, atol=1e-6)
