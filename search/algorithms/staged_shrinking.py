@@ -38,9 +38,9 @@ def staged(
     """Shrinks the largest configuration to each of some bounds, with changes estimated anew at each stage.
 
     The first bound is reached in stages of equal ratios of the cost above that of the lowest choices. In each, choices
-    with the smallest increase of the loss per saved cost are lowered first. At a bound, choices with the largest
-    decrease of the loss per added cost are raised as long as any fits. The next bound is reached from there in one
-    stage.
+    with the smallest increase of the loss per saved cost are lowered first. At a bound, choices that lower the loss are
+    raised as long as one fits, those with the largest decrease per added cost first. The next bound is reached from
+    there in one stage.
 
     Args:
         space: Search space.
@@ -98,7 +98,7 @@ def lowered(space: Space, point: Points, changes: Table, limit: Limit, bound: fl
 
 
 def filled(space: Space, point: Points, changes: Table, limit: Limit, bound: float) -> Points:
-    """Raises choices as long as any fits, those with the largest decrease of the loss per added cost first.
+    """Raises choices that lower the loss as long as one fits, those with the largest decrease per added cost first.
 
     Args:
         space: Search space.
@@ -154,6 +154,9 @@ def _steps(point: Points, changes: Table, costs: Table, *, down: bool) -> list[S
     for axis, present in enumerate(point.tolist()):
         way = range(present - 1, -1, -1) if down else range(present + 1, changes.shape[1])
         left = [choice for choice in way if np.isfinite(costs[axis, choice])]
+        if down:  # one that saves less than a choice above it would only be in its way
+            cheapest = np.minimum.accumulate(costs[axis, [present, *left]])
+            left = [choice for choice, before in zip(left, cheapest[:-1], strict=True) if costs[axis, choice] < before]
         ratio, here = -np.inf, present
         while left:
             loss, cost = changes[axis, left] - changes[axis, here], costs[axis, left] - costs[axis, here]

@@ -191,7 +191,7 @@ def _taylor(axis: Axis, sums: NDArray[np.float64], present: int) -> NDArray[np.f
 
 
 def _falling(sizes: NDArray[np.float64], present: int) -> NDArray[np.float64]:
-    """Changes of some sizes, positive below the present choice and negative above, never growing from one to the next."""
+    """Changes of some sizes: positive below the present choice, negative above, and never growing between choices."""
     below, above = np.maximum.accumulate(sizes[present::-1])[::-1], np.maximum.accumulate(sizes[present:])
     return np.array([*below, *-above[1:]])
 

@@ -54,7 +54,7 @@ def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[n
         others: Shape (n, n_columns).
 
     Returns:
-        Row of `others`, or `None` if the incumbent stays.
+        Row of `others`, or `None` if the incumbent stays, as it does where there is a single example.
 
     References:
         Efron and Morris 1975, "Data analysis using Stein's estimator and its generalizations".
@@ -62,12 +62,12 @@ def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[n
     tokens, sums = loss.tokens, loss.each(np.vstack([incumbent, others]))
     present, found = sums[0], sums[1:]
     rivals = [row for row, own in enumerate(found) if paired_difference(own, present, tokens).lower <= 0]
-    if not rivals:
+    if not rivals or len(tokens) < 2:
         return None
     losses = found[rivals].sum(axis=1) / tokens.sum()
     variances = np.array([paired_error(own, found[rivals].mean(axis=0), tokens) for own in found[rivals]]) ** 2
     deviations = losses - losses.mean()
     true = max(0.0, float(deviations @ deviations) / max(1, len(rivals) - 1) - float(variances.mean()))
     expected = losses.mean() + deviations * true / np.maximum(true + variances, np.finfo(np.float64).tiny)
-    best = int(np.argmin(expected))
+    best = int(np.lexsort((losses, expected))[0])
     return rivals[best] if expected[best] < present.sum() / tokens.sum() else None

@@ -198,8 +198,8 @@ def test_changes_of_small_updates_are_those_of_the_loss(
     space, examples = grouped_space("two", groups, adapted.space.shape), token_examples(3)
 
     def total(choice: int) -> float:
-        adapted.activate(space.at(np.array([choice, 1])))
-        return sum(loss(adapted, example) for example in examples)
+        with adapted.activated(space.at(np.array([choice, 1]))), torch.no_grad():
+            return sum(loss(adapted, example) for example in examples)
 
     true = np.array([total(choice) for choice in range(3)])
     found = FisherChanges(adapted, space, examples)(np.array([present, 1]))[0]

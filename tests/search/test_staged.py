@@ -180,6 +180,29 @@ def test_choices_that_cost_nothing_less_are_not_lowered() -> None:
     assert sorted(lower.tolist()) == [0, 0, 0, 0, 2, 2, 2]
 
 
+def test_a_lower_choice_that_saves_less_is_not_in_the_way() -> None:
+    """Rank 0 costs more than rank 2, as where a kernel does both, and its loss is lower."""
+    space = rank_space("one", SHAPE, [[Q.path]], [[0, 2, 4]])
+
+    class Uneven(Cost):
+        def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.select([codes == 0, codes == 2], [9.0, 5.0], 10.0).max(axis=1)
+
+    changes = np.array([[-0.1, 1.0, 0.0]])
+    lower = lowered(space, space.highest, changes, Limit(Uneven(), 6.0), 6.0)
+    assert lower is not None
+    assert lower.tolist() == [1]
+
+
+def test_choices_that_lower_the_loss_are_left_out_first_and_not_raised_again() -> None:
+    changes = np.array([[-3.0, -1.0, 0.0], [2.0, 1.0, 0.0], [5.0, 3.0, 0.0]])
+    lower = lowered(SPACE, SPACE.highest, changes, Limit(Cost(), 5.0), 5.0)
+    assert lower is not None
+    assert lower.tolist() == [0, 2, 2]
+    more = filled(SPACE, np.array([0, 1, 1]), np.array([[0, 2.0, 3.0], [1, 0, -1], [1, 0, 0.5]]), Limit(Cost(), 9), 9)
+    assert more.tolist() == [0, 2, 1]
+
+
 def test_what_is_filled_leaves_no_gain_that_fits() -> None:
     known = Diminishing(SEVEN, 3)
     for bound in np.linspace(2.5, 12, 15):

@@ -99,7 +99,15 @@ def test_one_rival_replaces_the_incumbent_if_its_loss_is_lower() -> None:
 
 def test_equal_losses_and_single_examples_replace_nothing() -> None:
     assert decide(Noisy(np.ones(8), noise=0.0), CODES[0], CODES[1:]) is None
-    assert decide(Noisy(np.arange(8.0), noise=0.0, n=1), CODES[0], CODES[1:]) is None
+    assert decide(Noisy(np.arange(8.0)[::-1], noise=0.0, n=1), CODES[0], CODES[1:]) is None
+
+
+def test_of_rivals_that_noise_makes_different_the_lowest_is_chosen() -> None:
+    found = []
+    for seed in range(50):
+        loss = Noisy(np.array([1.5, *[1.0] * 7]), seed=seed)
+        found.append(decide(loss, CODES[0], CODES[1:]) == np.argmin(loss.each(CODES[1:]).sum(axis=1)))
+    assert np.mean(found) > 0.9
 
 
 def test_an_incumbent_without_rival_stays() -> None:
