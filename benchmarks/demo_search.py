@@ -4,9 +4,9 @@ python benchmarks/demo_search.py [--json] [--folder FOLDER] [--model smollm2-135
     [--steps 90] [--held-out 200] [--evaluations 60] [--polish 30] [--count 31] [--seconds 110] [--seed 0]
 
 The commands of `adaptare demo` in a row: adapters of ranks 0 to 16 are profiled and a predictor is fitted; a
-super-adapter is trained on the dialogues; its adapters are searched under the budget of the demo, halfway between the
-upper ends of the base and of rank 16 everywhere, with as many evaluations for the random search; the first winner is
-trained some steps further. Nothing is measured again: `adaptare verify FOLDER/front.json` does that.
+super-adapter is trained on the dialogues; its adapters are searched under the budget of the demo, halfway between
+the predictions for the base and for rank 16 everywhere, with as many evaluations for the random search; the first
+winner is trained some steps further. Nothing is measured again: `adaptare verify FOLDER/front.json` does that.
 
 Losses are nats per completion token, of examples that guided no choice. The difference of each choice to the first
 winner is paired over the examples, with its 95 % interval; that of the polished winner is to itself before.

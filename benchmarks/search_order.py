@@ -5,9 +5,9 @@ python benchmarks/search_order.py --run FOLDER --predictor FILE [--json] [--part
 
 FOLDER is that of a training, FILE a predictor of swappable adapters in decode (`benchmarks/search.py` leaves both). For
 each part of the overhead of the largest adapter, placements that use this budget are drawn: choices by hand on every
-k-th layer, the start of the search, a greedy choice, and random ones. Each has a test loss as a slice of the
-super-adapter, and one for each seed as an adapter of exactly its ranks that is trained from scratch, alone, on the same
-training examples, for as many steps. The base is beside them.
+k-th layer, what staged shrinking finds, other starts of the race, and random ones. Each has a test loss as a slice of
+the super-adapter, and one for each seed as an adapter of exactly its ranks that is trained from scratch, alone, on the
+same training examples, for as many steps. The base is beside them.
 
 Super-adapters of further rules are trained once, for as many passes as --steps, and have losses of the same placements:
 those of `benchmarks/samplers.py`, of which `budget` draws around each part; `spread:2` has twice the passes. Some

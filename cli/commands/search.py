@@ -42,7 +42,7 @@ def search(
         Path | None, typer.Option("--output", "-o", help="File of the result.", show_default="FOLDER/front.json")
     ] = None,
     recalibrate: NowOption = False,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that compute losses.", min=1)] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that compute validation losses.", min=1)] = 1,
     backend: Annotated[
         str, typer.Option("--backend", help="Of joblib, for several workers: loky, or ray for a Ray cluster.")
     ] = "loky",
@@ -79,7 +79,7 @@ def shrink(
     ] = None,
     polish: Annotated[int, typer.Option("--polish", metavar="STEPS", help="Training steps after the cut.", min=0)] = 0,
     evaluations: Annotated[
-        int, typer.Option("--evaluations", min=1, help="Configurations to compute held-out losses of; 8 at most.")
+        int, typer.Option("--evaluations", min=1, help="Configurations to race by held-out loss; 8 at most.")
     ] = 120,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,

@@ -33,6 +33,8 @@ def sections(result: SearchResult) -> Iterator[Section]:
         yield choices(each, (*each.winners, *each.baselines))
     if result.accuracies:
         yield accuracy_table(result.accuracies, "test")
+    if result.bf16:
+        yield Note("losses are computed in bfloat16, and compare with those of other searches with --bf16 alone")
     if outside := [choice.name for choice in result.winners if choice.extrapolates]:
         yield Note(f"outside the profiled range of the predictor: {', '.join(outside)}; intervals are not valid there")
     if result.polished:

@@ -1,4 +1,4 @@
-"""Starts of a race: configurations that use a whole budget in different ways."""
+"""Starts of a race: configurations that use a budget in different ways."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -29,10 +29,11 @@ def portfolio(
     most: int,
     seed: int,
 ) -> dict[str, Points]:
-    """An incumbent, and configurations of other kinds that use the whole of a limit.
+    """An incumbent, and configurations of other kinds that fill a limit.
 
-    They are: the largest configuration lowered in one stage, choices by other estimates, uniform cuts, one layer in k
-    at the largest rank and at a lower one, the best sites at one rank, and random ones.
+    They are: the largest configuration lowered in one stage, choices by other estimates, uniform cuts as they are,
+    those with the largest cost first, one layer in k at the largest rank and at a lower one, the best sites at one
+    rank, and random ones.
 
     Args:
         space: Search space.
@@ -77,11 +78,13 @@ def by_estimate(space: Space, table: Table, limit: Limit) -> Points | None:
 
 def _named(space: Space, limit: Limit, table: Table, others: Mapping[str, Table]) -> Iterator[tuple[str, Points]]:
     bound = limit.bound
+    cuts = {name: point for name, point in uniform_cuts(space).items() if _fits(space, point, limit)}
+    slowest = sorted(cuts, key=lambda name: -limit.cost(space.at(cuts[name])[None])[0])
     once = lowered(space, space.highest, table, limit, bound)
     tried = {
         "one-shot Fisher": None if once is None else filled(space, once, table, limit, bound),
         **{name: by_estimate(space, other, limit) for name, other in others.items()},
-        **{name: point for name, point in uniform_cuts(space).items() if _fits(space, point, limit)},
+        **{name: cuts[name] for name in slowest},
     }
     ranks = sorted({rank for axis in space.axes if not axis.kind.cuts for rank in axis.choices if rank}, reverse=True)
     # The largest rank in as many layers as fit, and the largest rank that fits in more of them.

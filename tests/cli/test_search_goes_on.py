@@ -89,7 +89,8 @@ def test_losses_are_computed_once_in_each_precision(
     run, calls = run_in_copy(trained), Calls(monkeypatch)
     exact = run(*SEARCH, "-o", "exact.json", "--json")
     calls.made = 0
-    assert run(*SEARCH, "-o", "again.json").code == 0
+    again = run(*SEARCH, "-o", "again.json")
+    assert again.code == 0
     assert calls.made == 0
     assert Path("again.json").read_bytes() == Path("exact.json").read_bytes()
     rounded = run(*SEARCH, "-o", "rounded.json", "--bf16", "--json")
@@ -99,6 +100,9 @@ def test_losses_are_computed_once_in_each_precision(
         pair = [{row["name"]: row[kind] for row in each.json["baselines"]}["uniform 4"] for each in (exact, rounded)]
         assert pair[0] != pair[1]
         assert pair[1] == pytest.approx(pair[0], rel=0.02)
+    note = "losses are computed in bfloat16"
+    assert note in " ".join(run(*SEARCH, "-o", "rounded.json", "--bf16").out.split())
+    assert note not in " ".join(again.out.split())
 
 
 def test_losses_of_weights_that_are_quantised_again_are_computed_once(

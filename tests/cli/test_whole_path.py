@@ -53,7 +53,7 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     }
     assert all(each["predicted"]["upper"] <= selection["limit"] for each in selection["winners"])
     assert selection["evaluations"] == {"staged-fisher": 8, "random": 8}
-    # Eight examples are too few to replace the incumbent.
+    # No expected loss is below that of what was shrunk.
     assert selection["winners"][0]["found_by"] == "staged-fisher"
     assert [each["predicted"]["upper"] for each in selection["winners"]] == sorted(
         (each["predicted"]["upper"] for each in selection["winners"]), reverse=True

@@ -64,7 +64,7 @@ class Choice:
         loss_difference: Test loss minus that of the first winner, paired over the examples; `None` if unknown.
         energy_lost: Mean square of what the outputs of its linears lose by a cut, as a share of that of the whole
             adapter; `None` without a cut.
-        found_by: Of a winner: the algorithm, `random search`, or the baseline that it is.
+        found_by: Of a winner: the algorithm, the start of its race, `random search`, or the baseline that it is.
         extrapolates: True if it lies outside the range of the predictor's training rows.
         measured: Set by a verification.
     """
@@ -118,7 +118,7 @@ class SearchResult:
         base: Value of the base without adapter.
         level: Coverage probability of the predicted intervals.
         origin: Origin of the predictions, see `FittedPredictor.origin`.
-        winners: Choices within the budget, the lowest loss first.
+        winners: Choices within the budget; by the default algorithm, one for all of it and others for smaller parts.
         evaluations: Number of evaluated configurations, by algorithm.
         front: Loss and predicted value of all non-dominated candidates; empty under further budgets.
         accuracies: On the test questions: majority, untrained, winners and baselines; none without multiple-choice

@@ -49,15 +49,15 @@ class SearchRequest:
         predictors: File of a predictor of its base for each budget, in their order, or one for all of them.
         budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
-        evaluations: Configurations of which losses are computed, in the search and in the random search each. The
-            default algorithm takes eight at most.
+        evaluations: Configurations that the algorithm evaluates, and the random search as many; baselines and winners
+            of smaller parts come on top. The default algorithm takes eight at most.
         winners: Number of winners to report.
         algorithm: `staged-fisher`, or the name of an entry point in the group `adaptare.algorithms`; default: the
             recipe's.
         gradient_examples: Training examples whose gradients estimate what each choice adds to the loss.
         polish: Steps of further training for the first winner, which is written beside the result, as a PEFT folder.
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
-        workers: Number of processes that compute losses.
+        workers: Number of processes that compute validation losses.
         backend: Backend of joblib that starts them, see `computed_elsewhere`.
         bf16: True to compute losses and gradients in bfloat16, those of the result too.
         cache: Folder of converted models; `None` for the user's cache folder.
