@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import search_choice
+import search_estimates
 import search_latency
 import search_published
 import torch
@@ -150,6 +151,21 @@ def test_every_rule_chooses_from_the_same_configurations(
     assert len({row["candidates"] for row in found.values()}) == 1
     assert found["lowest loss"]["candidates"] > 1
     assert found["lowest loss"]["validation_loss"] == min(row["validation_loss"] for row in found.values())
+
+
+def test_estimates_stand_beside_true_changes(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(words_of(tmp_path, trained, monkeypatch), monkeypatch, capsys)
+    (tmp_path / "run-0").symlink_to(trained)
+    words = ["search_estimates.py", "--folder", str(tmp_path), "--part", "0.5", "--seeds", "0", "--json"]
+    monkeypatch.setattr("sys.argv", words)
+    search_estimates.main()
+    found = {(row["way"], row["estimate"]): row for row in json.loads(capsys.readouterr().out)["by_training"]}
+    assert {way for way, _ in found} == {"left out", "added"}
+    for way, used in (("left out", "both"), ("added", "first order")):
+        assert found[way, "search"]["mean"] == pytest.approx(found[way, used]["mean"])
+        assert found[way, "search"]["changes"] >= 1
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 1.0])
