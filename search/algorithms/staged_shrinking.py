@@ -1,9 +1,11 @@
 """Configurations by estimated loss per predicted cost: lowered in stages from the largest, and filled again."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from itertools import pairwise
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ Table = NDArray[np.float64]
 # Change of the loss per change of the cost, order among equal ones, axis, choice.
 Step = tuple[float, int, int, int]
 STAGES = 8
+# Smallest part of the cost above that of the lowest choices which a stage leaves, from one bound to the next.
+PART: Final = 0.8
 # Cost below which a choice counts as free, relative to the limit, so that its gain decides.
 FREE = 1e-9
 
@@ -40,7 +44,7 @@ def staged(
     The first bound is reached in stages of equal ratios of the cost above that of the lowest choices. In each, choices
     with the smallest increase of the loss per saved cost are lowered first. At a bound, choices that lower the loss are
     raised as long as one fits, those with the largest decrease per added cost first. The next bound is reached from
-    there in one stage.
+    what was lowered, in stages that leave at least 0.8 of that cost.
 
     Args:
         space: Search space.
@@ -56,9 +60,9 @@ def staged(
     point, table = space.highest, None
     found: list[Points] = []
     floor = _cost(space, limit, 0 * point)
-    for bound in bounds:
+    for bound, n in zip(bounds, stages_to(bounds, floor, first=stages), strict=True):
         above, wanted = _cost(space, limit, point) - floor, bound - floor
-        ratios = np.geomspace(1, wanted / above, stages + 1)[1:-1] if 0 < wanted < above else np.empty(0)
+        ratios = np.geomspace(1, wanted / above, n + 1)[1:-1] if 0 < wanted < above else np.empty(0)
         for end in (*(floor + above * ratios).tolist(), bound):
             if _cost(space, limit, point) <= end:
                 continue
@@ -70,8 +74,19 @@ def staged(
         if not space.changes_base(space.at(full)):
             return found
         found.append(full)
-        stages = 1
     return found
+
+
+def stages_to(bounds: Sequence[float], floor: float, *, first: int = STAGES) -> list[int]:
+    """Number of stages in which `staged` reaches each bound, never more than until the first.
+
+    Args:
+        bounds: Values of the cost, descending.
+        floor: Cost of the lowest choices.
+        first: Stages until the first bound.
+    """
+    parts = [(lower - floor) / (upper - floor) if lower > floor else 1.0 for upper, lower in pairwise(bounds)]
+    return [first, *(min(first, max(1, math.ceil(math.log(part) / math.log(PART)))) for part in parts)]
 
 
 def lowered(space: Space, point: Points, changes: Table, limit: Limit, bound: float) -> Points | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from adaptare.profiler import WIDTH, Axis, ModelShape, Space
 from adaptare.profiler.workloads.space_file import rank_space
 from adaptare.search import Limit
-from adaptare.search.algorithms import by_estimate, filled, lowered, staged
+from adaptare.search.algorithms import by_estimate, filled, lowered, staged, stages_to
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 96, 64, "{}")
 Q, K, UP = SHAPE.sites[0], SHAPE.sites[1], next(site for site in SHAPE.sites if site.kind == "up_proj")
@@ -140,13 +140,18 @@ def test_comes_close_to_the_optimum_of_a_space_that_can_be_enumerated(seed: int)
 def test_estimates_are_asked_for_once_in_each_stage_and_costs_fall() -> None:
     known, cost = Diminishing(SEVEN, 0, factors=True), Cost()
     found = staged(SEVEN, known, Limit(cost, 5.0), [5.0, 3.0], stages=4)
-    assert len(known.asked) <= 1 + 4 + 1
+    assert 1 + 4 + 1 < len(known.asked) <= 1 + 4 + 4
     costs = cost(SEVEN.at(np.array(known.asked)))
     assert np.all(np.diff(costs) < 0)
     # In geometric stages above the cost of the lowest choices, which is 1.
     assert costs[1] <= 1 + (costs[0] - 1) ** 0.75 * 4.0**0.25
     for point, bound in zip(found, (5.0, 3.0), strict=True):
         assert cost(SEVEN.at(point)[None])[0] <= bound
+
+
+def test_further_bounds_are_reached_in_stages_of_a_fifth_at_most() -> None:
+    assert stages_to([9.0, 7.5, 4.2, 1.0], 1.0) == [8, 1, 4, 1]  # 0.81 and 0.49 of the cost above 1, and the base
+    assert stages_to([9.0, 1.0001], 1.0, first=3) == [3, 3]
 
 
 def test_nothing_is_estimated_where_the_largest_fits() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
-from adaptare.search.algorithms import STAGED, STAGES, portfolio, smallest_that_fits, staged
+from adaptare.search.algorithms import STAGED, portfolio, smallest_that_fits, staged, stages_to
 from adaptare.search.budget import Candidate, parts_of
 from adaptare.search.training import FisherChanges, decide, race
 from adaptare.workflows.search.problem import Points, Problem
@@ -101,15 +101,15 @@ def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]
         highest = problem.space.highest
         return [highest for bound in bounds if problem.cost(highest) <= bound]
     with problem.feedback.progress("shrinking by Fisher information") as update:
-        stages = 0
+        estimates, expected = 0, 1 + sum(stages_to(bounds, problem.cost(0 * problem.space.highest)))
 
         def counted(point: Points, /) -> NDArray[np.float64]:
-            nonlocal stages
+            nonlocal estimates
             table = changes(point)
-            stages += 1
-            update(min(1.0, stages / (STAGES + len(bounds))), f"{stages} estimates")
+            estimates += 1
+            update(min(1.0, estimates / expected), f"{estimates} estimates")
             return table
 
         points = staged(problem.space, counted, problem.limit, bounds)
-        update(1.0, f"{stages} estimates")
+        update(1.0, f"{estimates} estimates")
         return points
