@@ -186,7 +186,8 @@ def _taylor(axis: Axis, sums: NDArray[np.float64], present: int) -> NDArray[np.f
     if axis.kind.cuts:
         return _falling(second, present)
     left_out = np.arange(len(axis.choices)) < present
-    return sums.sum(axis=0) + np.where(left_out, second, 0.0)
+    found: NDArray[np.float64] = sums.sum(axis=0) + np.where(left_out, second, 0.0)
+    return found
 
 
 def _falling(sizes: NDArray[np.float64], present: int) -> NDArray[np.float64]:
