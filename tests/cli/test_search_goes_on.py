@@ -101,8 +101,8 @@ def test_losses_are_computed_once_in_each_precision(
         assert pair[0] != pair[1]
         assert pair[1] == pytest.approx(pair[0], rel=0.02)
     note = "losses are computed in bfloat16"
-    assert note in " ".join(run(*SEARCH, "-o", "rounded.json", "--bf16").out.split())
-    assert note not in " ".join(again.out.split())
+    assert note in " ".join(run(*SEARCH, "-o", "rounded.json", "--bf16").err.split())
+    assert note not in " ".join(again.err.split())
 
 
 def test_losses_of_weights_that_are_quantised_again_are_computed_once(
