@@ -136,8 +136,7 @@ def front_words(result: SearchResult) -> Iterator[str]:
     if better:
         yield (
             f"evaluated points with a lower loss than winner 1 ({counted(len(better), 'point')} of the front) are not "
-            "better for certain: another configuration replaces the one that was shrunk to the budget only if the 95 % "
-            "interval of their paired difference in loss excludes zero"
+            "better for certain: the lowest of many noisy losses is partly luck, so expected losses decide"
         )
 
 

@@ -100,7 +100,9 @@ def test_a_front_below_the_first_winner_is_explained(losses: tuple[float, float]
     content["front"] = [[losses[0], 2e-3], [losses[1], 2.5e-3]]
     Path("front.json").write_text(json.dumps(content), encoding="utf-8")
     assert there("report", "front.json").code == 0
-    assert ("evaluated points with a lower loss than winner 1 (1 point of the front)" in read()) == said
+    page = read()
+    assert ("evaluated points with a lower loss than winner 1 (1 point of the front)" in page) == said
+    assert ("so expected losses decide" in page) == said
 
 
 def test_a_front_without_measurements_says_so(there: Run) -> None:
