@@ -11,11 +11,10 @@ of which t is the sum for an example over what is added, or minus that over what
 - *first order*: the sum of t over the examples;
 - *second order*: the sum of t^2 / 2, which is that of the empirical Fisher matrix; what is added counts as minus that,
   as if it were left out again from where it belongs;
-- *both*: their sum, with t^2 / 2 added either way, as the Taylor series has it;
-- *search*: what `adaptare search` uses, which is both for what is left out, and the first order for what is added.
+- *both*: their sum, with t^2 / 2 added either way, as the Taylor series has it.
 
-`order` is Spearman's correlation of the estimates with the true changes, `error` the root of their mean squared
-difference in nats, each a mean over trainings with a 95 % interval, where there are several.
+`adaptare search` takes both for what is left out, and the first order for what is added. `order` is Spearman's
+correlation of the estimates with the true changes, `error` the root of their mean squared difference in nats.
 """
 
 import argparse
@@ -27,12 +26,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from stock_process import conditions, mean_interval, say
+from stock_process import conditions, say
 
 from adaptare.search import CompletionLoss, Limit
 from adaptare.search.algorithms import staged
 from adaptare.search.training import FisherChanges
-from adaptare.search.training.loss_changes import gate_gradients
+from adaptare.search.training.loss_changes import gate_gradients, gate_sums
 from search import GRADIENT_EXAMPLES, Judge, judge_of, overhead, predictor_of
 
 WAYS: Final = ("left out", "added")
@@ -49,10 +48,8 @@ def main() -> None:
     found.add_argument("--bf16", action="store_true", help="compute gradients and losses in bfloat16")
     options = found.parse_args()
     settings = {name: getattr(options, name) for name in ("part", "seeds", "changes", "bf16")}
-    by_training = [row for seed in options.seeds for row in of_training(options, seed)]
-    rows = list(summary(by_training)) if len(options.seeds) > 1 else []
-    result = {**conditions(1), **settings, "rows": rows, "by_training": by_training}
-    print(json.dumps(result) if options.json else "\n".join(map(line, result["rows"])))
+    rows = [row for seed in options.seeds for row in of_training(options, seed)]
+    print(json.dumps({**conditions(1), **settings, "rows": rows}) if options.json else "\n".join(map(line, rows)))
 
 
 def of_training(options: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
@@ -64,21 +61,20 @@ def of_training(options: argparse.Namespace, seed: int) -> Iterator[dict[str, An
     limit = Limit(judge.upper, fitted.base_value * (1 + overhead(fitted, run, options.part)))
     changes = FisherChanges(judge.super_adapter, space, train, judge.remembered)
     point = staged(space, changes, limit, [limit.bound])[0]
-    used, gates = changes(point), gate_gradients(judge.super_adapter, space.at(point), train)
+    gates = gate_gradients(judge.super_adapter, space.at(point), train)
     samples = {"train": train, "validation": examples.validation[: len(train)]}
     rng = np.random.default_rng(seed)
     for way in WAYS:
         groups = rng.permutation(np.flatnonzero((point > 0) == (way == "left out")))[: options.changes]
         wanted = np.zeros_like(groups) if way == "left out" else space.highest[groups]
         sums = np.array(
-            [moved(space.axes[axis], gates, point[axis], to) for axis, to in zip(groups, wanted, strict=True)]
+            [gate_sums(space.axes[axis], gates, point[axis])[:, to] for axis, to in zip(groups, wanted, strict=True)]
         )
         first, second = sums.sum(axis=1), (sums**2).sum(axis=1) / 2
         estimates = {
             "first order": first,
             "second order": second if way == "left out" else -second,
             "both": first + second,
-            "search": used[groups, wanted],
         }
         true = {name: true_changes(judge, some, point, groups, wanted) for name, some in samples.items()}
         say(f"seed {seed}, {way}: mean change {true['train'].mean():.2f} nats")
@@ -96,15 +92,6 @@ def of_training(options: argparse.Namespace, seed: int) -> Iterator[dict[str, An
             }
 
 
-def moved(axis: Any, gates: Any, present: int, to: int) -> Values:
-    """Gradients of each example, summed over what another choice of an axis adds, or minus that which it leaves out."""
-    found = np.zeros(len(gates[axis.dimensions[0]]))
-    for dimension, own in zip(axis.dimensions, axis.values(np.array(axis.choices)[[present, to]]).T, strict=True):
-        totals = np.column_stack([found * 0, np.cumsum(gates[dimension], axis=1)])
-        found = found + totals[:, own[1]] - totals[:, own[0]]
-    return found
-
-
 def true_changes(judge: Judge, examples: Any, point: NDArray[np.int64], groups: Any, wanted: Any) -> Values:
     """Change of the summed loss by each group alone. Shape (n_groups,)."""
     loss = CompletionLoss(judge.super_adapter, examples, remembered=judge.remembered)
@@ -115,25 +102,12 @@ def true_changes(judge: Judge, examples: Any, point: NDArray[np.int64], groups: 
     return changes
 
 
-def summary(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Means over trainings, with intervals."""
-    for way, estimate in dict.fromkeys((row["way"], row["estimate"]) for row in rows):
-        own = [row for row in rows if (row["way"], row["estimate"]) == (way, estimate)]
-        keys = [key for key in own[0] if key.startswith(("order", "error"))]
-        yield {
-            "way": way,
-            "estimate": estimate,
-            "trainings": len(own),
-            **{key: mean_interval([row[key] for row in own]) for key in keys},
-        }
-
-
 def line(row: dict[str, Any]) -> str:
     """For people."""
-    order, error = (row[f"{kind}_validation"] for kind in ("order", "error"))
+    order, error = ([row[f"{kind}_{sample}"] for sample in ("train", "validation")] for kind in ("order", "error"))
     return (
-        f"{row['way']:9} {row['estimate']:13} order {row['order_train'][1]:.2f} on training examples, {order[1]:.2f} "
-        f"[{order[0]:.2f}, {order[2]:.2f}] on others; error {row['error_train'][1]:.1f} and {error[1]:.1f} nats"
+        f"seed {row['seed']}, {row['way']:9} {row['estimate']:13} order {order[0]:.2f} on training examples, "
+        f"{order[1]:.2f} on others; error {error[0]:.1f} and {error[1]:.1f} nats"
     )
 
 

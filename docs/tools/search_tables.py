@@ -83,14 +83,18 @@ def search_questions() -> Table:
 @table
 def search_estimates() -> Table:
     """Agreement of estimated changes of the loss with true ones, on training and on validation examples."""
-    samples = {"train": "training examples", "validation": "others"}
-    heading = [f"order, {name}" for name in samples.values()] + [f"error, nats, {name}" for name in samples.values()]
-    cells = [[f"order_{sample}", f"error_{sample}"] for sample in samples]
-    rows = [["linears", "estimate", *heading]]
-    for row in kept("search_estimates")["rows"]:
-        orders = [value(reordered(row[order]), 2) for order, _ in cells]
-        rows.append([row["way"], row["estimate"], *orders, *(value(reordered(row[error]), 1) for _, error in cells)])
-    return rows
+    rows = kept("search_estimates")["rows"]
+    columns = {
+        f"{title}, {examples}": (f"{kind}_{sample}", digits)
+        for kind, title, digits in (("order", "order", 2), ("error", "error, nats", 1))
+        for sample, examples in (("train", "training examples"), ("validation", "others"))
+    }
+    found = [["linears", "estimate", *columns]]
+    for way, estimate in dict.fromkeys((row["way"], row["estimate"]) for row in rows):
+        own = [row for row in rows if (row["way"], row["estimate"]) == (way, estimate)]
+        cells = [", ".join(f"{row[key]:.{digits}f}" for row in own) for key, digits in columns.values()]
+        found.append([way, estimate, *cells])
+    return found
 
 
 @table

@@ -24,8 +24,7 @@ from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import TokenExample
 
 Gates = Mapping[Dimension, NDArray[np.float64]]
-# Of an axis, from the sum over the gates that each choice adds, or minus that over those it leaves out, shape (n_rows,
-# n_choices), and the number of the present choice.
+# Of an axis, from its `gate_sums` and the number of the present choice.
 Changes = Callable[[Axis, NDArray[np.float64], int], NDArray[np.float64]]
 
 
@@ -120,6 +119,29 @@ def _gates(
     return module.factor * inner.sum(dim=1)
 
 
+def gate_sums(axis: Axis, gates: Gates, present: int) -> NDArray[np.float64]:
+    """Sums of gradients over the gates that each choice of an axis adds, or minus that over those it leaves out.
+
+    Args:
+        axis: Axis of a space, whose dimensions have gates.
+        gates: From `gate_gradients`.
+        present: Number of the present choice.
+
+    Returns:
+        Shape (n_examples, n_choices); 0 for the present choice.
+    """
+    kept = axis.values(np.array(axis.choices, dtype=np.int64))  # (n_choices, n_dimensions)
+    totals = np.sum(
+        [
+            np.column_stack([np.zeros(len(gates[each])), np.cumsum(gates[each], axis=1)])[:, values]
+            for each, values in zip(axis.dimensions, kept.T, strict=True)
+        ],
+        axis=0,
+    )
+    found: NDArray[np.float64] = totals - totals[:, [present]]
+    return found
+
+
 @dataclass(frozen=True)
 class FisherChanges:
     """Estimates a `LossChanges` table by the Taylor series of the loss at the present configuration.
@@ -127,8 +149,9 @@ class FisherChanges:
     What a choice adds or leaves out is a set of gates, whose gradients sum to t for an example. The loss of the
     examples is expected to change by the sum of t (of -t, for what is left out), the first order; and for what is left
     out by the sum of t^2 / 2 too, the second order with the empirical Fisher matrix in place of the Hessian. For what
-    is added, the first order alone counts: that matrix overstates the curvature where gradients are large. For a depth
-    or width, which nothing can add again, the second order alone counts, by which leaving it out never lowers the loss.
+    is added, the first order alone counts, which orders true changes better there (`benchmarks/search_estimates.py`).
+    For a depth or width, which nothing can add again, the second order alone counts, by which leaving it out never
+    lowers the loss.
 
     Args:
         super_adapter: Trained super-adapter of separable layers.
@@ -199,17 +222,7 @@ def _falling(sizes: NDArray[np.float64], present: int) -> NDArray[np.float64]:
 def _table(space: Space, point: NDArray[np.int64], gates: Gates, changes: Changes) -> NDArray[np.float64]:
     table = np.full((space.n_axes, int(space.n_choices.max())), np.nan)
     for number, axis in enumerate(space.axes):
-        own = [gates[each] for each in axis.dimensions]
-        if not all(each.shape[1] for each in own):
-            continue
-        kept = axis.values(np.array(axis.choices, dtype=np.int64))  # (n_choices, n_dimensions)
-        totals = np.sum(
-            [
-                np.column_stack([np.zeros(len(each)), np.cumsum(each, axis=1)])[:, values]
-                for each, values in zip(own, kept.T, strict=True)
-            ],
-            axis=0,
-        )
-        present = int(point[number])
-        table[number, : len(axis.choices)] = changes(axis, totals - totals[:, [present]], present)
+        if all(gates[each].shape[1] for each in axis.dimensions):
+            present = int(point[number])
+            table[number, : len(axis.choices)] = changes(axis, gate_sums(axis, gates, present), present)
     return table

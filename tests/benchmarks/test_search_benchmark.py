@@ -1,7 +1,9 @@
 """The benchmark of the search, whole, on a tiny model: rows of the published methods, and what they are made of."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -138,34 +140,42 @@ def test_the_same_choices_are_measured_beside_the_budget_once(
     assert json.loads(capsys.readouterr().out)["rows"] == first
 
 
-def test_every_rule_chooses_from_the_same_configurations(
+Printed = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def printed_rows(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+) -> Printed:
+    """Rows that a script prints of a folder of this benchmark, with one training and half of the overhead."""
     rows(words_of(tmp_path, trained, monkeypatch), monkeypatch, capsys)
     (tmp_path / "run-0").symlink_to(trained)
-    words = ["search_choice.py", "--folder", str(tmp_path), "--parts", "0.5", "--seeds", "0", "--json"]
-    monkeypatch.setattr("sys.argv", words)
-    search_choice.main()
-    found = {row["rule"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+
+    def run(script: ModuleType, *words: str) -> list[dict[str, Any]]:
+        monkeypatch.setattr("sys.argv", ["", "--folder", str(tmp_path), "--seeds", "0", "--json", *words])
+        script.main()
+        found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
+        return found
+
+    return run
+
+
+def test_every_rule_chooses_from_the_same_configurations(printed_rows: Printed) -> None:
+    found = {row["rule"]: row for row in printed_rows(search_choice, "--parts", "0.5")}
     assert list(found) == ["paired interval", "lowest loss", "expected loss"]
     assert len({row["candidates"] for row in found.values()}) == 1
     assert found["lowest loss"]["candidates"] > 1
     assert found["lowest loss"]["validation_loss"] == min(row["validation_loss"] for row in found.values())
 
 
-def test_estimates_stand_beside_true_changes(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows(words_of(tmp_path, trained, monkeypatch), monkeypatch, capsys)
-    (tmp_path / "run-0").symlink_to(trained)
-    words = ["search_estimates.py", "--folder", str(tmp_path), "--part", "0.5", "--seeds", "0", "--json"]
-    monkeypatch.setattr("sys.argv", words)
-    search_estimates.main()
-    found = {(row["way"], row["estimate"]): row for row in json.loads(capsys.readouterr().out)["by_training"]}
-    assert {way for way, _ in found} == {"left out", "added"}
-    for way, used in (("left out", "both"), ("added", "first order")):
-        assert found[way, "search"]["mean"] == pytest.approx(found[way, used]["mean"])
-        assert found[way, "search"]["changes"] >= 1
+def test_estimates_stand_beside_true_changes(printed_rows: Printed) -> None:
+    found = {(row["way"], row["estimate"]): row for row in printed_rows(search_estimates, "--part", "0.5")}
+    for way, sign in (("left out", 1), ("added", -1)):
+        first, second, both = (found[way, each] for each in ("first order", "second order", "both"))
+        assert first["changes"] >= 1
+        assert sign * second["mean"] > 0
+        assert both["mean"] == pytest.approx(first["mean"] + abs(second["mean"]))
+        assert first["true_mean_train"] == both["true_mean_train"] != 0
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 1.0])
