@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from adaptare.core.errors import InputError
+
 # Name in `QUANTISATIONS`.
 Quantisation = str
 BLOCK: Final = 32
@@ -39,3 +41,9 @@ QUANTISATIONS: Final[Mapping[str, WeightFormat]] = {
     "int4": WeightFormat(4),
     "int4-weight-only": WeightFormat(4, rounds_activations=False),
 }
+
+
+def check_quantisation(name: str) -> None:
+    """Raises `InputError` for another name."""
+    if name not in QUANTISATIONS:
+        raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {name!r}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback
-from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.core.quantisation import check_quantisation
 from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, peft_settings
 from adaptare.search import Origin
@@ -82,8 +82,7 @@ def check_adapter(request: CheckRequest, *, feedback: Feedback = SILENT) -> Chec
     folder = source.weights_folder().resolve()
     files = runtime.files(request.file or adapter, request.adapter_file, folder)
     quantisation = request.quantisation or str(files.exported.get("quantisation", "none"))
-    if quantisation not in QUANTISATIONS:
-        raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {quantisation!r}")
+    check_quantisation(quantisation)
     with feedback.progress("checking") as update:
         update(0.0, "loading the base")
         model, tokenizer = load_rounded(folder, quantisation)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -63,6 +64,8 @@ APART: Final = {
 }
 STEPS: Final = 7
 Made = TypeVar("Made")
+# Runs a step, or reads its file if an earlier call finished it: name, type and step.
+Once = Callable[[str, Any, Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ class Exported:
 
     folder: Path
     kind: str
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A winner after training alone, and the largest difference of its PEFT files' logits."""
+
+    choice: Choice
     difference: float | None
 
 
@@ -147,8 +158,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     for template in templates:
         programs.check(template)
     training = _training(request, target.quantisation)
-    if request.data or training.folder.exists():
-        check_request(training)  # before anything is measured
+    check_request(training)  # before anything is measured
     claim(request)
 
     begin(2, f"a first look at rank {RANKS[-1]} on {target.device.info().device}")
@@ -212,6 +222,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
 
     begin(4, f"training one super-adapter on {len(space.sites)} linears, {request.steps} steps")
     trained = once("trained", TrainResult, lambda: train(training, feedback=feedback))
+    trained = replace(trained, folder=training.folder)  # the folder of all may have been moved
     feedback.show(trained)
 
     begin(5, f"searching under {' and '.join(map(str, budgets))}")
@@ -239,7 +250,8 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
 
     begin(7, "training the best winners alone, and writing the better one")
     kind = APART.get(target.device.info().runtime_name, "")
-    delivered = once("delivered", Delivered, lambda: _deliver(request, verification, kind, feedback))
+    delivered = once("delivered", Delivered, lambda: _deliver(request, verification, kind, once, feedback))
+    exports = tuple(replace(each, folder=folder / each.folder.name) for each in delivered.exports)
     return TuneResult(
         request.model,
         device,
@@ -247,7 +259,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
         tuple(each.error_card for each in predictors),
         trained,
         verification,
-        delivered,
+        replace(delivered, exports=exports),
         time.monotonic() - started,
     )
 
@@ -299,41 +311,44 @@ def _training(request: TuneRequest, quantisation: Quantisation) -> TrainRequest:
     )
 
 
-def _deliver(request: TuneRequest, verification: SearchResult, kind: str, feedback: Feedback) -> Delivered:
+def _deliver(request: TuneRequest, verification: SearchResult, kind: str, once: Once, feedback: Feedback) -> Delivered:
     """Trains the best winners alone, and exports the best by validation loss: for PEFT, and as a kind if any."""
     judged = dict(enumerate(verdicts(verification), start=1))
     # Of winners that are not certain yet only if none is within the budgets.
     best = next(filter(None, ([n for n in judged if judged[n] == word] for word in ("met", "ambiguous"))), [])[:ALONE]
-    output, alone, losses = request.output, [], dict[tuple[int, Path | None], float]()
+    output, alone, losses = request.output, dict[Path, Alone](), dict[tuple[int, Path | None], float]()
     adaptation, super_adapter = reload_adaptation(verification.folder or Path())
     super_adapter.bf16 = verification.bf16
+
+    def trained_alone(winner: Choice, place: Path) -> Alone:
+        row, adapted = polish(
+            winner,
+            super_adapter,
+            adaptation.examples,
+            origin=Origin(name=adaptation.base_name),
+            steps=request.steps,
+            seed=request.seed,
+            bf16=request.bf16,
+            feedback=feedback,
+            checkpoints=output / f"{place.name}-training",
+            max_seconds=request.train_s and request.train_s / len(best),
+        )
+        return Alone(replace(row, name=f"{winner.name} alone"), export_adapter(adapted, place))
+
     for number in best or [1]:
         winner = verification.winners[number - 1]
         losses[number, None] = winner.val_loss or np.inf
         if number in best:
             place = output / f"winner-{number}-alone"
-            row, adapted = polish(
-                winner,
-                super_adapter,
-                adaptation.examples,
-                origin=Origin(name=adaptation.base_name),
-                steps=request.steps,
-                seed=request.seed,
-                bf16=request.bf16,
-                feedback=feedback,
-                checkpoints=output / f"{place.name}-training",
-                max_seconds=request.train_s and request.train_s / len(best),
-            )
-            export_adapter(adapted, place)
-            alone.append(replace(row, name=f"{winner.name} alone"))
-            losses[number, place] = row.val_loss or np.inf
+            alone[place] = once(place.name, Alone, partial(trained_alone, winner, place))
+            losses[number, place] = alone[place].choice.val_loss or np.inf
             if losses[number, place] > losses[number, None]:
                 feedback.note(
                     f"training {winner.name} alone overfits: its validation loss rose from {losses[number, None]:.3f} "
                     f"to {losses[number, place]:.3f}; take fewer steps, or more examples"
                 )
     number, chosen = min(losses, key=losses.__getitem__)
-    exports = [Exported(chosen, "peft", None)] if chosen else []
+    exports = [Exported(chosen, "peft", alone[chosen].difference)] if chosen else []
     source = ExportRequest(output / "front.json", output, export_kind("peft"), winner=number, cache=request.cache)
     for each in map(export_kind, filter(None, ("" if chosen else "peft", kind))):
         form = replace(source, folder=output / f"winner-{number}-{each.name}", kind=each)
@@ -341,4 +356,5 @@ def _deliver(request: TuneRequest, verification: SearchResult, kind: str, feedba
             weights = adaptation.task.quantisation if "quantisation" in each.options else None
             form = replace(form, source=chosen, base=request.model, quantisation=weights)
         exports.append(Exported(form.folder, each.name, export_files(form, feedback=feedback).difference))
-    return Delivered(chosen.name if chosen else f"winner-{number}", tuple(alone), tuple(exports))
+    choices = tuple(each.choice for each in alone.values())
+    return Delivered(chosen.name if chosen else f"winner-{number}", choices, tuple(exports))

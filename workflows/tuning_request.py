@@ -30,7 +30,8 @@ class TuneRequest:
         seconds: Time limit of each measurement.
         steps: Steps of training, and of that of each of the best winners alone.
         bf16: Train and search in bfloat16, see `TrainingSettings` and `SearchRequest`.
-        train_s: Time limit of training, and of training the best winners alone in all, seconds; `None` for no limit.
+        train_s: Time limit of each call for training, and again for training the best winners alone, seconds; `None`
+            for no limit. What an earlier call trained or finished is kept.
         gradient_examples: Training examples whose gradients the search uses.
         held_out: Number of examples for computing a loss.
         max_tokens: Longer examples are cut.

@@ -3,9 +3,9 @@
 from adaptare.search.algorithms.algorithm import STAGED, algorithm_named
 from adaptare.search.algorithms.baselines import baselines, midpoint, uniform_cuts
 from adaptare.search.algorithms.budget_repair import smallest_that_fits
-from adaptare.search.algorithms.staged_shrinking import LossChanges, filled, lowered, staged, stages_to
-from adaptare.search.algorithms.starts import by_estimate, portfolio
+from adaptare.search.algorithms.staged_shrinking import filled, lowered, staged, stages_to
+from adaptare.search.algorithms.starts import by_estimate, fitting_cuts, portfolio
 
-__all__ = ["STAGED", "LossChanges", "algorithm_named", "baselines"]
-__all__ += ["by_estimate", "filled", "lowered", "midpoint", "portfolio", "smallest_that_fits"]
+__all__ = ["STAGED", "algorithm_named", "baselines", "by_estimate", "filled", "fitting_cuts"]
+__all__ += ["lowered", "midpoint", "portfolio", "smallest_that_fits"]
 __all__ += ["staged", "stages_to", "uniform_cuts"]

@@ -61,8 +61,16 @@ def portfolio(
     return found
 
 
+def fitting_cuts(space: Space, limit: Limit) -> dict[str, Points]:
+    """Uniform cuts within a limit, those with the largest cost first, as larger models have lower losses."""
+    cuts = uniform_cuts(space)
+    costs = {name: limit.cost(space.at(point)[None])[0] for name, point in cuts.items()}
+    slowest = sorted(cuts, key=lambda name: -costs[name])
+    return {name: cuts[name] for name in slowest if costs[name] <= limit.bound}
+
+
 def by_estimate(space: Space, table: Table, limit: Limit) -> Points | None:
-    """Fills the lowest choices of the axes with an estimate, others as in the base; `None` if these are beyond a limit.
+    """Fills the lowest choices of the axes with an estimate, with the largest of others; `None` if beyond a limit.
 
     Args:
         space: Search space.
@@ -78,13 +86,11 @@ def by_estimate(space: Space, table: Table, limit: Limit) -> Points | None:
 
 def _named(space: Space, limit: Limit, table: Table, others: Mapping[str, Table]) -> Iterator[tuple[str, Points]]:
     bound = limit.bound
-    cuts = {name: point for name, point in uniform_cuts(space).items() if _fits(space, point, limit)}
-    slowest = sorted(cuts, key=lambda name: -limit.cost(space.at(cuts[name])[None])[0])
     once = lowered(space, space.highest, table, limit, bound)
     tried = {
         "one-shot Fisher": None if once is None else filled(space, once, table, limit, bound),
         **{name: by_estimate(space, other, limit) for name, other in others.items()},
-        **{name: cuts[name] for name in slowest},
+        **fitting_cuts(space, limit),
     }
     ranks = sorted({rank for axis in space.axes if not axis.kind.cuts for rank in axis.choices if rank}, reverse=True)
     # The largest rank in as many layers as fit, and the largest rank that fits in more of them.

@@ -216,11 +216,15 @@ def finding_of_logits(
     told = "".join(_first(notes))
     if found.shape[-1] != vocabulary:
         return answer("another base", f"it has {found.shape[-1]} logits, and the base {vocabulary}")
-    if not np.isfinite(found).all():
-        return answer("applied wrongly", told or "the logits are NaN or infinite")
     update(RUN, "computing those of PEFT")
     reference = Reference(adapted.base.model, prompts, len(found) // len(prompts))
     nothing, right = reference.logits({}), reference.logits(halves)
+    if not np.isfinite(right).all():
+        return answer("uncertain", "the logits of PEFT itself are NaN or infinite")
+    if not np.isfinite(found).all():
+        return answer("applied wrongly", told or "the logits are NaN or infinite")
+    if (right == nothing).all():
+        return answer("uncertain", "the adapter changes no logit of its base, so nothing shows whether it is applied")
     quantisation = adapted.base.origin.quantisation
     tolerance = OTHER_BASE if rounded else runtime.tolerance
     if files.exported.get("kind") == "onnx" and quantisation != "none":

@@ -10,7 +10,7 @@ from adaptare.core import InputError
 from adaptare.core.content_hash import Json
 from adaptare.core.extensions import named_extension
 from adaptare.core.progress import Update
-from adaptare.core.quantisation import QUANTISATIONS, Quantisation
+from adaptare.core.quantisation import QUANTISATIONS, Quantisation, check_quantisation
 from adaptare.profiler.models import dequantised_file
 from adaptare.profiler.workloads import SubAdapter
 from adaptare.search.export.check import Expectation, check
@@ -121,8 +121,7 @@ def export_adapter(
         StorageError: The folder could not be written; its earlier content is intact.
     """
     form = export_kind(kind) if isinstance(kind, str) else kind
-    if options.quantisation not in QUANTISATIONS:
-        raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {options.quantisation!r}")
+    check_quantisation(options.quantisation)
     given: dict[Option, bool] = {"quantisation": options.quantisation != "none", "every_site": options.every_site}
     given["adapter_of"] = options.adapter_of is not None
     if unfit := [name for name, is_given in given.items() if is_given and name not in form.options]:

@@ -84,7 +84,7 @@ def check_still_sparse(adapted: SubAdapter[Base]) -> None:
 
 
 def check_apart(adapted: SubAdapter[Base]) -> None:
-    """Raises `InputError` if the adapter is empty, or exists merged only."""
+    """Raises `InputError` if the adapter exists merged only."""
     if not adapted.base.layer.separable:
         raise InputError(
             "this adapter changes only the non-zero weights of its base, which no adapter file can express; export it "

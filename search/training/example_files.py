@@ -159,18 +159,19 @@ def _message(message: object, where: str) -> Message:
 
 
 def _position(answer: object, named: Sequence[Sequence[str]], where: str) -> int:
-    """Position of an answer, given by a name in one of the lists or, counted from 0, by a number."""
+    """Position of an answer: by a name in one of the lists, of which texts are the last, or a number counted from 0."""
     names = named[0]
     if len(names) < 2:
         raise InputError(f"{where}: a question needs at least two choices, not {len(names)}; add others")
     if doubled := [name for labels in named for name in labels if labels.count(name) > 1]:
         raise InputError(f"{where}: two choices are the same: {doubled[0]!r}; remove one")
+    number = answer if isinstance(answer, int) and not isinstance(answer, bool) else None
     spelled = answer.strip() if isinstance(answer, str) else str(answer)
-    for labels in named:
+    for labels in named if number is None else named[:-1]:  # 2 is a label or a position, and not the text "2"
         if spelled in labels and not isinstance(answer, bool):
             return labels.index(spelled)
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(names):
-        return answer
+    if number is not None and 0 <= number < len(names):
+        return number
     raise InputError(f"{where}: the answer {answer!r} is not among the choices {', '.join(names)}")
 
 

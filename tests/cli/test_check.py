@@ -93,9 +93,7 @@ RIGHT = [
 
 @pytest.mark.slow_after(3)
 @pytest.mark.parametrize(("runtime", "kind", "words"), RIGHT)
-def test_what_is_right_is_not_accused(
-    check: Run, export: Callable[..., Path], runtime: str, kind: str, words: tuple[str, ...]
-) -> None:
+def test_what_is_right_is_not_accused(check: Run, export: Run, runtime: str, kind: str, words: tuple[str, ...]) -> None:
     out = export("mine", kind, *words)
     answer = check("mine", runtime, "--file", out, "--json")
     assert answer.code == 0, answer.out
@@ -149,12 +147,8 @@ def site_missing(folder: Path) -> None:
     change_config(folder, lambda content: content.update(target_modules=targets))
 
 
-def zero_b(folder: Path) -> None:
-    change_weights(folder, lambda tensors: tensors[half(Q, "B")].zero_())
-
-
-def doubled(folder: Path) -> None:
-    change_weights(folder, lambda tensors: tensors[half(K, "B")].mul_(2))
+def times(path: str, factor: float) -> Callable[[Path], None]:
+    return lambda folder: change_weights(folder, lambda tensors: tensors[half(path, "B")].mul_(factor))
 
 
 def rooted_ignored(folder: Path) -> None:
@@ -171,8 +165,8 @@ def kind_missing(folder: Path) -> None:
 
 
 def two_sites(folder: Path) -> None:
-    doubled(folder)
-    change_weights(folder, lambda tensors: tensors[half(Q, "B")].mul_(0.5))
+    times(K, 2)(folder)
+    times(Q, 0.5)(folder)
 
 
 WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
@@ -180,8 +174,8 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "padded": ("mine", padded, "onnx-static", "applied at 0.50 x on 2 of 6 sites: rank_pattern is ignored"),
     "rows": ("mine", permuted, "onnx-static", "rows of B of q_proj and k_proj are in the order of llama.cpp"),
     "site missing": ("mine", site_missing, "onnx-swappable", f"1 of 6 sites ({Q}): {Q}: the file has no A and B"),
-    "zero B": ("mine", zero_b, "onnx-swappable", f"not applied on 1 of 6 sites ({Q}): {Q}: B is zero in the file"),
-    "doubled": ("mine", doubled, "onnx-static", f"applied at 2.00 x on 1 of 6 sites ({K})"),
+    "zero": ("mine", times(Q, 0), "onnx-swappable", f"not applied on 1 of 6 sites ({Q}): {Q}: B is zero in the file"),
+    "doubled": ("mine", times(K, 2), "onnx-static", f"applied at 2.00 x on 1 of 6 sites ({K})"),
     "rslora ignored": ("rooted", rooted_ignored, "onnx-static", "on 6 of 6 sites: use_rslora is ignored"),
     "four times": ("mine", four_times, "onnx-static", "applied at 4.00 x on 6 of 6 sites: the scale is another one"),
     "kind missing": ("mine", kind_missing, "onnx-static", "not applied on 2 of 6 sites: no k_proj is adapted"),
@@ -191,9 +185,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * ("merged" in WRONG[n])) for n in WRONG])
-def test_a_fault_is_named(
-    shares_of: Callable[..., list[int]], check: Run, export: Callable[..., Path], name: str
-) -> None:
+def test_a_fault_is_named(shares_of: Callable[..., list[int]], check: Run, export: Run, name: str) -> None:
     adapter, spoil, kind, words = WRONG[name]
     shutil.copytree(adapter, name)
     spoil(Path(name))
@@ -202,14 +194,14 @@ def test_a_fault_is_named(
     assert answer.code == 1, answer.out + answer.err
     assert words in answer.out
     assert "searching for the reason: 2 of " in answer.err
-    single = ("doubled", "two sites", "site missing", "zero B", "site missing, merged")
+    single = ("doubled", "two sites", "site missing", "zero", "site missing, merged")
     assert ("searching for the reason: site 6 of 6" in answer.err) == (name in single)
     assert len(shares_of(answer, "checking")) > 4
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "genai"])
 def test_weak_adapters_on_4_bit_weights_are_told_from_those_of_another_scale(
-    check: Run, export: Callable[..., Path], runtime: str
+    check: Run, export: Run, runtime: str
 ) -> None:
     """Rounded activations would change the logits more than the adapter."""
     shutil.copytree("mine", "weak")
@@ -224,7 +216,7 @@ def test_weak_adapters_on_4_bit_weights_are_told_from_those_of_another_scale(
 
 @pytest.mark.parametrize("spoil", [None, four_times])
 def test_a_folder_of_unknown_rounding_is_judged_by_what_the_adapter_changes(
-    check: Run, export: Callable[..., Path], spoil: Callable[[Path], None] | None
+    check: Run, export: Run, spoil: Callable[[Path], None] | None
 ) -> None:
     shutil.copytree("mine", "other")
     if spoil:
@@ -251,7 +243,7 @@ def in_file(change: Callable[[dict[str, np.ndarray]], object]) -> None:
     write_onnx_adapter(arrays, Path("other.onnx_adapter"))
 
 
-def test_nan_in_an_adapter_file_is_named(check: Run, export: Callable[..., Path]) -> None:
+def test_nan_in_an_adapter_file_is_named(check: Run, export: Run) -> None:
     out = export("mine", "onnx-swappable")
     in_file(lambda arrays: arrays[f"{Q}.lora_B"].fill(np.nan))
     answer = check("mine", "onnx", "--file", out, "--adapter-file", "other.onnx_adapter", "--json")
@@ -261,7 +253,7 @@ def test_nan_in_an_adapter_file_is_named(check: Run, export: Callable[..., Path]
     assert [site["path"] for site in answer.json["finding"]["sites"] if site["note"]] == [Q]
 
 
-def test_an_adapter_file_of_other_shapes_is_named(check: Run, export: Callable[..., Path]) -> None:
+def test_an_adapter_file_of_other_shapes_is_named(check: Run, export: Run) -> None:
     out = export("mine", "onnx-swappable")
     in_file(lambda arrays: arrays.update({f"{DOWN}.lora_A": arrays[f"{DOWN}.lora_A"][:-8].copy()}))
     answer = check("mine", "onnx", "--file", out, "--adapter-file", "other.onnx_adapter")
@@ -271,7 +263,7 @@ def test_an_adapter_file_of_other_shapes_is_named(check: Run, export: Callable[.
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "peft"])
-def test_a_file_that_is_no_adapter_is_not_loaded(check: Run, export: Callable[..., Path], runtime: str) -> None:
+def test_a_file_that_is_no_adapter_is_not_loaded(check: Run, export: Run, runtime: str) -> None:
     Path("other.onnx_adapter").write_bytes(b"not an adapter")
     shutil.copytree("mine", "other")
     Path("other/adapter_model.safetensors").write_bytes(b"not tensors")
@@ -281,7 +273,7 @@ def test_a_file_that_is_no_adapter_is_not_loaded(check: Run, export: Callable[..
     assert answer.out.startswith("not loaded: ")
 
 
-def test_an_adapter_file_that_is_not_activated_is_named(check: Run, export: Callable[..., Path]) -> None:
+def test_an_adapter_file_that_is_not_activated_is_named(check: Run, export: Run) -> None:
     out = export("mine", "onnx-swappable")
     (out / "adapter.onnx_adapter").unlink()
     answer = check("mine", "onnx", "--file", out)
@@ -292,7 +284,7 @@ def test_an_adapter_file_that_is_not_activated_is_named(check: Run, export: Call
 
 
 @pytest.mark.parametrize("kind", ["onnx-static", "onnx-swappable"])
-def test_another_base_is_named(check: Run, export: Callable[..., Path], model_cache: Path, kind: str) -> None:
+def test_another_base_is_named(check: Run, export: Run, model_cache: Path, kind: str) -> None:
     from adaptare.search import load_base
 
     model, tokenizer = load_base(open_model("tiny-random", cache=model_cache).weights_folder())
@@ -307,19 +299,28 @@ def test_another_base_is_named(check: Run, export: Callable[..., Path], model_ca
 
 
 @pytest.mark.parametrize("kind", ["onnx-static", "onnx-swappable"])
-def test_a_base_of_other_quantisation_is_named(check: Run, export: Callable[..., Path], kind: str) -> None:
+def test_a_base_of_other_quantisation_is_named(check: Run, export: Run, kind: str) -> None:
     out = export("mine", kind, "--quantise", "int4")
     answer = check("mine", "onnx", "--file", out, "--quantise", "none")
     assert answer.code == 1
     assert "another base: it has int4 weights, and weights that are not quantised are expected" in answer.out
 
 
-def test_an_adapter_that_was_never_trained_is_named(check: Run, export: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("factor", "code", "finding"),
+    [
+        (0.0, 1, "not applied: A, B or the scale of the adapter itself is zero on every site"),
+        (1e-30, 4, "uncertain: the adapter changes no logit of its base"),
+        (1e35, 4, "uncertain: the logits of PEFT itself are NaN or infinite"),
+    ],
+)
+def test_without_a_visible_effect_nothing_is_applied(
+    check: Run, export: Run, factor: float, code: int, finding: str
+) -> None:
     out = export("mine", "onnx-static")
-    change_weights(Path("mine"), lambda tensors: [B.zero_() for name, B in tensors.items() if "lora_B" in name])
+    change_weights(Path("mine"), lambda tensors: [B.mul_(factor) for name, B in tensors.items() if "lora_B" in name])
     answer = check("mine", "onnx", "--file", out)
-    assert answer.code == 1
-    assert "not applied: A, B or the scale of the adapter itself is zero on every site" in answer.out
+    assert (answer.code, finding in answer.out) == (code, True), answer.out
 
 
 @pytest.mark.parametrize("runtime", ["vllm", "olive"])

@@ -125,9 +125,13 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     assert page.count(">Overhead</h3>") == page.count(">Memory</h3>") == 1
     assert "Devices side by side" not in page
 
-    again = run(*words)
+    Path("tuned").rename("moved")
+    again = run(*words, "-o", "moved")
     assert again.code == 0
-    assert times(Path("tuned")) == before
+    assert times(Path("moved")) == before
+    assert f"{Path('moved') / delivered['name']}" in again.out
+    assert "tuned" not in again.out
+    Path("moved").rename("tuned")
     assert "Budget overhead=" in again.out
     assert "The best winners, each trained alone" in again.out
     assert "What to run next" in again.out
@@ -169,6 +173,10 @@ def test_killed_in_every_step_it_goes_on_and_repeats_no_finished_step(
     assert "training:" not in finished.err
     losses = json.loads((tmp_path / "tuned/winner-1-alone-training/training.json").read_text())["losses"]
     assert len(losses) == 30
+    (tmp_path / "tuned/delivered.json").unlink()
+    written = run(*words)
+    assert (written.code, "polishing:" in written.err) == (0, False)
+    assert written.json["delivered"] == finished.json["delivered"]
 
 
 @pytest.mark.slow
@@ -248,6 +256,14 @@ def test_examples_of_which_none_fits_are_refused_before_anything_is_measured(
     assert answer.code == 2
     assert "none of 8 examples has a completion within 64 tokens" in answer.err
     assert not Path("adaptare-demo").exists()
+
+
+def test_dialogues_of_which_none_fits_are_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    answer = run(*TUNE, "--cache", model_cache, "--max-tokens", 1)
+    assert (answer.code, "max_tokens" in answer.err or "--max-tokens" in answer.err) == (2, True), answer.err
+    assert not Path("tuned").exists()
 
 
 def test_a_folder_of_another_task_is_refused_before_anything_is_measured(

@@ -54,7 +54,15 @@ def refusal(row: object) -> str:
         (LISTED, Example("Which is hot?", "fire", ("ice", "fire"))),
         ({**LISTED, "answer": 0}, Example("Which is hot?", "ice", ("ice", "fire"))),
         ({**LISTED, "answer": " fire "}, Example("Which is hot?", "fire", ("ice", "fire"))),
-        # A number that is a label is that label, and no position.
+        # A number that is a label is that label, and no position; otherwise a position, and no text.
+        (
+            {"question": "3 - 1?", "choices": ["4", "2", "24", "1"], "answer": 1},
+            Example("3 - 1?", "2", ("4", "2", "24", "1")),
+        ),
+        (
+            {"question": "3 - 1?", "choices": {"text": ["4", "1", "2"], "label": ["A", "B", "C"]}, "answer": 2},
+            Example("3 - 1?", "2", ("4", "1", "2")),
+        ),
         (
             {**ARC, "choices": {"text": ["ice", "fire", "snow"], "label": ["1", "2", "3"]}, "answerKey": 1},
             Example("Which is hot?", "ice", ("ice", "fire", "snow")),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from adaptare.core import InputError
 from adaptare.core.progress import Feedback
+from adaptare.core.versioned_json import read_versioned
 from adaptare.profiler import Configuration, Mode
 from adaptare.search import CompletionLoss, Origin, SuperAdapter, export_adapter
 from adaptare.search.algorithms import (
@@ -17,9 +19,9 @@ from adaptare.search.algorithms import (
     algorithm_named,
     baselines,
     by_estimate,
+    fitting_cuts,
     midpoint,
     smallest_that_fits,
-    uniform_cuts,
 )
 from adaptare.search.budget import Budget, Candidate, check_predictor, front_of
 from adaptare.search.export import check_replaceable
@@ -29,7 +31,7 @@ from adaptare.search.training import Answers, FisherChanges, Remembered
 from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
-from adaptare.workflows.search.result import POLISHED, Choice, SearchResult, load_result, save_result
+from adaptare.workflows.search.result import POLISHED, SCHEMA, Choice, SearchResult, save_result
 from adaptare.workflows.search.scores import check_polishable, polish, scored
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
 from adaptare.workflows.train.task import load_task
@@ -115,7 +117,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     if file.is_dir() or not file.parent.is_dir():
         raise InputError(f"the result cannot be written to {str(file)!r}; name a file in a folder that is there")
     if file.exists():
-        _check_ours(file)
+        check_ours(file)
     adaptation, super_adapter = reload_adaptation(request.folder)
     super_adapter.bf16 = bf16
     if request.polish:
@@ -134,7 +136,7 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
         changes = FisherChanges(super_adapter, problem.space, examples, remembered)
     found = _searched(request, algorithm, adaptation, super_adapter, problem, validation, changes, remembered)
     result = save_result(found, file)
-    if request.polish and result.winners:
+    if request.polish:
         row, adapted = polish(
             result.winners[0],
             super_adapter,
@@ -171,7 +173,8 @@ def _searched(
     space = problem.space
     smallest_that_fits(space, problem.limits)  # raises before gradients are computed
     greedy = _greedy(problem, changes)
-    cuts = _cuts(problem, REPORTED_CUTS if algorithm == STAGED else request.evaluations // 2)
+    reported = REPORTED_CUTS if algorithm == STAGED else request.evaluations // 2
+    cuts = dict(islice(fitting_cuts(problem.space, problem.limit).items(), reported))
     if algorithm == STAGED:
         found = raced(problem, validation, changes, evaluations=request.evaluations, winners=request.winners)
     else:
@@ -235,12 +238,11 @@ def _searched(
     )
 
 
-def _check_ours(file: Path) -> None:
-    """Raises `InputError` if the file is no earlier result of a search, so that no other file is replaced."""
-    try:
-        load_result(file)
-    except InputError as error:
-        raise InputError(f"{str(file)!r} exists and is no earlier result of a search; name another file") from error
+def check_ours(file: Path) -> None:
+    """Raises `InputError` if the file is no result of a search, also of an earlier version, and not to be replaced."""
+    otherwise = f"{str(file)!r} exists and is no earlier result of a search; name another file"
+    if not {"winners", "budget"} <= set(read_versioned(file, schema=SCHEMA, otherwise=otherwise)):
+        raise InputError(otherwise)
 
 
 def _costs(request: SearchRequest) -> list[Cost]:
@@ -309,13 +311,14 @@ def _merged_mode(adaptation: Adaptation) -> Mode:
 
 
 def _warn_of_idle_ranks(problem: Problem, validation: CompletionLoss) -> None:
-    uniform = [name for name in baselines(problem.space) if name.startswith("uniform ")]
+    uniform = [each for each in baselines(problem.space).items() if each[0].startswith("uniform ")]
     if len(uniform) < 2:
         return
-    small, large = (problem.space.encode(baselines(problem.space)[name]) for name in (uniform[0], uniform[-1]))
-    if (difference := validation.difference(small, large)).middle <= 0:
+    (small, low), *_, (large, high) = uniform
+    encode = problem.space.encode
+    if (difference := validation.difference(encode(low), encode(high))).middle <= 0:
         problem.feedback.note(
-            f"{uniform[0]} is no worse than {uniform[-1]} on {len(validation.tokens)} validation examples "
+            f"{small} is no worse than {large} on {len(validation.tokens)} validation examples "
             f"({difference.middle:+.3f} nats, 95 % [{difference.lower:.3f}, {difference.upper:.3f}]), so ranks hardly "
             "matter here: train with more examples, fewer steps or a lower learning rate"
         )
@@ -325,7 +328,7 @@ def _warn_of_few_examples(
     problem: Problem, validation: CompletionLoss, winners: Sequence[Configuration], others: Sequence[Candidate]
 ) -> None:
     """Notes if the validation examples do not decide between the first winner and the best other candidate."""
-    left = [one for one in others if winners and one.configuration != winners[0]]
+    left = [one for one in others if one.configuration != winners[0]]
     if not left:
         return
     second = min(left, key=lambda one: one.values[0]).configuration
@@ -338,14 +341,6 @@ def _warn_of_few_examples(
         f"{n} validation examples do not decide between the first winner and the next candidate, whose losses differ "
         f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, or take either"
     )
-
-
-def _cuts(problem: Problem, most: int) -> dict[str, Points]:
-    """Uniform cuts within the limit, those with the largest cost first, as larger models have lower losses."""
-    cuts = uniform_cuts(problem.space)
-    costs = {name: problem.cost(point) for name, point in cuts.items()}
-    fitting = sorted((name for name in cuts if costs[name] <= problem.limit.bound), key=lambda name: -costs[name])
-    return {name: cuts[name] for name in fitting[:most]}
 
 
 def _greedy(problem: Problem, changes: FisherChanges | None) -> Points:

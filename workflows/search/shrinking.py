@@ -124,7 +124,7 @@ class EnergyLost:
     """
 
     lost: NDArray[np.float64] = field(repr=False)
-    name: str = ENERGY
+    name: str = "energy lost_share"
 
     def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
         """Shape (n, n_columns) -> (n,)."""

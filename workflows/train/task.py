@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import InputError
 from adaptare.core.codec import from_json, to_json
-from adaptare.core.quantisation import QUANTISATIONS
+from adaptare.core.quantisation import check_quantisation
 from adaptare.core.versioned_json import read_versioned, write_versioned
 from adaptare.profiler import Quantisation
 from adaptare.search import chatterbot_examples, read_examples, tokenize_split
@@ -115,8 +115,7 @@ class Task:
     sparsity: float | None = None
 
     def __post_init__(self) -> None:
-        if self.quantisation not in QUANTISATIONS:
-            raise InputError(f"quantisation must be one of {', '.join(QUANTISATIONS)}, not {self.quantisation!r}")
+        check_quantisation(self.quantisation)
 
 
 def save_task(task: Task, folder: Path) -> None:
