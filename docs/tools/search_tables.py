@@ -7,7 +7,7 @@ from measured_tables import Table, kept, middle_first, reordered, table, value
 
 VERDICTS = ("met", "ambiguous", "missed")
 
-# Searches at equal latency.
+# Searches within one predicted limit.
 SEARCHES = {
     "search": "ONNX Runtime 4-bit, dialogues",
     "search_questions": "ONNX Runtime 4-bit, questions",
