@@ -239,7 +239,7 @@ def _searched(
 
 
 def check_ours(file: Path) -> None:
-    """Raises `InputError` if the file is no result of a search, also of an earlier version, and not to be replaced."""
+    """Raises `InputError` unless the file is a result of a search, of any version: no other file is replaced."""
     otherwise = f"{str(file)!r} exists and is no earlier result of a search; name another file"
     if not {"winners", "budget"} <= set(read_versioned(file, schema=SCHEMA, otherwise=otherwise)):
         raise InputError(otherwise)
