@@ -258,11 +258,11 @@ def test_examples_of_which_none_fits_are_refused_before_anything_is_measured(
     assert not Path("adaptare-demo").exists()
 
 
-def test_dialogues_of_which_none_fits_are_refused_before_anything_is_measured(
+def test_lengths_that_no_dialogue_fits_are_refused_before_anything_is_measured(
     run: Callable[..., Any], model_cache: Path
 ) -> None:
     answer = run(*TUNE, "--cache", model_cache, "--max-tokens", 1)
-    assert (answer.code, "max_tokens" in answer.err or "--max-tokens" in answer.err) == (2, True), answer.err
+    assert (answer.code, "max_tokens must be at least 2, not 1" in answer.err) == (2, True), answer.err
     assert not Path("tuned").exists()
 
 

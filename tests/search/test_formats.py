@@ -60,8 +60,8 @@ def refusal(row: object) -> str:
             Example("3 - 1?", "2", ("4", "2", "24", "1")),
         ),
         (
-            {"question": "3 - 1?", "choices": {"text": ["4", "1", "2"], "label": ["A", "B", "C"]}, "answer": 2},
-            Example("3 - 1?", "2", ("4", "1", "2")),
+            {"question": "3 - 2?", "choices": {"text": ["4", "2", "1"], "label": ["A", "B", "C"]}, "answer": 2},
+            Example("3 - 2?", "1", ("4", "2", "1")),
         ),
         (
             {**ARC, "choices": {"text": ["ice", "fire", "snow"], "label": ["1", "2", "3"]}, "answerKey": 1},
