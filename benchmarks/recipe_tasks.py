@@ -9,7 +9,6 @@ data of earlier tables: ARC-Easy and boolq of LLM-Adapters, at most 96 tokens, w
 import argparse
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
@@ -24,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from adaptare.core import InputError
 from adaptare.profiler import open_model
 from adaptare.search import load_base
+from adaptare.search.training import constant_losses
 from adaptare.search.training.data import Example, split_examples
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.token_examples import TokenExample, tokenize_examples
@@ -36,8 +36,6 @@ TRAINING, TEST, TOKENS = "gsm8k/train.jsonl", "gsm8k/test.jsonl", 256
 # Intermediate results in the answers of GSM8K, as in <<48/2=24>>.
 CALCULATION = re.compile(r"<<[^<>]*>>")
 CHOICES, CHOICE_TOKENS = ("ARC-Easy", "boolq"), 96
-# Weight of the frequencies at all positions beside those at one, and of an unseen token, in examples.
-SHRINKAGE, UNSEEN = 10.0, 1.0
 
 
 def read_examples(folder: Path, file: str) -> list[Example]:
@@ -58,32 +56,6 @@ def read_task(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> t
     return train, validation, rows
 
 
-def constant_losses(train: Rows, rows: Rows, *, vocabulary: int) -> Losses:
-    """Losses of a model that ignores every prompt, and knows how frequent each token is at each position of an answer.
-
-    A frequency at a position is shrunk towards that at all positions (Dirichlet prior). On multiple-choice data with
-    fixed wording, this is the class prior.
-
-    Args:
-        train: Examples that it counts.
-        rows: Examples that it is judged by.
-        vocabulary: Number of tokens.
-
-    Returns:
-        Loss summed over the completion of each row, nats. Shape (n_rows,).
-    """
-    at = Counter((place, token) for row in train for place, token in enumerate(_completion(row)))
-    anywhere = Counter(token for row in train for token in _completion(row))
-    longer = Counter(place for row in train for place in range(row.completion_tokens))
-    total = anywhere.total() + UNSEEN
-
-    def loss(place: int, token: int) -> float:
-        frequency = (anywhere[token] + UNSEEN / vocabulary) / total
-        return -float(np.log((at[place, token] + SHRINKAGE * frequency) / (longer[place] + SHRINKAGE)))
-
-    return np.array([sum(loss(place, token) for place, token in enumerate(_completion(row))) for row in rows])
-
-
 def check_signal(plain: Losses, constant: Losses, rows: Rows) -> None:
     """Raises `InputError` unless a plain LoRA has a lower loss than the constant, by the interval of the difference."""
     tokens = np.array([row.completion_tokens for row in rows])
@@ -94,10 +66,6 @@ def check_signal(plain: Losses, constant: Losses, rows: Rows) -> None:
             f"tokens: {found.middle:+.3f} [{found.lower:+.3f}, {found.upper:+.3f}] nats per token; train for more "
             "--steps, or test with more --rows"
         )
-
-
-def _completion(row: TokenExample) -> tuple[int, ...]:
-    return row.ids[row.prompt_tokens :]
 
 
 def on_choices(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> tuple[Losses, Rows]:

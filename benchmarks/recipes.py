@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipe_latency import DEVICES, INT4_DEVICE, INT4_RANKS, ends, latency_rows, uniform_configs
-from recipe_tasks import TOKENS, check_signal, constant_losses, read_task
+from recipe_tasks import TOKENS, check_signal, read_task
 
 from adaptare.core import InputError
 from adaptare.profiler import WIDTH, Configuration, Space, open_model
@@ -56,6 +56,7 @@ from adaptare.search.super_adapter.base_model import Origin, keep_masters, origi
 from adaptare.search.super_adapter.elastic import ElasticLinear
 from adaptare.search.super_adapter.merging import dense, fills_zeros, merged_weights, requantised, share_of_zeros
 from adaptare.search.super_adapter.quantised import QuantisedElasticLinear
+from adaptare.search.training import constant_losses
 from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.step import TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample

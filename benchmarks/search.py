@@ -60,6 +60,8 @@ BY_HAND = {"all linears": (*ATTENTION, *MLP), "q and v": ("q_proj", "v_proj"), "
 # Limits on a proxy, as parts of its largest value, and halvings of the interval between two of them.
 PROXY_PARTS, HALVINGS = np.geomspace(0.9, 0.05, 12), 12
 GRADIENT_EXAMPLES = 64
+# Of the overhead of the largest adapter.
+PARTS = (0.25, 0.5, 0.75)
 Points = NDArray[np.int64]
 
 
@@ -107,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", type=Path, help="examples; default: the dialogues")
     found.add_argument("--model", default="smollm2-135m")
     found.add_argument("--device", default="ort-cpu:int4,threads=1")
-    found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="of the largest overhead")
+    found.add_argument("--parts", type=float, nargs="+", default=list(PARTS), help="of the largest overhead")
     found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     found.add_argument("--steps", type=int, default=90)
     found.add_argument("--held-out", type=int, default=200)
@@ -116,6 +118,18 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--count", type=int, default=31, help="adapters to profile")
     found.add_argument("--seconds", type=float, default=110.0, help="of profiling")
     found.add_argument("--no-published", action="store_true", help="without the published methods")
+    return found
+
+
+def folder_options(description: str | None, parts: Sequence[float] = ()) -> argparse.ArgumentParser:
+    """Options of the command line of a script that goes on with the folder of this one, in several parts or not."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--json", action="store_true")
+    found.add_argument("--folder", type=Path, required=True)
+    if parts:
+        found.add_argument("--parts", type=float, nargs="+", default=list(parts), help="of the largest overhead")
+    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    found.add_argument("--bf16", action="store_true", help="as in the call of search.py")
     return found
 
 
@@ -170,9 +184,13 @@ def predictor_of(file: Path) -> FittedPredictor:
 
 def overhead(predictor: FittedPredictor, run: Path, part: float) -> float:
     """Overhead that is a part of the largest adapter's, both by the upper ends of their predictions."""
-    space = reload_adaptation(run)[1].space
-    upper = predictor.predict(space.at(space.highest)[None], space.dimensions).upper[0]
-    return part * (float(upper) / predictor.base_value - 1)
+    return limit_at(part, predictor, reload_adaptation(run)[1].space).bound / predictor.base_value - 1
+
+
+def limit_at(part: float, predictor: FittedPredictor, space: Space) -> Limit:
+    """Limit on predicted upper ends at a part of the overhead of the largest adapter."""
+    upper, base = PredictedUpperEnd(predictor, space.dimensions), predictor.base_value
+    return Limit(upper, base + part * (float(upper(space.at(space.highest)[None])[0]) - base))
 
 
 @dataclass(frozen=True)

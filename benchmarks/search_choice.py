@@ -34,7 +34,7 @@ from adaptare.search import CompletionLoss, read_budget
 from adaptare.search.training import decide, paired_difference
 from adaptare.workflows.search import racing
 from adaptare.workflows.search.searching import SearchRequest, search_folder
-from search import judge_of, overhead, predictor_of
+from search import PARTS, folder_options, judge_of, overhead, predictor_of
 
 Codes = NDArray[np.int64]
 Asked = tuple[CompletionLoss, Codes, Codes]
@@ -60,13 +60,7 @@ RULES: Mapping[str, Rule] = {"paired interval": by_interval, "lowest loss": lowe
 
 
 def main() -> None:
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--json", action="store_true")
-    found.add_argument("--folder", type=Path, required=True)
-    found.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="of the largest overhead")
-    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    found.add_argument("--bf16", action="store_true", help="search and compute losses in bfloat16")
-    options = found.parse_args()
+    options = folder_options(__doc__, PARTS).parse_args()
     settings = {name: getattr(options, name) for name in ("parts", "seeds", "bf16")}
     rows = [row for seed in options.seeds for row in of_training(options, seed)]
     print(json.dumps({**conditions(1), **settings, "rows": rows}) if options.json else "\n".join(map(line, rows)))

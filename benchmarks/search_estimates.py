@@ -20,7 +20,6 @@ correlation of the estimates with the true changes, `error` the root of their me
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,24 +27,20 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from stock_process import conditions, say
 
-from adaptare.search import CompletionLoss, Limit
+from adaptare.search import CompletionLoss
 from adaptare.search.algorithms import staged
 from adaptare.search.training import FisherChanges
 from adaptare.search.training.loss_changes import gate_gradients, gate_sums
-from search import GRADIENT_EXAMPLES, Judge, judge_of, overhead, predictor_of
+from search import GRADIENT_EXAMPLES, Judge, folder_options, judge_of, limit_at, predictor_of
 
 WAYS: Final = ("left out", "added")
 Values = NDArray[np.float64]
 
 
 def main() -> None:
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--json", action="store_true")
-    found.add_argument("--folder", type=Path, required=True)
+    found = folder_options(__doc__)
     found.add_argument("--part", type=float, default=0.25, help="of the largest overhead")
-    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     found.add_argument("--changes", type=int, default=16, help="groups of linears, of each kind of change")
-    found.add_argument("--bf16", action="store_true", help="compute gradients and losses in bfloat16")
     options = found.parse_args()
     settings = {name: getattr(options, name) for name in ("part", "seeds", "changes", "bf16")}
     rows = [row for seed in options.seeds for row in of_training(options, seed)]
@@ -58,7 +53,7 @@ def of_training(options: argparse.Namespace, seed: int) -> Iterator[dict[str, An
     judge = judge_of(fitted, run, bf16=options.bf16)
     space, examples = judge.super_adapter.space, judge.adaptation.examples
     train = examples.train[:GRADIENT_EXAMPLES]
-    limit = Limit(judge.upper, fitted.base_value * (1 + overhead(fitted, run, options.part)))
+    limit = limit_at(options.part, fitted, space)
     changes = FisherChanges(judge.super_adapter, space, train, judge.remembered)
     point = staged(space, changes, limit, [limit.bound])[0]
     gates = gate_gradients(judge.super_adapter, space.at(point), train)

@@ -27,21 +27,16 @@ from adaptare.workflows.profiling.campaign import Campaign
 from adaptare.workflows.search.result import SearchResult, load_result
 from adaptare.workflows.target import named_target
 from adaptare.workflows.verification import judged
-from search import choices_of, judge_of, predictor_of
+from search import PARTS, choices_of, folder_options, judge_of, predictor_of
 
 # Seed, part of the overhead, and name of a choice.
 Named = tuple[int, float, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--parts", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="of the largest overhead")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = folder_options(__doc__, PARTS)
     parser.add_argument("--seconds", type=float, default=400.0, help="of measuring, for each group")
     parser.add_argument("--half-width", type=float, default=0.005, help="of every 95 %% interval, relative")
-    parser.add_argument("--bf16", action="store_true", help="as in the call of search.py")
     options = parser.parse_args()
     fitted = predictor_of(options.folder / "predictor")
     found = {named: config for seed in options.seeds for named, config in choices(options, fitted, seed)}

@@ -46,7 +46,7 @@ from adaptare.core.content_hash import Json
 from adaptare.profiler import Configuration, Space
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads.space_file import rank_space
-from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter, TrainingSettings
+from adaptare.search import CompletionLoss, Limit, SuperAdapter, TrainingSettings
 from adaptare.search import train_super_adapter as train
 from adaptare.search.algorithms import STAGED, portfolio, smallest_that_fits, staged
 from adaptare.search.super_adapter import hash_of_weights
@@ -55,7 +55,7 @@ from adaptare.search.training.quality import paired_difference
 from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.step import DEFAULT_STEP, BudgetSampler, TrainingStep
 from adaptare.workflows.train.adaptation import Adaptation, reload_adaptation
-from search import GRADIENT_EXAMPLES, by_hand, overhead, predictor_of
+from search import GRADIENT_EXAMPLES, by_hand, limit_at, predictor_of
 
 DRAWS = 2000
 AS_TRAINED = "as trained"
@@ -157,9 +157,7 @@ def rule_named(text: str) -> tuple[str, int]:
 
 def limit_of(options: argparse.Namespace, space: Space, part: float) -> Limit:
     """Limit on the predicted latency at a part of the largest overhead. Raises `InfeasibleBudgetError`."""
-    predictor = predictor_of(options.predictor)
-    bound = (1 + overhead(predictor, options.run, part)) * predictor.base_value
-    limit = Limit(PredictedUpperEnd(predictor, space.dimensions), bound)
+    limit = limit_at(part, predictor_of(options.predictor), space)
     smallest_that_fits(space, [limit])  # before any training
     return limit
 

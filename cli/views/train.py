@@ -26,6 +26,8 @@ def sections(result: TrainResult) -> Iterator[Section]:
         f"validation loss {result.base_loss:.3f} without adapter, {result.start_loss:.3f} with the recipe's choice, "
         f"{result.full_loss:.3f} with the largest of every choice: a change of {change.middle:+.3f}, 95 % {ends}"
     )
+    if result.constant_loss is not None:
+        yield f"frequencies of tokens alone, without any prompt, have a validation loss of {result.constant_loss:.3f}"
     if result.accuracies:
         yield accuracy_table(result.accuracies, "validation")
     budget = "decode=-15%" if result.cuts_base else "overhead=5%"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from adaptare.search.training.adapter_trainer import check_trackers
     from adaptare.search.training.answers import Answers, Scoring
     from adaptare.search.training.chat_templates import ALPACA, set_chat_template
+    from adaptare.search.training.constant import constant_losses
     from adaptare.search.training.loss_changes import FisherChanges
     from adaptare.search.training.passes import activation_grams
     from adaptare.search.training.polish import polished
@@ -22,6 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["HELD_OUT_SHARE", "UNTRAINED", "Accuracy", "Answers", "FisherChanges", "Scoring", "Split", "TokenSplit"]
 __all__ += ["activation_grams", "check_examples", "check_free", "decide", "paired_difference"]
 __all__ += ["ALPACA", "Asked", "Remembered", "Values", "polished", "race", "set_chat_template"]
-__all__ += ["check_trackers", "split_examples"]
+__all__ += ["check_trackers", "constant_losses", "split_examples"]
 
 __getattr__ = lazy_names(__name__)

@@ -37,6 +37,11 @@ class TokenExample:
         return self.ids[: self.prompt_tokens]
 
     @property
+    def completion(self) -> tuple[int, ...]:
+        """Token ids in the loss."""
+        return self.ids[self.prompt_tokens :]
+
+    @property
     def completion_tokens(self) -> int:
         """Number of tokens in the loss."""
         return len(self.ids) - self.prompt_tokens

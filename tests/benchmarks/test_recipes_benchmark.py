@@ -1,7 +1,6 @@
 """The benchmark of the recipes, whole, on a tiny model and with the smallest numbers."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import recipes
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration
-from adaptare.search.training.token_examples import TokenExample
 
 
 @pytest.fixture
@@ -184,11 +182,3 @@ def test_a_task_on_which_training_does_not_help_is_refused(words: list[str], mon
     monkeypatch.setattr("sys.argv", ["recipes.py", *words, "--only", "shears"])
     with pytest.raises(InputError, match="a plain LoRA is not better than frequencies of tokens"):
         recipes.main()
-
-
-def test_a_constant_is_the_class_prior_where_the_wording_is_fixed() -> None:
-    right, wrong = (TokenExample((9, 1, 2, last), 1) for last in (3, 4))
-    train = [*[right] * 300, *[wrong] * 100]
-    found = recipe_tasks.constant_losses(train, [right, wrong], vocabulary=10)
-    assert found == pytest.approx([-math.log(0.75), -math.log(0.25)], abs=0.1)
-    assert found[0] < found[1]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import search_choice
+import search_costs
 import search_estimates
 import search_latency
 import search_published
@@ -176,6 +177,18 @@ def test_estimates_stand_beside_true_changes(printed_rows: Printed) -> None:
         assert sign * second["mean"] > 0
         assert both["mean"] == pytest.approx(first["mean"] + abs(second["mean"]))
         assert first["true_mean_train"] == both["true_mean_train"] != 0
+
+
+def test_costs_find_placements_within_the_same_parts(printed_rows: Printed) -> None:
+    words = ("--parts", "0.3", "0.6", "--seconds", "2", "--half-width", "0.02")
+    found = {(row["cost"], row["part"]): row for row in printed_rows(search_costs, *words)}
+    proxies = {"staged-fisher by parameters", "staged-fisher by linears"}
+    assert {cost for cost, _ in found} == {search_costs.LATENCY, search_costs.LARGEST, *proxies}
+    assert {part for cost, part in found if cost == search_costs.LATENCY} == {0.3, 0.6}
+    largest = found[search_costs.LARGEST, 1.0]
+    assert largest["linears"] == max(row["linears"] for row in found.values())
+    for (cost, part), row in found.items():
+        assert 0 < row["overhead"][0] <= largest["overhead"][0], (cost, part)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 1.0])

@@ -18,6 +18,8 @@ class TrainResult:
         start_loss: Validation loss of the configuration that the recipe takes without a search.
         full_loss: Validation loss with every rank at its largest.
         loss_difference: Full loss minus that of the base, paired over the validation examples.
+        constant_loss: Validation loss of token frequencies alone, see `constant_losses`; `None` in results of earlier
+            versions.
         accuracies: On the validation questions: majority, untrained, and every rank at its largest; none without
             multiple-choice data.
         examples: Number of training examples.
@@ -41,3 +43,4 @@ class TrainResult:
     dropped: int
     cut: int
     cuts_base: bool
+    constant_loss: float | None = None

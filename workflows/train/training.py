@@ -19,7 +19,7 @@ from adaptare.search.algorithms import smallest_that_fits
 from adaptare.search.budget import Budget, check_predictor, predicted_limit
 from adaptare.search.recipes import DEFAULT_RECIPE, BudgetSampler, Recipe, TrainingStep, check_widths, recipe_named
 from adaptare.search.super_adapter import load_tokenizer
-from adaptare.search.training import Answers, Remembered, check_trackers, paired_difference
+from adaptare.search.training import Answers, Remembered, check_trackers, constant_losses, paired_difference
 from adaptare.workflows.spaces import is_space_file, space_of
 from adaptare.workflows.train.adaptation import load_adaptation, prepare_base, with_layer_order
 from adaptare.workflows.train.result import TrainResult
@@ -145,6 +145,9 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         validation.each(judged, done=lambda share: update(share, "without adapter, at the start, and the largest"))
     found = {step: sums for step in sorted(looks) if step <= len(losses) and (sums := seen.find(step)) is not None}
     _warn_of_overfitting(found, validation.sums(super_adapter.largest), validation.tokens, feedback)
+    constant = constant_losses(examples.train, examples.validation, vocabulary=source.shape.vocabulary)
+    others = {"without adapter": validation.sums(space.base), "of frequencies of tokens without any prompt": constant}
+    _warn_of_no_signal(validation.sums(super_adapter.largest), others, validation.tokens, feedback)
     base_loss, start_loss, full_loss = map(float, validation(judged))
     answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)
     right = {"trained": answers.right(super_adapter.largest)}
@@ -164,7 +167,32 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
         dropped=examples.dropped,
         cut=examples.cut,
         cuts_base=space.cuts_base,
+        constant_loss=float(constant.sum() / validation.tokens.sum()),
     )
+
+
+def _warn_of_no_signal(
+    trained: NDArray[np.float64],
+    others: Mapping[str, NDArray[np.float64]],
+    tokens: NDArray[np.int64],
+    feedback: Feedback,
+) -> None:
+    """Notes if the largest of every choice is not better than what needs no training, by the paired interval.
+
+    Args:
+        trained: Loss of each validation example. Shape (n_examples,).
+        others: The same of what needs no training, by words for it.
+        tokens: Number of completion tokens of each. Shape (n_examples,).
+    """
+    words = min(others, key=lambda each: float(others[each].sum()))
+    change = paired_difference(trained, others[words], tokens)
+    if change.upper >= 0:
+        feedback.note(
+            f"no signal: the validation loss after training is not measurably lower than that {words} "
+            f"({change.middle:+.3f} nats, 95 % [{change.lower:.3f}, {change.upper:.3f}]), so losses hardly tell "
+            "choices apart; train for more steps, hold out more examples, or give examples with answers that follow "
+            "from their prompts"
+        )
 
 
 def _warn_of_overfitting(

@@ -1,0 +1,46 @@
+"""The note on a task on which training is not better than what needs no training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaptare.core.progress import Feedback
+from adaptare.search import TrainingSettings
+from adaptare.workflows.train.task import TrainingData
+from adaptare.workflows.train.training import TrainRequest, _warn_of_no_signal, train
+
+TOKENS = np.full(40, 4)
+NOISE = np.sin(np.arange(40))
+
+
+@pytest.mark.parametrize(
+    ("base", "constant", "words"),
+    [
+        (10.0, 9.0, None),
+        (8.0, 9.0, "not measurably lower than that without adapter (+0.0"),
+        (10.0, 7.0, "not measurably lower than that of frequencies of tokens without any prompt (+0.2"),
+    ],
+)
+def test_a_training_that_is_no_better_is_noted_with_the_better_rival(
+    base: float, constant: float, words: str | None
+) -> None:
+    notes: list[str] = []
+    others = {"without adapter": base + NOISE, "of frequencies of tokens without any prompt": constant - NOISE}
+    _warn_of_no_signal(np.full(40, 8.1) + 0.1 * NOISE, others, TOKENS, Feedback(note=notes.append))
+    assert bool(notes) == bool(words)
+    assert all(words in note for note in notes if words)
+
+
+def test_answers_that_do_not_depend_on_prompts_are_noted(tmp_path: Path, model_cache: Path) -> None:
+    """A short training knows less than the frequencies of two answers."""
+    rows = [{"prompt": f"Is {number} right?", "completion": "yes" if number % 3 else "no"} for number in range(80)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    notes: list[str] = []
+    data = TrainingData(0, tmp_path / "data.jsonl")
+    request = TrainRequest("tiny-random", tmp_path / "run", data, TrainingSettings(2, 0), cache=model_cache)
+    result = train(request, feedback=Feedback(note=notes.append))
+    assert result.constant_loss is not None
+    assert result.constant_loss < 1 < result.full_loss
+    assert any("than that of frequencies of tokens without any prompt" in note for note in notes)
