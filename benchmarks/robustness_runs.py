@@ -189,10 +189,6 @@ groups:
 
 
 def copied(prepared: Path, folder: Path) -> None:
-    """A copy of the prepared folder; files are linked, so a change replaces its file."""
+    """A copy of the prepared folder, without times of its files."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(prepared, folder, copy_function=_copy)
-
-
-def _copy(source: str, target: str) -> None:
-    shutil.copy(source, target)
+    shutil.copytree(prepared, folder, copy_function=shutil.copy)

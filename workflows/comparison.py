@@ -106,9 +106,10 @@ def compare_stores(
             f"{second[0].device.device}, as well",
             parameter="other_device",
         )
-    if adapter:
+    other_adapter = other_adapter or adapter
+    if adapter and other_adapter:
         one = of_adapter(one, adapter, here.location)
-        second = of_adapter(second, other_adapter or adapter, there.location)
+        second = of_adapter(second, other_adapter, there.location)
     rows = compare(one, second, latencies=bool(unlike), across_adapters=adapter is not None, band=band)
     if not rows:
         raise InputError("no workload was measured in both; profile the same model, phase, mode and space in each")

@@ -25,11 +25,6 @@ class Front:
     members: tuple[Candidate, ...]
     history: tuple[Candidate, ...]
 
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """Objectives of the members. Shape (n_members, n_objectives)."""
-        return _values(self.members, len(self.objectives))
-
 
 def front_of(objectives: Sequence[str], history: Sequence[Candidate]) -> Front:
     """Front of the candidates; of several with equal values the first. Excludes values that are not finite."""

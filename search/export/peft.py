@@ -205,30 +205,29 @@ PEFT: Final = ExportKind(
     _read_by({"PEFT": scale_of_patterns}),
     options=("base_name",),
 )
-PORTABLE: Final = ExportKind(
-    "peft-portable",
-    "adapter for llama.cpp and PEFT: one alpha, unequal ranks",
-    _SNIPPET,
-    _write_portable,
-    _read_by({"llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
-    options=("base_name",),
+PORTABLE: Final = replace(
+    PEFT,
+    name="peft-portable",
+    summary="adapter for llama.cpp and PEFT: one alpha, unequal ranks",
+    write=_write_portable,
+    expectations=_read_by({"llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
     commands={"llama.cpp": "python convert_lora_to_gguf.py {folder} --base {base}"},
 )
-FOLDED: Final = ExportKind(
-    "peft-folded",
-    "adapter for OpenVINO GenAI and PEFT: no scale, unequal ranks",
-    _SNIPPET,
-    _write_folded,
-    _read_by({"OpenVINO GenAI": scale_of_tensors, "PEFT": scale_of_patterns}),
-    options=("base_name",),
+FOLDED: Final = replace(
+    PEFT,
+    name="peft-folded",
+    summary="adapter for OpenVINO GenAI and PEFT: no scale, unequal ranks",
+    write=_write_folded,
+    expectations=_read_by({"OpenVINO GenAI": scale_of_tensors, "PEFT": scale_of_patterns}),
 )
-UNIFORM: Final = ExportKind(
-    "peft-uniform",
-    "adapter for vLLM and Olive: one rank and one alpha",
-    _SNIPPET,
-    _write_uniform,
-    _read_by({"vLLM or Olive": scale_of_one_rank, "llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}),
-    options=("base_name",),
+UNIFORM: Final = replace(
+    PEFT,
+    name="peft-uniform",
+    summary="adapter for vLLM and Olive: one rank and one alpha",
+    write=_write_uniform,
+    expectations=_read_by(
+        {"vLLM or Olive": scale_of_one_rank, "llama.cpp": scale_of_tensor_rank, "PEFT": scale_of_patterns}
+    ),
     commands={
         "vLLM": "vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules NAME={folder}",
         "Olive": "olive convert-adapters --adapter_path {folder} --output_path FILE",

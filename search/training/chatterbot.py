@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import MissingPackageError
 from adaptare.search.training.data import Example
 
 # Topics with short answers in plain English; excludes code and topics with only a handful of questions.
@@ -15,14 +15,13 @@ TOPICS = (
 )
 
 
-def chatterbot_examples(topics: tuple[str, ...] = TOPICS) -> list[Example]:
+def chatterbot_examples() -> list[Example]:
     """Questions and answers in English from the package `chatterbot-corpus` (BSD licence), including repetitions.
 
     A dialogue of more than two turns is a list of questions, each followed by its answer.
 
     Raises:
         MissingPackageError: The package is not installed.
-        InputError: It has no such topic.
     """
     spec = importlib.util.find_spec("chatterbot_corpus")
     if spec is None or not spec.submodule_search_locations:
@@ -30,15 +29,11 @@ def chatterbot_examples(topics: tuple[str, ...] = TOPICS) -> list[Example]:
             "the dialogues of chatterbot-corpus are not installed; install them with: pip install 'adaptare[demo]'"
         )
     folder = Path(spec.submodule_search_locations[0]) / "data" / "english"
-    return [example for topic in topics for example in _dialogues(folder / f"{topic}.yml")]
+    return [example for topic in TOPICS for example in _dialogues(folder / f"{topic}.yml")]
 
 
 def _dialogues(file: Path) -> list[Example]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        known = sorted(other.stem for other in file.parent.glob("*.yml"))
-        raise InputError(f"chatterbot-corpus has no topic {file.stem!r}; it has {', '.join(known)}") from error
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
     return [
         Example(str(question).strip(), str(answer).strip())
         for turns in content["conversations"]

@@ -173,6 +173,8 @@ def test_two_adapters_of_one_store(run: Callable[..., Any], saved: Callable[...,
     assert answer.code == 1
     assert [row["verdict"] for row in answer.json["rows"]] == ["slower", "same"]
     assert run("compare", "one.db", "--adapter", large, "--other-adapter", small).code == 0
+    alike = run("compare", "one.db", "one.db", "--adapter", small, "--json").json
+    assert alike["one"] == alike["other"] == f"one.db, simulated, {small}"
     answer = run("compare", "one.db", "--adapter", small, "--other-adapter", other)
     assert answer.code == 2
     assert "one.db has no measurement of" in answer.err

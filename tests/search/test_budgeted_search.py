@@ -89,7 +89,9 @@ class Knapsack:
         )
 
     def volume(self, front: Front) -> float:
-        return float(HV(ref_point=np.array([self.base_loss, self.limit.bound]))(front.values))
+        return float(
+            HV(ref_point=np.array([self.base_loss, self.limit.bound]))(np.array([one.values for one in front.members]))
+        )
 
 
 ALGORITHMS: list[Callable[[Space, int], Algorithm]] = [
@@ -130,7 +132,7 @@ def test_a_small_space_is_searched_to_its_end_and_no_further(make: Make) -> None
     feasible = {*map(knapsack.space.decode, codes[knapsack.latency(codes) <= knapsack.limit.bound])}
     front = knapsack.front(make(knapsack.space, 0), evaluations=1000)
     assert {candidate.configuration for candidate in front.history} == feasible
-    assert knapsack.base_loss - front.values[0, 0] == pytest.approx(knapsack.best_gain(), rel=1e-12)
+    assert knapsack.base_loss - front.members[0].values[0] == pytest.approx(knapsack.best_gain(), rel=1e-12)
 
 
 @both
@@ -335,7 +337,7 @@ def test_a_loss_that_is_no_number_stays_in_the_history_alone() -> None:
         seed=0,
     )
     assert any(np.isnan(candidate.values[0]) for candidate in front.history)
-    assert np.all(np.isfinite(front.values))
+    assert np.all(np.isfinite(np.array([one.values for one in front.members])))
 
 
 def test_an_objective_of_the_wrong_shape_is_named() -> None:

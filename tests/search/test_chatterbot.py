@@ -2,7 +2,7 @@ import importlib.util
 
 import pytest
 
-from adaptare.core import InputError, MissingPackageError
+from adaptare.core import MissingPackageError
 from adaptare.search.training.chatterbot import chatterbot_examples
 from adaptare.search.training.data import Example
 
@@ -18,12 +18,6 @@ def test_questions_come_with_their_answers() -> None:
 def test_no_question_and_no_answer_is_empty() -> None:
     pytest.importorskip("chatterbot_corpus")
     assert all(example.prompt and example.completion for example in chatterbot_examples())
-
-
-def test_unknown_topic_names_the_known_ones() -> None:
-    pytest.importorskip("chatterbot_corpus")
-    with pytest.raises(InputError, match=r"no topic 'cooking'; it has .*tech_support, trivia"):
-        chatterbot_examples(("cooking",))
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,13 +144,21 @@ def test_a_card_without_its_header_is_a_fault(folder: Path, card: str | None, pr
     assert problem in fault.problem
 
 
+def test_a_data_set_without_rows_is_refused(folder: Path, tmp_path: Path) -> None:
+    rewritten(folder, list.clear)
+    (fault,) = faults_of(folder)
+    assert (fault.row, fault.column, fault.problem) == (0, DATA, "has no rows")
+    with pytest.raises(InputError, match=f"is not valid: 1 fault, the first in {DATA}, which has no rows"):
+        merge_datasets([folder, folder], tmp_path / "both")
+
+
 def test_merging_writes_equal_rows_once(folder: Path, stores: tuple[str, str], tmp_path: Path) -> None:
     export_dataset(stores[1:], tmp_path / "other")
     merged = merge_datasets([folder, folder, tmp_path / "other"], tmp_path / "both")
     assert (merged.rows, merged.sessions, merged.duplicates) == (10, 2, 5)
     assert list(faults_of(tmp_path / "both")) == []
     rewritten(folder, lambda rows: rows[2].update(threads=0))
-    with pytest.raises(InputError, match="is not valid: 1 faults, the first in row 3, column threads"):
+    with pytest.raises(InputError, match="is not valid: 1 fault, the first in row 3, column threads"):
         merge_datasets([folder], tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

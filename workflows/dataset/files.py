@@ -12,6 +12,7 @@ import yaml
 
 from adaptare.core import InputError
 from adaptare.core.progress import SILENT, Feedback, Update
+from adaptare.core.units import counted
 from adaptare.core.whole_file import write_together
 from adaptare.profiler import Store
 from adaptare.search.training import check_free
@@ -112,7 +113,8 @@ def merge_datasets(
                 update(ROWS * (number + share) / len(folders), f"{folder}: {text}")
 
             if faults := list(faults_of(folder, update=show)):
-                raise InputError(f"{folder} is not valid: {len(faults)} faults, the first in {_place(faults[0])}")
+                many = counted(len(faults), "fault")
+                raise InputError(f"{folder} is not valid: {many}, the first in {_place(faults[0])}")
             rows += read_rows(folder)
         update(ROWS, "writing Parquet")
         return _write(rows, output, licence, title)
@@ -136,6 +138,8 @@ def faults_of(folder: Path, *, update: Update = lambda share, text: None) -> Ite
     """
     table = _table(folder)
     yield from _card_faults(folder)
+    if not table.num_rows:
+        yield Fault(0, DATA, "has no rows")
     wrong = set()
     for field in SCHEMA:
         index = table.schema.get_field_index(field.name)
@@ -215,7 +219,8 @@ def _card_faults(folder: Path) -> Iterator[Fault]:
 
 
 def _place(fault: Fault) -> str:
-    return f"{f'row {fault.row}, ' if fault.row else ''}column {fault.column}, which {fault.problem}"
+    place = fault.column if fault.column in (CARD, DATA) else f"column {fault.column}"
+    return f"{f'row {fault.row}, ' if fault.row else ''}{place}, which {fault.problem}"
 
 
 def _write(rows: Sequence[Row], folder: Path, licence: str, title: str, *, left_out: int = 0) -> Written:
@@ -240,7 +245,7 @@ def card_of(rows: Sequence[Row], *, title: str, licence: str) -> str:
         "configs": [{"config_name": "default", "data_files": DATA}],
     }
     kinds = Counter(tuple(row[name] for name in COUNTED) for row in rows)
-    counted = [" | ".join(map(str, (*kind, count))) for kind, count in kinds.items()]
+    table = [" | ".join(map(str, (*kind, count))) for kind, count in kinds.items()]
     columns = [f"{field.name} | {field.kind} | {field.unit} | {field.meaning}" for field in FIELDS]
     dates = sorted(row["taken_at"][:10] for row in rows)
     sessions = len({row["session"] for row in rows})
@@ -257,7 +262,7 @@ def card_of(rows: Sequence[Row], *, title: str, licence: str) -> str:
             "base without adapter. Overheads and their 95 % intervals are of the ratio to the base in the same rounds, "
             "over several loads of the programs.",
             "",
-            *_markdown(" | ".join((*COUNTED, "rows")), counted),
+            *_markdown(" | ".join((*COUNTED, "rows")), table),
             "",
             "```python",
             "import pandas",
