@@ -12,14 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from adaptare.core import (
-    AdaptareError,
-    DeviceError,
-    InputError,
-    MissingPackageError,
-    ProgramError,
-    WorkerDiedError,
-)
+from adaptare.core import AdaptareError, DeviceError, InputError, MissingPackageError, ProgramError, WorkerDiedError
 from adaptare.core.codec import from_json
 from adaptare.devices.contracts import USUAL_CACHE_BYTES, AttributedCall, Loaded, OperatorTime, WorkerInfo
 from adaptare.devices.machine_facts import ENERGY, EVERYTHING, MachineFacts
@@ -301,6 +294,9 @@ class AgentWorker:
             late.set()
         except (OSError, ValueError):  # the pipe is closed
             pass
+        except KeyboardInterrupt:  # the call may go on for long
+            self._kill()
+            raise
         if late.is_set():
             self._kill()
             raise WorkerDiedError(

@@ -60,9 +60,15 @@ def save_predictor(predictor: FittedPredictor, path: str | Path) -> tuple[Path, 
 
     Raises:
         StorageError: The folder cannot be written.
-        InputError: The state of its regressor has something else than numbers and text.
+        InputError: The state of its regressor has something else than numbers and text, or the predictor was changed
+            by `at`, `recalibrated` or `relative`.
     """
     text, binary = files_of(path)
+    if (predictor.length, predictor.base_at, predictor.of_ratio) != (predictor.features.template.length, None, False):
+        raise InputError(
+            "a predictor at another length, recalibrated or of ratios is not saved; save the one that was fitted, and "
+            "ask it for these after loading"
+        )
     buffer = io.BytesIO()
     np.savez(buffer, **_arrays_of(predictor))  # type: ignore[arg-type]  # it has other keywords in some versions
     arrays = buffer.getvalue()

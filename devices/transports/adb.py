@@ -4,6 +4,7 @@ import hashlib
 import os
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -104,7 +105,7 @@ class AdbShell:
             self.run(REMOVED, part)
             raise OSError(f"{self.name}: {reason(Answer(pushed.code, '', _words(pushed)))}")
         self.run(USED, part)
-        answer = self.run(CHECKED, part, digest, target) if self._hashes else self._compared(part, digest, target)
+        answer = self.run(CHECKED, part, digest, target) if self._hashes else self._compared(part, digest, target, timeout_s)
         if answer.code:
             raise OSError(f"{self.name}: {reason(answer)}")
 
@@ -117,15 +118,18 @@ class AdbShell:
     def _hashes(self) -> bool:
         return not self.run(" || ".join(f"command -v {name} >/dev/null" for name in HASHES)).code
 
-    def _compared(self, part: str, digest: str, target: str) -> Answer:
+    def _compared(self, part: str, digest: str, target: str, timeout_s: float) -> Answer:
         """Renames a file whose hash is right, for devices that compute none: its content is read back."""
         content = hashlib.sha256()
         command = ["adb", "-s", self._serial, "exec-out", shlex.join(["cat", part])]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
         ) as back:
+            late = threading.Timer(timeout_s, back.kill)
+            late.start()
             while back.stdout is not None and (piece := back.stdout.read(2**20)):
                 content.update(piece)
+            late.cancel()
         if content.hexdigest() == digest:
             return self.run(MOVED, part, target)
         self.run(REMOVED, part)

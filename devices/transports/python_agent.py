@@ -97,7 +97,8 @@ class PythonAgent:
                 if not has_agent:
                     send_agent(shell, file, target, digest, named="the agent")
 
-        def install(package: str) -> str:
+        def install(module: str) -> str:
+            package = module.replace("_", "-")
             return self._install(packages, managed) if any(package in requirement for requirement in packages) else ""
 
         command = shell.command(STARTED, self.python, *agent, runtime, shell.folder)

@@ -132,8 +132,8 @@ class Memory:
 
     def visit(self, worker: Worker, subject: Subject) -> Mapping[str, Sequence[float]]:
         workload, program = subject.workload, subject.program
-        # A model with its adapter in the weights has the form of the base, and needs no other base.
-        loaded = worker.load(subject.programs.program(workload.base) if workload.in_weights else program)
+        # A model with its adapter in the weights has the form of one without adapter, of the same widths and depth.
+        loaded = worker.load(subject.programs.program(workload.bare) if workload.in_weights else program)
         peak = {"peak_memory": [float(loaded.peak_bytes)]} if loaded.peak_bytes else {}
         return {"memory": [float(loaded.resident_bytes)], **peak}
 
@@ -159,7 +159,7 @@ class Swap:
         workload, program, programs = subject.workload, subject.program, subject.programs
         if fed_bytes(workload, programs):
             return self._of_inputs(worker, subject)
-        worker.load(programs.program(workload.base))
+        worker.load(programs.program(workload.bare))
         warm, cold = list[float](), list[float]()
         for _ in range(self.changes):
             if isinstance(worker, ForgettingWorker) and worker.forget(program):
@@ -197,4 +197,4 @@ def _seconds_to_load(worker: Worker, program: Program) -> float:
 
 def fed_bytes(workload: Workload, programs: Programs) -> int:
     """Bytes of the adapter if it is an input of its program, else 0."""
-    return programs.need(workload).feed_bytes - programs.need(workload.base).feed_bytes
+    return programs.need(workload).feed_bytes - programs.need(workload.bare).feed_bytes

@@ -97,8 +97,10 @@ class Store:
         url = url_of(place)
         self.location = url.render_as_string(hide_password=True) if "://" in place else place
         file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        if file and file.name == ":memory:":
+            raise InputError("a store in memory would be lost; name a file", parameter="store")
         if file and not create and not file.exists():
-            raise InputError(f"there is no store {self.location!r}; measure something first", parameter="store")
+            raise self._absent()
         if file and file.is_file() and not file.stat().st_size:
             raise InputError(
                 f"{self.location!r} is an empty file and no store; remove it or name another", parameter="store"
@@ -107,8 +109,9 @@ class Store:
             if file and not file.exists():
                 _make_whole(file)
             waiting = {"connect_args": {"timeout": BUSY_S}} if url.get_backend_name() == "sqlite" else {}
-            self._engine = sql.create_engine(url, **waiting)
-            self._check_or_create()
+            unchanging = file is not None and not create and _cannot_change(file)
+            self._engine = sql.create_engine(_unchanging(file) if file and unchanging else url, **waiting)
+            self._check_or_create(create)
         except (OperationalError, OSError) as error:
             advice = "name a file that can be written" if file else "check the URL and the server"
             raise StorageError(f"store {self.location!r} cannot be opened: {_reason(error)}; {advice}") from error
@@ -117,7 +120,10 @@ class Store:
                 raise
             raise InputError(f"{self.location!r} is not a store of adaptare: {_reason(error)}") from error
 
-    def _check_or_create(self) -> None:
+    def _absent(self) -> InputError:
+        return InputError(f"there is no store {self.location!r}; measure something first", parameter="store")
+
+    def _check_or_create(self, create: bool) -> None:
         present = set(sql.inspect(self._engine).get_table_names())
         if present and "meta" not in present:
             raise InputError(f"{self.location!r} is a database of something else; name another file", parameter="store")
@@ -131,6 +137,8 @@ class Store:
                     f"{SCHEMA_VERSION}; update it with: pip install --upgrade adaptare"
                 )
             return
+        if not create:
+            raise self._absent()
         with self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sql.select(sql.func.pg_advisory_xact_lock(CREATION_LOCK)))
@@ -268,6 +276,17 @@ def url_of(place: str) -> sql.URL:
         raise InputError(
             "the store is no database URL; one reads, for example, postgresql+psycopg://user@host:5432/name"
         ) from error
+
+
+def _cannot_change(file: Path) -> bool:
+    """True for a store that this process can only read, and that nobody has open for writing."""
+    return not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
+
+
+def _unchanging(file: Path) -> sql.URL:
+    """URL of a file that is only read; otherwise SQLite makes files beside it."""
+    query = {"mode": "ro", "immutable": "1", "uri": "true"}
+    return sql.URL.create("sqlite", database=file.resolve().as_uri(), query=query)
 
 
 def _reason(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Salvage of a damaged store: each measurement that can still be read, in a new one."""
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from adaptare.profiler.store.rows import DAMAGE, Shapes, read_row, reason_of
 
 # Numbers without a readable row after which the end of a table whose largest number cannot be read is assumed.
 GAP: Final = 10_000
+# Bytes of a file for each measurement, at least. A number beyond what fits into the file is damaged.
+LEAST_BYTES: Final = 128
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,27 @@ def _rows(connection: sql.Connection) -> Iterator[tuple[int, str | Sequence[Any]
         last = connection.exec_driver_sql("SELECT max(id) FROM measurements").scalar()
     except DatabaseError:
         last = None
-    return _by_number(connection, "SELECT content FROM measurements WHERE id = {}", last=last)
+    query, most = "SELECT content FROM measurements WHERE id = {}", _most_rows(connection)
+    if last is None or last <= most:
+        yield from _by_number(connection, query, last=last)
+    else:
+        yield from _by_number(connection, query, last=most)
+        yield from _by_number(connection, query, first=last, last=last)
+
+
+def _most_rows(connection: sql.Connection) -> float:
+    """Measurements that fit into a file; no bound for other databases."""
+    if connection.dialect.name != "sqlite":
+        return math.inf
+    pages, size = (connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_count", "page_size"))
+    return int(pages or 0) * int(size or 0) // LEAST_BYTES
 
 
 def _by_number(
-    connection: sql.Connection, query: str, *, last: int | None
+    connection: sql.Connection, query: str, *, first: int = 1, last: float | None
 ) -> Iterator[tuple[int, str | Sequence[Any]]]:
     """Rows one by one, so that a damaged page hides no other."""
-    number = found = 0
+    number = found = first - 1
     while number < (found + GAP if last is None else last):
         number += 1
         try:

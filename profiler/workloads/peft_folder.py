@@ -167,9 +167,10 @@ def _ranks_of_weights(file: Path, shape: ModelShape, kind: AdapterKind) -> dict[
     try:
         with safe_open(str(file), framework="numpy") as tensors:
             sizes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        unusable = not_finite(file)
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{file} cannot be read, it may be incomplete: {error}") from error
-    if name := not_finite(file):
+    if name := unusable:
         raise InputError(f"{file}: {name!r} has NaN or infinite values; train it again, or save an earlier checkpoint")
     ranks: dict[str, dict[str, int]] = {}
     halves_of = {name: size for name, size in sizes.items() if kind == "lora" or not LENGTHS.fullmatch(name)}

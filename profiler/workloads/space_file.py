@@ -113,7 +113,11 @@ def read_space(file: str | Path, shape: ModelShape) -> Space:
 
 
 def _plain_yaml(text: str) -> Any:
-    """Content of a YAML text. Raises `yaml.YAMLError` for anything that expands: aliases and deep nesting."""
+    """Content of a YAML text.
+
+    Raises:
+        yaml.YAMLError: Something expands, an alias or deep nesting, or a key is written twice.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -121,7 +125,17 @@ def _plain_yaml(text: str) -> Any:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise yaml.YAMLError(f"it is nested deeper than {DEEPEST} levels")
-    return yaml.safe_load(text)
+    return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506, it is a safe loader
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Loader that refuses a key that is written twice: one of them would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise yaml.YAMLError(f"the key {twice!r} is written twice, in {node.start_mark}".strip())
+        return super().construct_mapping(node, deep)
 
 
 def grouped_space(name: str, entries: Sequence[Any], shape: ModelShape) -> Space:

@@ -233,3 +233,12 @@ def test_a_search_replaces_nothing_but_its_earlier_result_and_its_commands_can_b
         before = Path(other).read_bytes()
         refused(folder(*search, other), f"{other!r} exists and is no earlier result of a search")
         assert Path(other).read_bytes() == before
+
+
+def test_a_damaged_number_does_not_make_a_salvage_endless(measured: Run) -> None:
+    with sqlite3.connect("adaptare.db") as connection:
+        connection.execute("DROP TRIGGER measurements_no_update")
+        connection.execute("UPDATE measurements SET id = 4000000000000 WHERE id = 14")
+    answer = measured("store", "adaptare.db", "--salvage", "rescued.db", "--json")
+    assert answer.json["kept"] == 14
+    assert answer.json["lost"] == {}

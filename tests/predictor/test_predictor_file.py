@@ -15,6 +15,7 @@ from adaptare.core import InputError, StorageError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, load_predictor, save_predictor
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload
+from adaptare.profiler.analysis import Interval
 
 Campaign = Callable[..., list[Measurement]]
 DrawConfigs = Callable[[int, int], list[Configuration]]
@@ -72,6 +73,13 @@ def test_a_transferred_predictor_says_so_after_loading(predictor: FittedPredicto
     moved = replace(predictor, chosen="transferred", source=replace(predictor.device, device="other"))
     save_predictor(moved, tmp_path / "moved")
     assert load_predictor(tmp_path / "moved").source == moved.source
+
+
+def test_what_files_do_not_keep_is_refused(predictor: FittedPredictor, tmp_path: Path) -> None:
+    for other in (predictor.relative, predictor.recalibrated(Interval(1.0, 1.1, 1.2), 8)):
+        with pytest.raises(InputError, match="is not saved; save the one that was fitted"):
+            save_predictor(other, tmp_path / "other")
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_do_not_keep_rows(predictor: FittedPredictor, saved: Path) -> None:

@@ -107,3 +107,12 @@ def test_widths_are_predicted_between_lengths(
     unseen = configurations[40:]
     expected = truth(unseen, Workload(SHAPE, phase=phase, past=48, tokens=48))
     np.testing.assert_allclose(found.at(48).predict_configs(unseen).mean, expected, rtol=0.03)
+
+
+def test_flops_have_one_price_with_and_without_widths(campaign: Campaign, configurations: list[Configuration]) -> None:
+    measured = rows(campaign, configurations[:40], sigma=0.005)
+    source = LatencyPredictor(regressor="non-negative").fit(measured)
+    names = FeatureSet.of(TEMPLATE, [Configuration.uniform(SHAPE, 2)]).names
+    flops = dict(zip(source.features.names, source.prices_s(source.features.names), strict=True))["flops"]
+    assert "flops" not in names
+    assert dict(zip(names, source.prices_s(names), strict=True))["adapter_flops"] == flops

@@ -370,3 +370,12 @@ def test_weights_of_eight_bits_are_checked_too(tmp_path: Path, dtype: torch.dtyp
     save_file({**tensors, name: whole.to(dtype)}, file)
     with pytest.raises(InputError, match=r"layers\.7\..*q_proj\.lora_B\.weight' has NaN or infinite values"):
         read_peft(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize("replaced", ["folder", "link to nothing"])
+def test_weights_that_are_no_file_are_refused(tmp_path: Path, replaced: str) -> None:
+    file = saved(tmp_path) / "adapter_model.safetensors"
+    file.unlink()
+    file.mkdir() if replaced == "folder" else file.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors"):
+        read_peft(tmp_path, SHAPE)

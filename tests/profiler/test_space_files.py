@@ -152,6 +152,15 @@ def test_what_is_no_yaml_is_told_with_its_place(read: ReadText) -> None:
         read("groups: [")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["groups:\n- {sites: '*', ranks: [0, 4], ranks: [0, 64]}", "groups: []\ngroups:\n- {sites: '*', ranks: [1]}"],
+)
+def test_a_key_that_is_written_twice_is_refused(read: ReadText, text: str) -> None:
+    with pytest.raises(InputError, match=r"(?s)is not YAML: the key '(ranks|groups)' is written twice, in .*line"):
+        read(text)
+
+
 @pytest.mark.parametrize("text", ["", "7", "[]", "sites: []", "groups:", "groups: {}", "groups: []", "groups: '*'"])
 def test_a_file_without_groups_is_told_what_it_needs(read: ReadText, text: str) -> None:
     with pytest.raises(InputError, match="needs a list `groups` of entries with `sites` and `ranks`"):

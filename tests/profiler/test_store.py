@@ -1,4 +1,5 @@
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from adaptare.core import InputError, StorageError
 from adaptare.devices import SimulatedDevice
@@ -297,3 +298,50 @@ def _on_connect(store: Store):  # type: ignore[no-untyped-def]
 
     store._engine.dispose()
     return event.listens_for(store._engine, "connect")
+
+
+@pytest.mark.parametrize("place", [":memory:", "sqlite:///:memory:"])
+def test_a_store_in_memory_is_refused(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a store in memory would be lost; name a file"):
+        Store(place)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_database_without_tables_is_not_made_a_store_by_reading(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=r"there is no store .*measure something first"):
+        Store(file, create=False)
+    assert file.read_bytes() == before
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_is_read(
+    llama: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise SQLite makes files beside it, as it was written ahead."""
+    file = tmp_path / "a folder" / "50 % of it?.db"
+    file.parent.mkdir()
+    measured = measure(llama)
+    writing = Store(file)
+    writing.append(measured)
+    writing.close()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    reading = Store(file, create=False)
+    with reading._reading() as connection:
+        assert [each.name for each in file.parent.iterdir()] == [file.name]
+        with pytest.raises(OperationalError, match="readonly"):
+            connection.exec_driver_sql("CREATE TABLE other (name TEXT)")
+    assert list(reading.measurements()) == measured
+
+
+def test_a_store_that_is_being_written_is_read_with_what_is_beside_it(
+    llama: ModelShape, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = measure(llama)
+    writing = Store(file)
+    writing.append(measured)
+    assert file.with_name(f"{file.name}-wal").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert list(Store(file, create=False).measurements()) == measured

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import LlamaConfig, PreTrainedModel
 
-from adaptare.devices import Device, Program, TorchCpu, ort_cpu
+from adaptare.devices import Device, Loaded, Program, TorchCpu, Worker, ort_cpu
 from adaptare.devices.agent.feeds import filled
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
+from adaptare.profiler.measuring import Memory, fed_bytes
 from adaptare.profiler.measuring.parts import blocks_of
+from adaptare.profiler.measuring.probe import Subject
 from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.builders import (
@@ -266,3 +268,21 @@ def test_stubs_have_the_widths_of_all_layers() -> None:
     assert stub_of(alike, 2).configuration == Configuration.of(widths={0: 24, 1: 24})
     with pytest.raises(Exception, match="stubs need the same ranks and widths in every layer"):
         stub_of(alike.with_configuration(Configuration.of(widths={0: 24})), 2)
+
+
+@pytest.mark.parametrize("mode", ["merged", "swappable"])
+def test_memory_and_inputs_are_of_the_model_as_it_is_cut(llama: ModelShape, mode: Any) -> None:
+    """Not of the uncut base: a merged model would save nothing, and caches of left out layers would count as inputs."""
+    cut = Workload(llama, Configuration.of({QUERY: 2}, widths=WIDTHS, left_out=[llama.layers - 1]), past=5, mode=mode)
+    programs, asked = SimulatedPrograms(), list[Program]()
+
+    class Recording:
+        def load(self, program: Program) -> Loaded:
+            asked.append(program)
+            return Loaded("1", 8, 0.0, {}, {})
+
+    subject = Subject(cut, programs.program(cut), programs)
+    assert Memory().visit(cast(Worker, Recording()), subject)["memory"] == [8.0]
+    assert asked == [programs.program(cut.bare if mode == "merged" else cut)]
+    assert asked != [programs.program(cut.base)]
+    assert fed_bytes(cut, TorchPrograms()) == 0
