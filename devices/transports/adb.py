@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from adaptare.core import DeviceError, InputError
@@ -105,7 +105,8 @@ class AdbShell:
             self.run(REMOVED, part)
             raise OSError(f"{self.name}: {reason(Answer(pushed.code, '', _words(pushed)))}")
         self.run(USED, part)
-        answer = self.run(CHECKED, part, digest, target) if self._hashes else self._compared(part, digest, target, timeout_s)
+        checked = partial(self.run, CHECKED) if self._hashes else partial(self._compared, timeout_s=timeout_s)
+        answer = checked(part, digest, target)
         if answer.code:
             raise OSError(f"{self.name}: {reason(answer)}")
 
