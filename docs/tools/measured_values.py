@@ -44,6 +44,12 @@ def _validation_examples() -> str:
     return f"{min(counts)} to {max(counts)}"
 
 
+def _costs_half_width() -> str:
+    """Median half-width of the measured overheads in the comparison of costs, in points."""
+    ends = [row["overhead"] for row in kept("search_costs")["rows"]]
+    return f"{100 * np.median([(upper - lower) / 2 for _, lower, upper in ends]):.0f}"
+
+
 def _linears_beside_latency(part: float) -> str:
     """Loss that shrinking by a count of linears has beyond shrinking by latency, on questions; over trainings."""
     losses = [
@@ -105,6 +111,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
     "choice-examples": _validation_examples,
     "latency-half-width": _half_width,
+    "costs-half-width": _costs_half_width,
     "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
     "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
     "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),

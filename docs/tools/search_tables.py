@@ -132,6 +132,20 @@ def _within_budget(rows: list[Any]) -> str:
 
 
 @table
+def search_costs() -> Table:
+    """Losses found by other costs minus those found by predicted latency, at equal measured overhead."""
+    rows = kept("search_costs")["summary"]
+    parts = sorted({row["part"] for row in rows if row["part"]})
+    found: dict[str, dict[float | None, str]] = {}
+    for row in rows:
+        interval = value(reordered(row["difference"]), 3, "+") if row["difference"] else ""
+        found.setdefault(row["cost"], {})[row["part"]] = interval
+    columns = [*parts, None]
+    heading = ["cost", *("all" if part is None else f"{part:g}" for part in columns)]
+    return [heading, *([cost, *(own.get(part, "") for part in columns)] for cost, own in found.items())]
+
+
+@table
 def search_equal_loss() -> Table:
     """Overhead at which the best choice by hand has the loss of the winner."""
     found: dict[tuple[str, int], list[Any]] = {}
