@@ -13,8 +13,8 @@ from adaptare.profiler.workloads import BYTES, Dimension, Site, all_kinds, linea
 
 # Columns of the whole configuration, followed by `sites:KIND` and `bytes:KIND` for every kind of linear.
 SITES, ADAPTER_BYTES, FLOPS = 0, 1, 2
-# Name of the FLOPs of models of several widths or depths, and of those of adapters alone.
-FLOPS_NAMES = ("flops", "adapter_flops")
+# FLOPs of models of several widths or depths, and of adapters alone.
+MODEL_FLOPS, ADAPTER_FLOPS = "flops", "adapter_flops"
 # Start of the option of devices whose graphs have one product for q, k and v, split where one carries an adapter.
 PACKS = "graph=packed-split"
 PACKED_KINDS, SPLIT = ("q_proj", "k_proj", "v_proj"), "split:qkv_proj"
@@ -103,7 +103,7 @@ class FeatureSet:
     @property
     def units(self) -> dict[str, str]:
         """Unit of each column of the matrix, by name."""
-        total = {"sites": "sites", "adapter_bytes": "bytes", FLOPS_NAMES[not self.cuts]: "FLOP"}
+        total = {"sites": "sites", "adapter_bytes": "bytes", MODEL_FLOPS if self.cuts else ADAPTER_FLOPS: "FLOP"}
         by_kind = {f"{name}:{kind}": name for name in ("sites", "bytes") for kind in self.linear_kinds}
         cuts = {name: unit for kind in self.cuts for name, unit in _features_of(kind).items()}
         return {**total, **by_kind, **({SPLIT: "layers"} if self.packs else {}), **cuts}

@@ -11,7 +11,7 @@ from adaptare.core import InputError
 from adaptare.devices import DeviceInfo
 from adaptare.predictor.base_curve import BaseCurve, at_length
 from adaptare.predictor.estimators.anchored import Anchored
-from adaptare.predictor.features import FLOPS_NAMES, FeatureSet
+from adaptare.predictor.features import ADAPTER_FLOPS, MODEL_FLOPS, FeatureSet
 from adaptare.predictor.fitting.cross_validation import ErrorCard
 from adaptare.predictor.intervals import (
     NO_SPREAD,
@@ -181,7 +181,7 @@ class FittedPredictor:
     def prices_s(self, names: Sequence[str]) -> tuple[float, ...]:
         """Seconds per unit of each named feature; 0 for a kind of linear that this base lacks.
 
-        FLOPs of adapters and of models with fewer of them have one price.
+        FLOPs of adapters and of models of several widths or depths have one price.
 
         For a curved fit, those of its linear part: knees are specific to one device. Features are physical, so prices
         are comparable across devices, runtimes and model sizes. Raises `InputError` if the regressor has no linear
@@ -193,8 +193,9 @@ class FittedPredictor:
             raise InputError(f"a predictor with the regressor {name} has no coefficients to transfer; fit without it")
         prices = self.scale * fitted.coef_ * self.base.at(self.features.template.length)
         seconds = dict(zip(self.features.names, prices, strict=True))
-        flops = next(seconds[name] for name in FLOPS_NAMES if name in seconds)
-        return tuple(float(flops if name in FLOPS_NAMES else seconds.get(name, 0.0)) for name in names)
+        flops = seconds[MODEL_FLOPS if MODEL_FLOPS in seconds else ADAPTER_FLOPS]
+        seconds |= {MODEL_FLOPS: flops, ADAPTER_FLOPS: flops}
+        return tuple(float(seconds.get(name, 0.0)) for name in names)
 
     @property
     def relative(self) -> "FittedPredictor":

@@ -106,8 +106,8 @@ def compare_stores(
             f"{second[0].device.device}, as well",
             parameter="other_device",
         )
-    other_adapter = other_adapter or adapter
-    if adapter and other_adapter:
+    if adapter:
+        other_adapter = other_adapter or adapter
         one = of_adapter(one, adapter, here.location)
         second = of_adapter(second, other_adapter, there.location)
     rows = compare(one, second, latencies=bool(unlike), across_adapters=adapter is not None, band=band)

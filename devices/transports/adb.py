@@ -128,9 +128,11 @@ class AdbShell:
         ) as back:
             late = threading.Timer(timeout_s, back.kill)
             late.start()
-            while back.stdout is not None and (piece := back.stdout.read(2**20)):
-                content.update(piece)
-            late.cancel()
+            try:
+                while back.stdout is not None and (piece := back.stdout.read(2**20)):
+                    content.update(piece)
+            finally:
+                late.cancel()
         if content.hexdigest() == digest:
             return self.run(MOVED, part, target)
         self.run(REMOVED, part)

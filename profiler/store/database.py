@@ -97,8 +97,8 @@ class Store:
         url = url_of(place)
         self.location = url.render_as_string(hide_password=True) if "://" in place else place
         file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-        if file and file.name == ":memory:":
-            raise InputError("a store in memory would be lost; name a file", parameter="store")
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            raise InputError(f"{place!r} is a database in memory, which would be lost; name a file", parameter="store")
         if file and not create and not file.exists():
             raise self._absent()
         if file and file.is_file() and not file.stat().st_size:

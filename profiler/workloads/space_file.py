@@ -132,9 +132,11 @@ class _UniqueKeys(yaml.SafeLoader):
     """Loader that refuses a key that is written twice: one of them would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise yaml.YAMLError(f"the key {twice!r} is written twice, in {node.start_mark}".strip())
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"the key {key.value!r} is written twice, again in line {key.start_mark.line + 1}")
+            seen.append(key.value)
         return super().construct_mapping(node, deep)
 
 

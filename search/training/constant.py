@@ -20,7 +20,7 @@ def constant_losses(
     """Losses of a model that knows nothing but how frequent each token is at each position of a completion.
 
     A frequency at a position is shrunk towards that at all positions (Dirichlet prior). On multiple-choice data with
-    fixed wording, this is the class prior. A training that is not better has learned nothing from prompts.
+    fixed wording, this is the class prior. A training that is not better shows nothing learned from prompts.
 
     Args:
         train: Examples that it counts.

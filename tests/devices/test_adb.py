@@ -16,6 +16,7 @@ from adaptare.core import DeviceError, InputError, ProgramError, WorkerDiedError
 from adaptare.devices import Program, connect
 from adaptare.devices.native.build import bundle_for
 from adaptare.devices.native.compiler import target_here
+from adaptare.devices.transports.adb import AdbShell
 from adaptare.workflows.devices import cleaned
 
 Start = Callable[..., Any]
@@ -234,3 +235,19 @@ def test_states_of_usb_devices_have_their_own_advice(
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
     with pytest.raises(DeviceError, match=message):
         connect("adb:PIXEL/ort-native").info()
+
+
+def test_a_read_back_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A client stands in that answers everything else."""
+    client = tmp_path / "adb"
+    answers = """case "$*" in
+devices*) printf 'List of devices attached\\nPIXEL\\tdevice\\n\\n';;
+*features*) echo shell_v2;;
+*exec-out*) exec sleep 600;;
+*) echo "adaptare ends with 0";;
+esac"""
+    client.write_text(f"#!/bin/sh\n{answers}\n", encoding="utf-8")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    answer = AdbShell("PIXEL")._compared("part", "digest", "target", timeout_s=1)
+    assert (answer.code, answer.err) == (1, "its content does not arrive unchanged")

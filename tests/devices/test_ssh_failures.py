@@ -143,6 +143,24 @@ def test_a_package_is_missing(ssh_server: Start, package: str) -> None:
     refused(server.spelling, f"^{package} is not installed; {advice}", MissingPackageError)
 
 
+def test_a_missing_module_is_named_unlike_its_package(ssh_server: Start, tmp_path: Path) -> None:
+    server = ssh_server()
+    refusal = {
+        "seq": 1,
+        "ok": False,
+        "error": "it is not installed",
+        "cause": "package",
+        "package": "onnxruntime_genai",
+    }
+    facts = {"version": [3, 12, 1], "managed": False, "adaptare": ""}
+    server.add_program(
+        "python3", f"[ $1 = -c ] && echo '{json.dumps(facts)}' && exit; read -r asked; echo '{json.dumps(refusal)}'"
+    )
+    (tmp_path / "genai_config.json").write_text("{}")
+    advice = "install it on the device with: ssh .* -m pip install .*onnxruntime-genai"
+    refused(f"ssh://{server.target}/ort-genai:folder={tmp_path}", advice, MissingPackageError)
+
+
 def test_onnxruntime_is_too_old(ssh_server: Start, tmp_path: Path) -> None:
     (tmp_path / "onnxruntime.py").write_text("__version__ = '1.17.3'\nclass InferenceSession: ...\n")
     server = ssh_server()

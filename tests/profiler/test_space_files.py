@@ -153,11 +153,14 @@ def test_what_is_no_yaml_is_told_with_its_place(read: ReadText) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["groups:\n- {sites: '*', ranks: [0, 4], ranks: [0, 64]}", "groups: []\ngroups:\n- {sites: '*', ranks: [1]}"],
+    ("text", "key"),
+    [
+        ("groups:\n- {sites: '*', ranks: [0, 4], ranks: [0, 64]}", "ranks"),
+        ("groups: []\ngroups:\n- {sites: '*', ranks: [1]}", "groups"),
+    ],
 )
-def test_a_key_that_is_written_twice_is_refused(read: ReadText, text: str) -> None:
-    with pytest.raises(InputError, match=r"(?s)is not YAML: the key '(ranks|groups)' is written twice, in .*line"):
+def test_a_key_that_is_written_twice_is_refused(read: ReadText, text: str, key: str) -> None:
+    with pytest.raises(InputError, match=f"is not YAML: the key '{key}' is written twice, again in line 2$"):
         read(text)
 
 

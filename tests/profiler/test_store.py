@@ -300,10 +300,10 @@ def _on_connect(store: Store):  # type: ignore[no-untyped-def]
     return event.listens_for(store._engine, "connect")
 
 
-@pytest.mark.parametrize("place", [":memory:", "sqlite:///:memory:"])
+@pytest.mark.parametrize("place", [":memory:", "sqlite:///:memory:", "sqlite://", "sqlite:///"])
 def test_a_store_in_memory_is_refused(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="a store in memory would be lost; name a file"):
+    with pytest.raises(InputError, match="is a database in memory, which would be lost; name a file"):
         Store(place)
     assert not list(tmp_path.iterdir())
 
