@@ -212,7 +212,9 @@ def one_step(options: argparse.Namespace) -> dict[str, float]:
 
         def gradients(number: int) -> None:
             codes = SANDWICH.codes(space, seed=0, step=number) if sandwich else super_adapter.largest[None]
-            accumulate_gradients(super_adapter, codes, batch, n_tokens=n_tokens, distil=sandwich)
+            accumulate_gradients(
+                super_adapter, codes, batch, n_tokens=n_tokens, distil=SANDWICH.distil if sandwich else None
+            )
 
     with torch.no_grad():  # weights that are mapped into memory are read
         model(**batch)

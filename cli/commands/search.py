@@ -12,14 +12,14 @@ def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What adaptare train wrote.")],
     predictors: Annotated[
         list[Path],
-        typer.Option(
-            "--predictor", help="What adaptare fit wrote; one for each budget in their order, or one for all."
-        ),
+        typer.Option("--predictor", help="What adaptare fit wrote; one for each budget, or one for all."),
     ],
     budgets: Annotated[
         list[str],
         typer.Option(
-            "--budget", help="decode=20ms, prefill@256=80ms, overhead=5% or decode=-15%; several are all met."
+            "--budget",
+            help="decode=20ms, prefill@256=80ms, overhead=5%, decode=-15%, or NAME:decode=20ms with the name of "
+            "a predictor; several are all met.",
         ),
     ],
     evaluations: Annotated[
@@ -58,7 +58,7 @@ def search(
     from adaptare.views import search as view
     from adaptare.workflows.search.searching import SearchRequest, search_folder
 
-    request = requested(SearchRequest, budgets=[read_budget(each) for each in budgets])
+    request = requested(SearchRequest, budgets=[read_budget(each, named=True) for each in budgets])
     return console().show(search_folder(request, feedback=console().feedback), view.sections)
 
 

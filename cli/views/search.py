@@ -10,7 +10,7 @@ from adaptare.profiler.analysis import Interval
 from adaptare.profiler.workloads import layer_of
 from adaptare.views import command_line
 from adaptare.views.accuracies import accuracy_table
-from adaptare.workflows.search.result import Choice, Measured, SearchResult
+from adaptare.workflows.search.result import Choice, Contribution, Measured, SearchResult
 from adaptare.workflows.target import spelled
 
 ONLY = "only a measurement can say that a budget is met"
@@ -31,6 +31,8 @@ def sections(result: SearchResult) -> Iterator[Section]:
         )
     for each in result.under_each:
         yield choices(each, (*each.winners, *each.baselines))
+        if each.contributions:
+            yield by_kind(each)
     if result.accuracies:
         yield accuracy_table(result.accuracies, "test")
     if result.bf16:
@@ -85,6 +87,29 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
         columns.append(Column("to winner 1, 95 %", lambda row: _difference(row.loss_difference), 3))
     bounds = f"{text(result.limit)} {unit}; base {text(result.base)} {unit}"
     return Table(f"Budget {result.budget}: {bounds}", columns, rows)
+
+
+def by_kind(result: SearchResult) -> Table[tuple[str, list[Contribution]]]:
+    """Table of what the adapters of the first winner cost and gain, by kind of linear."""
+    found: dict[str, list[Contribution]] = {}
+    for each in result.contributions:
+        found.setdefault(_kinds(each), []).append(each)
+    columns = (
+        Column[tuple[str, list[Contribution]]]("linears", lambda row: row[0], folds=True),
+        Column[tuple[str, list[Contribution]]]("adapters", lambda row: str(sum(len(each.linears) for each in row[1]))),
+        Column[tuple[str, list[Contribution]]](
+            "adds to the base", lambda row: f"{sum(each.cost for each in row[1]) / result.base:+.1%}"
+        ),
+        Column[tuple[str, list[Contribution]]](
+            "takes from the loss, estimated", lambda row: f"{sum(each.gain for each in row[1]):.3f}"
+        ),
+    )
+    title = f"Adapters of winner 1, each compared with the winner without it; {result.budget.quantity}"
+    return Table(title, columns, tuple(found.items()))
+
+
+def _kinds(contribution: Contribution) -> str:
+    return ", ".join(dict.fromkeys(map(_kind, contribution.linears)))
 
 
 def _where(result: SearchResult) -> str:
@@ -154,6 +179,21 @@ def heat_maps(result: SearchResult) -> Iterator[Chart]:
             maps.append(HeatMap(choice.name, "layer", list(map(str, layers)), "linear", rows, "rank"))
     if maps:
         yield Chart("winners", "Ranks of the winners, by layer and kind of linear; 0: no adapter", maps)
+    for number, each in enumerate(result.under_each, start=1):
+        found = each.contributions
+        if found and all(len(set(map(layer_of, one.linears))) == 1 for one in found):
+            cost = _map(each, "predicted cost", "% of the base", [100 * one.cost / each.base for one in found])
+            gain = _map(each, "estimated gain", "nats per token", [one.gain for one in found])
+            title = f"What adapters of winner 1 cost and gain; budget {each.budget}"
+            yield Chart(f"contributions{f'-{number}' if result.further else ''}", title, [cost, gain])
+
+
+def _map(result: SearchResult, title: str, unit: str, values: Sequence[float]) -> HeatMap:
+    places = [(_kinds(each), layer_of(each.linears[0])) for each in result.contributions]
+    found = dict(zip(places, values, strict=True))
+    layers = range(1 + max(layer for _, layer in found))
+    rows = {kinds: [found.get((kinds, layer), 0.0) for layer in layers] for kinds, _ in found}
+    return HeatMap(title, "layer", list(map(str, layers)), "linears", rows, unit)
 
 
 def _predicted_and_measured(

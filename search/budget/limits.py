@@ -41,6 +41,7 @@ class Budget:
         spelling: The budget as written.
         relative: True if the limit is a ratio.
         p90: True if the 90th percentile of calls is limited, not their typical latency.
+        predictor: Name of the predictor's file, without suffix; empty for any.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Budget:
     spelling: str
     relative: bool = False
     p90: bool = False
+    predictor: str = ""
 
     def __str__(self) -> str:
         return self.spelling
@@ -75,13 +77,17 @@ class Budget:
     @classmethod
     def from_json(cls, content: str) -> "Budget":
         """Inverse of `to_json`."""
-        return read_budget(content)
+        return read_budget(content, named=True)
 
 
-def read_budget(text: str) -> Budget:
+def read_budget(text: str, *, named: bool = False) -> Budget:
     """Budget parsed from `QUANTITY[@LENGTH]=VALUE UNIT`, or `p90(PHASE[@LENGTH])=VALUE UNIT`.
 
     A VALUE with a sign and per cent is relative to the base: `decode=-15%` is 15 % less.
+
+    Args:
+        text: The budget.
+        named: True to allow the name of a predictor before it: `phone:decode=20ms`.
 
     Raises:
         InputError: The text is not a budget.
@@ -90,6 +96,9 @@ def read_budget(text: str) -> Budget:
     subject, equals, value = (part.strip() for part in spelling.partition("="))
     if not equals:
         raise _refused(spelling, "must read QUANTITY=VALUE")
+    predictor, colon, subject = (part.strip() for part in subject.rpartition(":"))
+    if colon and not (named and predictor):
+        raise _refused(spelling, "names a predictor, and there is one alone; leave the name and the colon out")
     percentile = re.fullmatch(r"(p[0-9.]+)\((.*)\)", subject)
     if percentile and percentile[1] != P90:
         raise _refused(spelling, f"takes the percentile {P90} only, such as p90(decode)=25ms")
@@ -109,6 +118,7 @@ def read_budget(text: str) -> Budget:
         spelling=spelling,
         relative=value.endswith("%"),
         p90=bool(percentile),
+        predictor=predictor,
     )
 
 

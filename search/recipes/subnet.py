@@ -9,7 +9,7 @@ from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.lonas import eighths
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.training.importance_orders import activation_scores, layer_order, order_neurons
-from adaptare.search.training.step import SANDWICH
+from adaptare.search.training.step import SPREAD, Distillation, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 
 
@@ -42,5 +42,6 @@ RECIPE = Recipe(
     ranks=(32,),
     prepare=sort_neurons,
     layer_order=layer_order,
-    step=SANDWICH,
+    # Weights and temperature are the defaults of the paper's code.
+    step=TrainingStep(SPREAD, draws=2, ends=True, distil=Distillation(labels=0.5, outputs=2.0, temperature=0.9)),
 )

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.passes import Batch, completion_logits
+from adaptare.search.training.step import Distillation
 
 
 def accumulate_gradients(
@@ -17,7 +18,7 @@ def accumulate_gradients(
     batch: Batch,
     *,
     n_tokens: int | torch.Tensor,
-    distil: bool,
+    distil: Distillation | None,
     bf16: bool = False,
     backward: Callable[[torch.Tensor], object] = torch.Tensor.backward,
 ) -> torch.Tensor:
@@ -31,23 +32,33 @@ def accumulate_gradients(
         codes: Shape (n, n_columns).
         batch: See `pad_batch`.
         n_tokens: Completion tokens over which the loss is averaged: those of all micro-batches of the step.
-        distil: True if all configurations but the first learn from the first one's output distribution.
+        distil: Loss of all configurations but the first, which learn from the first one's outputs; `None` for the loss
+            of the first.
         bf16: True to compute in bfloat16 where autocast does; weights and loss stay in float32.
         backward: Called with the loss of each configuration.
 
     Returns:
-        Mean loss, in nats per token; cross-entropy with the examples, or with the distribution that is learned from.
+        Mean loss, in nats per token; cross-entropy with the examples, or what distillation makes of it.
     """
     model, total = super_adapter.model, torch.zeros((), device=super_adapter.model.device)
-    targets: torch.Tensor | None = None  # token ids, or distributions of shape (tokens, vocabulary)
+    teacher: torch.Tensor | None = None  # logits, shape (tokens, vocabulary)
     for row in codes:
         super_adapter.activate(row)
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
             logits, labels = completion_logits(model, batch)
-        loss = functional.cross_entropy(logits, labels if targets is None else targets, reduction="sum")
-        if distil and targets is None:
-            targets = logits.detach().softmax(dim=-1)
+        if distil and teacher is not None:
+            loss = _distilled(logits, labels, teacher, distil)
+        else:
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            teacher = logits.detach() if distil else None
         loss = loss / (n_tokens * len(codes))
         backward(loss)
         total += loss.detach()
     return total
+
+
+def _distilled(logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor, by: Distillation) -> torch.Tensor:
+    """Sum over the tokens. Shapes (tokens, vocabulary), (tokens,) and that of the logits."""
+    own, others = ((each / by.temperature).log_softmax(dim=-1) for each in (logits, teacher))
+    loss = by.outputs * by.temperature**2 * functional.kl_div(own, others, reduction="sum", log_target=True)
+    return loss + by.labels * functional.cross_entropy(logits, labels, reduction="sum") if by.labels else loss

@@ -115,19 +115,47 @@ class BudgetSampler:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Loss of a configuration that learns from another one: its cross-entropy with the examples, and a divergence.
+
+    For the logits x of the configuration and y of the other one, the loss of a token is
+    labels * CE(x, token) + outputs * T^2 * KL(softmax(y / T) || softmax(x / T)).
+
+    Args:
+        labels: Weight of the cross-entropy with the examples.
+        outputs: Weight of the divergence.
+        temperature: T.
+
+    References:
+        Hinton et al. 2015, "Distilling the knowledge in a neural network", section 2.
+    """
+
+    labels: float = 0.0
+    outputs: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.labels >= 0 and self.outputs > 0 and self.temperature > 0):
+            raise InputError(
+                "distillation needs a weight of the labels of 0 or more, and a weight of the outputs and a temperature "
+                f"above 0, not {self.labels}, {self.outputs} and {self.temperature}"
+            )
+
+
+@dataclass(frozen=True)
 class TrainingStep:
     """Configurations whose gradients are accumulated in one optimiser step, and their loss.
 
     With `ends`, the largest configuration comes first and the smallest last, unless it has no adapter and so
     nothing to train: the sandwich rule. With `distil`, the largest learns from the examples and all others from its
-    output distribution, detached: in-place distillation. Otherwise all learn from the examples.
+    outputs, detached, too: in-place distillation. Otherwise all learn from the examples.
     The cost of a step is proportional to the number of its configurations.
 
     Args:
         sampler: Draws configurations.
         draws: Number of configurations drawn.
         ends: True to train the largest and the smallest configuration as well.
-        distil: True for in-place distillation; needs `ends`.
+        distil: Loss of in-place distillation; needs `ends`. `None` for none.
 
     References:
         Yu & Huang 2019, "Universally slimmable networks and improved training techniques", sections 3.2 and 3.3.
@@ -136,7 +164,7 @@ class TrainingStep:
     sampler: Sampler
     draws: int = 1
     ends: bool = False
-    distil: bool = False
+    distil: Distillation | None = None
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -167,6 +195,6 @@ class TrainingStep:
         raise InputError(f"{self.sampler!r} draws no adapter from the space {space.name!r}; give it ranks above 0")
 
 
-SANDWICH = TrainingStep(SPREAD, draws=2, ends=True, distil=True)
+SANDWICH = TrainingStep(SPREAD, draws=2, ends=True, distil=Distillation())
 # The rule used where a recipe names none; benchmarks/samplers.py compares it with the others.
 DEFAULT_STEP = TrainingStep(LargestShareSampler())

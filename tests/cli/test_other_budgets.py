@@ -1,10 +1,17 @@
 """Budgets of energy, memory and a percentile, from the campaign to the verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from adaptare.predictor import FittedPredictor, load_predictor
+from adaptare.profiler import Configuration
+from adaptare.search.training import FisherChanges
+from adaptare.workflows.search.result import load_result
+from adaptare.workflows.train.adaptation import reload_adaptation
 
 DEVICE = ("--device", "simulated:power_w=5")
 CASES = {"energy": ("energy=+20%", "mJ"), "memory": ("memory=+20%", "MB"), "p90": ("p90(decode)=+20%", "ms")}
@@ -96,6 +103,9 @@ def test_winners_meet_all_of_several_budgets(both: Callable[..., Any], binding: 
         (("decode=+8%", "memory=-99.9%"), ("latency", "memory"), 1, "MB: the smallest reachable is"),
         (("decode=+8%", "decode=20ms"), ("latency",), 2, "decode=+8% and decode=20ms limit the same quantity"),
         (("decode=+8%",), ("latency", "memory"), 2, "1 budgets need 1 predictors in the same order, or one for all"),
+        (("memory:decode=+8%",), ("memory",), 2, "budget memory:decode=+8%: the predictor is of memory; measure"),
+        (("joy:decode=+8%",), ("latency",), 2, "names the predictor 'joy', and the given ones are latency"),
+        (("latency:decode=+8%",), ("latency", "memory"), 2, "no budget is for the predictor 'memory'"),
         (("memory=+8%", "decode=+8%"), ("latency", "memory"), 2, "budget memory=+8%: the predictor is of latency"),
         (("decode=+8%", "prefill@9=1ms"), ("latency",), 2, "the predictor is of decode; profile and fit prefill"),
         (("decode=+8%", "joy=3"), ("latency", "memory"), 2, "must limit one of prefill, decode, overhead"),
@@ -107,3 +117,41 @@ def test_budgets_that_cannot_be_searched_together_are_refused(
     refused = search(both, *budgets, predictors=predictors)
     assert refused.code == code
     assert message in refused.err
+
+
+def test_a_budget_names_its_predictor(both: Callable[..., Any]) -> None:
+    in_order = search(both, "decode=+8%", "memory=+90%").json
+    found = search(both, "memory:memory=+90%", "latency:decode=+8%", predictors=("./latency.json", "memory"))
+    assert found.code == 0, found.err
+    (latency,) = found.json["further"]
+    assert [each["budget"] for each in (found.json, latency)] == ["memory:memory=+90%", "latency:decode=+8%"]
+    assert (found.json["limit"], latency["limit"]) == (in_order["further"][0]["limit"], in_order["limit"])
+    verified = both("verify", "run/front.json", *DEVICE)
+    assert "Budget latency:decode=+8%: " in verified.out
+
+
+def test_contributions_compare_the_winner_with_itself_without_one_axis(both: Callable[..., Any]) -> None:
+    assert search(both, "decode=+8%", "memory=+90%").code == 0
+    result = load_result(Path("run/front.json"))
+    ranks = result.winners[0].configuration.by_path
+    adaptation, super_adapter = reload_adaptation(Path("run"))
+    space, examples = super_adapter.space, adaptation.examples.train[:64]
+    changes = FisherChanges(super_adapter, space, examples)
+    point = np.array([axis.choices.index(ranks.get(axis.dimensions[0].place, 0)) for axis in space.axes])
+    lost = {axis.dimensions[0].place: row[0] for axis, row in zip(space.axes, changes(point), strict=True)}
+    tokens = sum(len(example.ids) - example.prompt_tokens for example in examples)
+    for each, file in zip(result.under_each, ("latency", "memory"), strict=True):
+        predictor = load_predictor(Path(file)).relative
+
+        def predicted(ranks: Mapping[str, int], predictor: FittedPredictor = predictor) -> float:
+            codes = space.encode(Configuration.of(ranks))
+            return float(predictor.predict(codes[None], space.dimensions).mean[0])
+
+        assert {path for one in each.contributions for path in one.linears} == set(ranks)
+        for one in each.contributions:
+            (path,) = one.linears
+            others = {other: rank for other, rank in ranks.items() if other != path}
+            assert one.cost == pytest.approx(predicted(ranks) - predicted(others))
+            assert one.gain == pytest.approx(lost[path] / tokens)
+    shown = both("search", "run", "--predictor", "latency", "--budget", "decode=+8%").out
+    assert "Adapters of winner 1, each compared with the winner without it" in shown

@@ -18,7 +18,7 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.gradients import accumulate_gradients
 from adaptare.search.training.passes import completion_logits, pad_batch
 from adaptare.search.training.record import TrainingSettings
-from adaptare.search.training.step import SANDWICH, SpreadSampler, TrainingStep
+from adaptare.search.training.step import SANDWICH, Distillation, SpreadSampler, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 from adaptare.search.training.train import train_super_adapter
 
@@ -117,7 +117,16 @@ def test_the_first_step_moves_the_active_slices_and_nothing_else(
         assert not rank or ((a[:rank] != A[:rank]).any() and (b[:, :rank] != B[:, :rank]).any())
 
 
-def reference_loss(model: Any, tensors: Any, rows: list[dict[str, int]], examples: list[TokenExample]) -> torch.Tensor:
+def reference_loss(
+    model: Any,
+    tensors: Any,
+    rows: list[dict[str, int]],
+    examples: list[TokenExample],
+    *,
+    labels: float = 0.0,
+    outputs: float = 1.0,
+    temperature: float = 1.0,
+) -> torch.Tensor:
     """Mean over the configurations; all logits, one example at a time; all but the first learn from the first."""
     total, n_tokens = torch.zeros(()), sum(example.completion_tokens for example in examples)
     for example in examples:
@@ -126,32 +135,44 @@ def reference_loss(model: Any, tensors: Any, rows: list[dict[str, int]], example
             with plain_lora(model, tensors, ranks):
                 logits = model(torch.tensor([example.ids])).logits[0]
             logits = logits[example.prompt_tokens - 1 : -1]
+            wanted = functional.cross_entropy(
+                logits, torch.tensor(example.ids[example.prompt_tokens :]), reduction="sum"
+            )
+            softened = (logits / temperature).exp() / (logits / temperature).exp().sum(dim=1, keepdim=True)
             if teacher is None:
-                total = total + functional.cross_entropy(
-                    logits, torch.tensor(example.ids[example.prompt_tokens :]), reduction="sum"
-                )
-                teacher = logits.detach().exp() / logits.detach().exp().sum(dim=1, keepdim=True)
+                total, teacher = total + wanted, softened.detach()
             else:
-                total = total - (teacher * logits.log_softmax(dim=1)).sum()
+                divergence = (teacher * (teacher / softened).log()).sum()
+                total = total + labels * wanted + outputs * temperature**2 * divergence
     return total / (n_tokens * len(rows))
 
 
+@pytest.mark.parametrize("weights", [(0.0, 1.0, 1.0), (0.5, 2.0, 0.9)])
 def test_a_distilled_sandwich_has_the_gradients_of_its_definition(
-    trained: SuperAdapter, token_examples: Examples
+    trained: SuperAdapter, token_examples: Examples, weights: tuple[float, float, float]
 ) -> None:
     examples = token_examples(5)
     codes = SANDWICH.codes(trained.space, seed=0, step=0)
     assert len(codes) == 3
     tensors = tensors_of(trained)
     with trained.lifted():
-        expected = reference_loss(trained.model, tensors, [ranks_of(trained, row) for row in codes], examples)
+        labels, outputs, temperature = weights
+        expected = reference_loss(
+            trained.model,
+            tensors,
+            [ranks_of(trained, row) for row in codes],
+            examples,
+            labels=labels,
+            outputs=outputs,
+            temperature=temperature,
+        )
     expected.backward()
     loss = accumulate_gradients(
         trained,
         codes,
         pad_batch(examples),
         n_tokens=sum(example.completion_tokens for example in examples),
-        distil=True,
+        distil=Distillation(*weights),
     )
     assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-5)
     parameters = dict(trained.model.named_parameters())

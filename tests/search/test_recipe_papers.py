@@ -28,10 +28,12 @@ from adaptare.search.super_adapter.quantised import (
 )
 from adaptare.search.training.importance_orders import activation_scores, layer_order
 from adaptare.search.training.pruning import prune_by_wanda
-from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, TrainingStep, UniformSampler
+from adaptare.search.training.step import DEFAULT_STEP, SPREAD, Distillation, TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
 
 UNIFORM = TrainingStep(UniformSampler())
+# 0.5 CE + 2 KL at a temperature of 0.9, arXiv 2410.06479.
+DISTILLED = TrainingStep(SPREAD, draws=2, ends=True, distil=Distillation(0.5, 2.0, 0.9))
 EVERY = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -59,7 +61,7 @@ SPARSE = {"step": UNIFORM, "algorithm": "nsga2", "prepared": "pruned"}
 PAPERS = {
     "placement": Paper(dict.fromkeys(EVERY, (0, 2, 4, 8, 16)), 2.0, DEFAULT_STEP, STAGED),
     "lonas": Paper(LONAS, 2.0, UNIFORM, "nsga2", widths=EIGHTHS),
-    "subnet": Paper(dict.fromkeys(EVERY, (32,)), 1.0, SANDWICH, STAGED, prepared="sorted", widths=EIGHTHS),
+    "subnet": Paper(dict.fromkeys(EVERY, (32,)), 1.0, DISTILLED, STAGED, prepared="sorted", widths=EIGHTHS),
     "shears": Paper(SHEARS, 2.0, UNIFORM, "hill-climbing", prepared="pruned"),
     "sqft-sparse": Paper(SQFT, 2.0, quantisations=("none",), **SPARSE),
     "sqft": Paper(SQFT, 2.0, quantisations=("int4",), **SPARSE),

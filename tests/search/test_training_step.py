@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space
 from adaptare.profiler.workloads.space_file import rank_space
-from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, TrainingStep, UniformSampler
+from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, Distillation, TrainingStep, UniformSampler
 
 ONE = TrainingStep(UniformSampler())
 
@@ -66,4 +66,10 @@ def test_at_least_one_configuration_is_drawn() -> None:
 
 def test_distillation_needs_a_teacher() -> None:
     with pytest.raises(InputError, match="set ends=True too"):
-        TrainingStep(UniformSampler(), distil=True)
+        TrainingStep(UniformSampler(), distil=Distillation())
+
+
+@pytest.mark.parametrize("wrong", [{"labels": -0.5}, {"outputs": 0.0}, {"temperature": 0.0}, {"outputs": float("nan")}])
+def test_weights_of_distillation_are_positive(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="weight of the labels of 0 or more"):
+        Distillation(**wrong)

@@ -83,6 +83,23 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Contribution:
+    """What the ranks of one axis add to the cost of a configuration, and to its quality.
+
+    Both compare with the same configuration without adapters on these linears.
+
+    Args:
+        linears: Paths of the linears whose ranks the axis sets.
+        cost: Predicted increase of the limited quantity, SI unit.
+        gain: Estimated decrease of the loss, nats per token; negative where the loss would be lower without them.
+    """
+
+    linears: tuple[str, ...]
+    cost: float
+    gain: float
+
+
+@dataclass(frozen=True)
 class Place:
     """Device and workload that a result is for.
 
@@ -129,6 +146,8 @@ class SearchResult:
         polished: PEFT folder of the first winner after further training, if there was any.
         recalibration: Base at the time of the search; `None` for predictions of any session.
         bf16: True if losses were computed in bfloat16.
+        contributions: Of each axis on which the first winner has an adapter; none where ranks cost nothing, or layers
+            or widths are chosen too.
         further: The same choices under each further budget; all budgets are to be met.
 
     Raises:
@@ -152,6 +171,7 @@ class SearchResult:
     polished: Path | None = None
     recalibration: Recalibration | None = None
     bf16: bool = False
+    contributions: tuple[Contribution, ...] = ()
     further: tuple["SearchResult", ...] = ()
 
     def __post_init__(self) -> None:

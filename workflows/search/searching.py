@@ -28,6 +28,7 @@ from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
 from adaptare.search.training import Answers, FisherChanges, Remembered
+from adaptare.workflows.search.contributions import with_contributions
 from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem
 from adaptare.workflows.search.racing import GREEDY, Raced, raced, settled
@@ -48,7 +49,8 @@ class SearchRequest:
 
     Args:
         folder: Folder of the super-adapter.
-        predictors: File of a predictor of its base for each budget, in their order, or one for all of them.
+        predictors: Files of predictors of its base: those that budgets name, or one for each budget in their order, or
+            one for all of them.
         budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
         evaluations: Configurations that the algorithm evaluates, and the random search as many; baselines and winners
@@ -226,7 +228,7 @@ def _searched(
         feedback=problem.feedback,
     )
     answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
-    return problem.result(
+    result = problem.result(
         adaptation.task.model_name,
         rows[: len(winners)],
         rows[len(winners) :],
@@ -236,6 +238,7 @@ def _searched(
         folder=request.folder,
         bf16=request.bf16,
     )
+    return with_contributions(result, problem, changes)
 
 
 def check_ours(file: Path) -> None:
@@ -247,19 +250,37 @@ def check_ours(file: Path) -> None:
 
 def _costs(request: SearchRequest) -> list[Cost]:
     """Each budget with its predictor. Raises `InputError` if one does not cover its budget, or two limit the same."""
-    files, n = list(request.predictors), len(request.budgets)
-    if not n or len(files) not in (1, n):
-        raise InputError(
-            f"{n} budgets need {n} predictors in the same order, or one for all of them, not {len(files)}",
-            parameter="predictors" if n else "budgets",
-        )
-    costs = list(map(Cost.of, request.budgets, files if len(files) == n else files * n))
+    files = _paired(request.budgets, list(request.predictors))
+    costs = list(map(Cost.of, request.budgets, files))
     seen: dict[tuple[Path, int], Budget] = {}
     for cost in costs:
         if other := seen.get((cost.file, cost.fitted.length)):
             raise InputError(f"budgets {other} and {cost.budget} limit the same quantity; leave the larger one out")
         seen[cost.file, cost.fitted.length] = cost.budget
     return costs
+
+
+def _paired(budgets: Sequence[Budget], files: Sequence[Path]) -> list[Path]:
+    """File of the predictor of each budget: the one that it names, or the one in its place, or the only one."""
+    n = len(budgets)
+    if not n or (len(files) not in (1, n) and not all(each.predictor for each in budgets)):
+        raise InputError(
+            f"{n} budgets need {n} predictors in the same order, or one for all of them, not {len(files)}; or name the "
+            "predictor before each: NAME:decode=20ms",
+            parameter="predictors" if n else "budgets",
+        )
+    paths = {str(file).removesuffix(".json"): file for file in files}
+    names = [Path(path).name for path in paths]
+    named = {name: file for name, file in zip(names, paths.values(), strict=True) if names.count(name) == 1} | paths
+    if unknown := next((each for each in budgets if each.predictor and each.predictor not in named), None):
+        raise InputError(
+            f"budget {unknown} names the predictor {unknown.predictor!r}, and the given ones are {', '.join(paths)}"
+        )
+    in_place = list(files) if len(files) == n else list(files) * n
+    found = [named.get(each.predictor) or file for each, file in zip(budgets, in_place, strict=False)]
+    if idle := next((file for file in files if file not in found), None):
+        raise InputError(f"no budget is for the predictor {str(idle)!r}; leave it out, or name it before its budget")
+    return found
 
 
 def _problem(

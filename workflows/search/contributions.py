@@ -1,0 +1,55 @@
+"""What each part of the first winner costs and gains."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptare.predictor import FittedPredictor
+from adaptare.profiler import Configuration, Space
+from adaptare.profiler.workloads import IN_WEIGHTS
+from adaptare.search.training import FisherChanges
+from adaptare.workflows.search.problem import Points, Problem, ValueOfBase
+from adaptare.workflows.search.result import Contribution, SearchResult
+
+
+def with_contributions(result: SearchResult, problem: Problem, changes: FisherChanges | None) -> SearchResult:
+    """The result with what each axis of its first winner costs and gains, under each budget.
+
+    Args:
+        result: Result of the problem.
+        problem: Its costs are in the order of the result's budgets.
+        changes: Estimates of the changes of the loss, from training examples; `None` if there are no gates.
+    """
+    space, winner = problem.space, result.winners[0].configuration
+    if changes is None or space.cuts_base or problem.mode in IN_WEIGHTS:
+        return result
+    point = _point(space, winner)
+    with problem.feedback.progress("gains of the first winner") as update:
+        update(0.0, "by gradients of gates")
+        table = changes(point)
+    gains = table[:, 0] / sum(example.completion_tokens for example in changes.examples)
+    first, *further = (
+        replace(each, contributions=_contributions(space, point, gains, cost.predictor))
+        for each, cost in zip(result.under_each, problem.costs, strict=True)
+    )
+    return replace(first, further=tuple(further))
+
+
+def _contributions(
+    space: Space, point: Points, gains: NDArray[np.float64], predictor: FittedPredictor | ValueOfBase
+) -> tuple[Contribution, ...]:
+    adapted = [number for number, axis in enumerate(space.axes) if axis.choices[point[number]] > 0 == axis.choices[0]]
+    points = np.repeat(point[None], 1 + len(adapted), axis=0)
+    points[np.arange(1, len(points)), adapted] = 0
+    with_all, *without = predictor.predict(space.at(points), space.dimensions).mean.tolist()
+    return tuple(
+        Contribution(tuple(str(each.place) for each in space.axes[number].dimensions), with_all - lower, gain)
+        for number, lower, gain in zip(adapted, without, gains[adapted].tolist(), strict=True)
+    )
+
+
+def _point(space: Space, configuration: Configuration) -> Points:
+    """The point of a configuration. Shape (n_axes,)."""
+    values = dict(configuration.values)
+    return np.array([axis.choices.index(values.get(axis.dimensions[0], 0)) for axis in space.axes], dtype=np.int64)
