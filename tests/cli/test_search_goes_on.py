@@ -1,5 +1,9 @@
 """A search that was interrupted, or that several processes share, ends with the same front."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +72,28 @@ def test_interrupted_five_times_it_ends_with_the_same_front(
     assert Path("front.json").read_bytes() == Path("straight.json").read_bytes()
     gradients_at_the_largest = 6  # are not kept, only what follows from them
     assert straight <= calls.made <= straight + gradients_at_the_largest
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_five_times_it_ends_with_the_same_front(run_in_copy: Callable[..., Any], trained: Path) -> None:
+    run, kept = run_in_copy(trained), Path("run/evaluations.jsonl")
+    assert run(*SEARCH, "-o", "straight.json").code == 0
+    total = len(kept.read_bytes().splitlines())
+    kept.unlink()
+    for number in range(1, 6):
+        words = [sys.executable, "-m", "adaptare", *map(str, SEARCH), "-o", "front.json"]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not kept.exists() or kept.read_bytes().count(b"\n") < number * total // 6):
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not Path("front.json").exists()
+    before = kept.read_bytes().count(b"\n")
+    done = run(*SEARCH, "-o", "front.json")
+    assert done.code == 0, done.err
+    assert Path("front.json").read_bytes() == Path("straight.json").read_bytes()
+    assert kept.read_bytes().count(b"\n") - before < total  # what was kept was not computed again
 
 
 def test_every_long_part_shows_its_progress(
