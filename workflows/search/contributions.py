@@ -1,4 +1,4 @@
-"""What each part of the first winner costs and gains."""
+"""Costs and gains of the adapters of the first winner."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from adaptare.workflows.search.result import Contribution, SearchResult
 
 
 def with_contributions(result: SearchResult, problem: Problem, changes: FisherChanges | None) -> SearchResult:
-    """The result with what each axis of its first winner costs and gains, under each budget.
+    """The result with the costs and gains of its first winner's adapters, under each budget.
 
     Args:
         result: Result of the problem.

@@ -84,7 +84,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What the ranks of one axis add to the cost of a configuration, and to its quality.
+    """Cost of the adapters that one axis sets, and what they gain.
 
     Both compare with the same configuration without adapters on these linears.
 
