@@ -78,10 +78,11 @@ def measured_overhead(measurement: Measurement) -> Row:
     return {"overhead": ends(measurement.ratio.over_one)}
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+def summary(rows: Sequence[Mapping[str, Any]], *, curve: str = LATENCY) -> list[Row]:
     """Difference of other costs to predicted latency, for each part and over all parts."""
     found = []
-    compared = [row | {"difference": beside(row, rows)} for row in rows if row["cost"] not in (LATENCY, LARGEST)]
+    others = [row for row in rows if row["cost"] not in (curve, LARGEST)]
+    compared = [{**row, "difference": beside(row, rows, curve=curve)} for row in others]
     for cost in dict.fromkeys(row["cost"] for row in compared):
         own = [row for row in compared if row["cost"] == cost]
         parts = list(dict.fromkeys(row["part"] for row in own))
@@ -106,16 +107,16 @@ def over_trainings(rows: Sequence[Mapping[str, Any]]) -> Row:
     }
 
 
-def beside(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Loss of a placement minus that of those found by latency, in the same training, at its measured overhead."""
-    curve = sorted(
+def beside(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, curve: str = LATENCY) -> float | None:
+    """Loss of a placement minus that of those by one cost, in the same training, at its own measured overhead."""
+    points = sorted(
         (each["overhead"][0], each["loss"])
         for each in rows
-        if each["cost"] in (LATENCY, LARGEST) and each["seed"] == row["seed"] and "overhead" in each
+        if each["cost"] in (curve, LARGEST) and each["seed"] == row["seed"] and "overhead" in each
     )
-    if "overhead" not in row or not curve or not curve[0][0] <= row["overhead"][0] <= curve[-1][0]:
+    if "overhead" not in row or not points or not points[0][0] <= row["overhead"][0] <= points[-1][0]:
         return None
-    overheads, losses = zip(*curve, strict=True)
+    overheads, losses = zip(*points, strict=True)
     return float(row["loss"] - np.interp(row["overhead"][0], overheads, losses))
 
 

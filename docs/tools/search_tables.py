@@ -134,15 +134,25 @@ def _within_budget(rows: list[Any]) -> str:
 @table
 def search_costs() -> Table:
     """Losses found by other costs minus those found by predicted latency, at equal measured overhead."""
-    rows = kept("search_costs")["summary"]
+    return _at_equal_latency(kept("search_costs")["summary"], "cost")
+
+
+@table
+def search_equal_latency() -> Table:
+    """Losses of placements minus those of the winners, at equal measured overhead."""
+    return _at_equal_latency(kept("search_equal_latency")["rows"], "name")
+
+
+def _at_equal_latency(rows: list[Any], kind: str) -> Table:
+    """Differences by part, and over all parts. Empty where fewer than two trainings can be compared."""
     parts = sorted({row["part"] for row in rows if row["part"]})
     found: dict[str, dict[float | None, str]] = {}
     for row in rows:
         interval = value(reordered(row["difference"]), 3, "+") if row["difference"] else ""
-        found.setdefault(row["cost"], {})[row["part"]] = interval
+        found.setdefault(row[kind], {})[row["part"]] = interval
     columns = [*parts, None]
-    heading = ["cost", *("all" if part is None else f"{part:g}" for part in columns)]
-    return [heading, *([cost, *(own.get(part, "") for part in columns)] for cost, own in found.items())]
+    heading = ["placement" if kind == "name" else kind, *("all" if part is None else f"{part:g}" for part in columns)]
+    return [heading, *([name, *(own.get(part, "") for part in columns)] for name, own in found.items())]
 
 
 @table

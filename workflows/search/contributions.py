@@ -24,7 +24,8 @@ def with_contributions(result: SearchResult, problem: Problem, changes: FisherCh
     space, winner = problem.space, result.winners[0].configuration
     if changes is None or space.cuts_base or problem.mode in IN_WEIGHTS:
         return result
-    point = _point(space, winner)
+    if (point := _point(space, winner)) is None:
+        return result
     with problem.feedback.progress("gains of the first winner") as update:
         update(0.0, "by gradients of gates")
         table = changes(point)
@@ -49,7 +50,11 @@ def _contributions(
     )
 
 
-def _point(space: Space, configuration: Configuration) -> Points:
-    """The point of a configuration. Shape (n_axes,)."""
-    values = dict(configuration.values)
-    return np.array([axis.choices.index(values.get(axis.dimensions[0], 0)) for axis in space.axes], dtype=np.int64)
+def _point(space: Space, configuration: Configuration) -> Points | None:
+    """The point of a configuration, shape (n_axes,), or `None` if it is none, as a baseline need not be."""
+    given = dict(configuration.values)
+    values = [given.get(axis.dimensions[0], 0) for axis in space.axes]
+    if any(value not in axis.choices for axis, value in zip(space.axes, values, strict=True)):
+        return None
+    point = np.array([axis.choices.index(value) for axis, value in zip(space.axes, values, strict=True)])
+    return point if np.array_equal(space.at(point), space.encode(configuration)) else None
