@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from measured_tables import Interval, kept, middle_first
 from overhead_tables import BASES, PLACEMENTS, RANKS, of_all_ranks
 from recipe_tables import recipe_overheads
@@ -131,20 +132,21 @@ def search_equal() -> Any:
     names = [name for name in names if name not in ("winner", "no adapter")]
     drawn, panels = plt.subplots(1, len(found["parts"]), figsize=(9, 4.4), sharey=True, layout="constrained")
     for panel, part in zip(panels, found["parts"], strict=True):
-        for number, (rows, colour) in enumerate(zip(found["by_seed"], COLOURS.values(), strict=True)):
+        shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(found["by_seed"])))
+        for number, (rows, colour) in enumerate(zip(found["by_seed"], shades, strict=True)):
             differences = {row["name"]: row["difference"] for row in rows if row["part"] == part}
             intervals = [(middle, lower, upper) for lower, middle, upper in map(differences.__getitem__, names)]
             middles, ends = whiskers(intervals, 1)
-            places = [place + 0.3 * number - 0.15 for place in range(len(names))]
-            words = ("first training", "second training")[number]
-            panel.errorbar(middles, places, xerr=ends, fmt="o", color=colour, capsize=3, label=words)
+            places = [place + 0.7 * (number / len(found["by_seed"]) - 0.35) for place in range(len(names))]
+            words = f"training {number + 1}"
+            panel.errorbar(middles, places, xerr=ends, fmt="o", color=colour, markersize=3, capsize=2, label=words)
         panel.axvline(0, color="grey", linewidth=0.8)
         panel.set_title(f"{part:g} of the overhead")
         panel.set_xlabel("loss minus winner's, nats per token", fontsize=9)
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     return drawn
 
 

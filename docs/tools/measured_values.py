@@ -114,6 +114,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "costs-half-width": _costs_half_width,
     "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
     "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
+    "dialogues-mlps": lambda: value(_beside_winner("search", 0.5, "MLPs"), 3, "+"),
     "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),
     "questions-random": lambda: value(_beside_winner("search_questions", 0.25, "random search"), 3, "+"),
     "questions-linears-quarter": lambda: _linears_beside_latency(0.25),

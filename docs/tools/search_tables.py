@@ -59,24 +59,25 @@ def search_gain() -> Table:
 
 @table
 def search_equal() -> Table:
-    """Losses of placements within one limit on predicted latency, minus that of the winner, by training.
-
-    Differences are in brackets where the interval over the test rows contains 0.
-    """
-    return _beside_winners(kept("search"))
+    """Losses of placements within one limit on predicted latency: means over trainings, with intervals over them."""
+    return _over_trainings(kept("search"))
 
 
 @table
 def search_questions() -> Table:
-    """The same on questions and answers: means over three trainings, with intervals over them."""
-    found = kept("search_questions")
-    cells: dict[str, list[str]] = {}
-    for row in found["rows"]:
+    """The same on questions and answers."""
+    return _over_trainings(kept("search_questions"))
+
+
+def _over_trainings(found: Any) -> Table:
+    """Empty where nothing that a cost led to was within the limit."""
+    cells: dict[str, dict[float, str]] = {}
+    for row in sorted(found["rows"], key=lambda row: row["part"] == min(found["parts"])):  # fewer names are in it
         loss = f"{row['loss']:.3f}"
-        cells.setdefault(row["name"], []).append(loss if row["name"] == "winner" else _with_interval(row))
+        cells.setdefault(row["name"], {})[row["part"]] = loss if row["name"] == "winner" else _with_interval(row)
     return [
         ["placement", *(f"{part:g} of the overhead" for part in found["parts"])],
-        *([n, *c] for n, c in cells.items()),
+        *([name, *(own.get(part, "") for part in found["parts"])] for name, own in cells.items()),
     ]
 
 

@@ -27,7 +27,7 @@ from adaptare.search.budget import Budget, Candidate, check_predictor, front_of
 from adaptare.search.export import check_replaceable
 from adaptare.search.recipes import recipe_named
 from adaptare.search.super_adapter import fills_zeros, requantised
-from adaptare.search.training import Answers, FisherChanges, Remembered
+from adaptare.search.training import HELD_OUT_SHARE, Answers, FisherChanges, Remembered
 from adaptare.workflows.search.contributions import with_contributions
 from adaptare.workflows.search.evaluating import BACKENDS, computed_elsewhere, remembered_in
 from adaptare.workflows.search.problem import Cost, Points, Problem
@@ -360,7 +360,8 @@ def _warn_of_few_examples(
     needed = math.ceil(n * ((difference.upper - difference.lower) / 2 / middle) ** 2)
     problem.feedback.note(
         f"{n} validation examples do not decide between the first winner and the next candidate, whose losses differ "
-        f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, or take either"
+        f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, which are at most "
+        f"{HELD_OUT_SHARE:.0%} of a file, or take either"
     )
 
 
