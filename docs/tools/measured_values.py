@@ -114,6 +114,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "costs-half-width": _costs_half_width,
     "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
     "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
+    "kinds-best": lambda: value(reordered(kept("search_kinds")["over_trainings"]["0.5"]), 3, "+"),
     "dialogues-mlps": lambda: value(_beside_winner("search", 0.5, "MLPs"), 3, "+"),
     "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),
     "questions-random": lambda: value(_beside_winner("search_questions", 0.25, "random search"), 3, "+"),
