@@ -12,7 +12,9 @@ def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What adaptare train wrote.")],
     predictors: Annotated[
         list[Path],
-        typer.Option("--predictor", help="What adaptare fit wrote; one for each budget, or one for all."),
+        typer.Option(
+            "--predictor", help="What adaptare fit wrote; one for each budget in their order, or one for all."
+        ),
     ],
     budgets: Annotated[
         list[str],

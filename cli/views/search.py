@@ -1,7 +1,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from adaptare.core.chart import Chart, HeatMap, Panel, Place, Series
 from adaptare.core.table import Column, Note, Section, Table
@@ -17,6 +17,8 @@ ONLY = "only a measurement can say that a budget is met"
 LOSS: Final = "validation loss, nats per token"
 # Losses that differ by less are equal but for rounding, nats per token.
 SAME_LOSS: Final = 1e-6
+# Kinds of linears that an axis sets, and what such axes contribute.
+OfKinds: TypeAlias = tuple[str, list[Contribution]]
 # SI unit -> its factor in charts, and the unit there.
 UNITS: Final = {"s": (1e3, "ms"), "B": (1e-6, "MB"), "J": (1e3, "mJ")}
 
@@ -89,22 +91,18 @@ def choices(result: SearchResult, rows: tuple[Choice, ...]) -> Table[Choice]:
     return Table(f"Budget {result.budget}: {bounds}", columns, rows)
 
 
-def by_kind(result: SearchResult) -> Table[tuple[str, list[Contribution]]]:
+def by_kind(result: SearchResult) -> Table[OfKinds]:
     """Table of what the adapters of the first winner cost and gain, by kind of linear."""
     found: dict[str, list[Contribution]] = {}
     for each in result.contributions:
         found.setdefault(_kinds(each), []).append(each)
     columns = (
-        Column[tuple[str, list[Contribution]]]("linears", lambda row: row[0], folds=True),
-        Column[tuple[str, list[Contribution]]]("adapters", lambda row: str(sum(len(each.linears) for each in row[1]))),
-        Column[tuple[str, list[Contribution]]](
-            "adds to the base", lambda row: f"{sum(each.cost for each in row[1]) / result.base:+.1%}"
-        ),
-        Column[tuple[str, list[Contribution]]](
-            "takes from the loss, estimated", lambda row: f"{sum(each.gain for each in row[1]):.3f}"
-        ),
+        Column[OfKinds]("linears", lambda row: row[0], folds=True),
+        Column[OfKinds]("adapters", lambda row: str(sum(len(each.linears) for each in row[1]))),
+        Column[OfKinds]("adds to the base", lambda row: f"{sum(each.cost for each in row[1]) / result.base:+.1%}"),
+        Column[OfKinds]("takes from the loss, estimated", lambda row: f"{sum(each.gain for each in row[1]):.3f}"),
     )
-    title = f"Adapters of winner 1, each compared with the winner without it; {result.budget.quantity}"
+    title = f"Adapters of winner 1, each compared with the winner without it; budget {result.budget}"
     return Table(title, columns, tuple(found.items()))
 
 
@@ -182,18 +180,20 @@ def heat_maps(result: SearchResult) -> Iterator[Chart]:
     for number, each in enumerate(result.under_each, start=1):
         found = each.contributions
         if found and all(len(set(map(layer_of, one.linears))) == 1 for one in found):
-            cost = _map(each, "predicted cost", "% of the base", [100 * one.cost / each.base for one in found])
-            gain = _map(each, "estimated gain", "nats per token", [one.gain for one in found])
-            title = f"What adapters of winner 1 cost and gain; budget {each.budget}"
+            costs, gains = [100 * one.cost / each.base for one in found], [one.gain for one in found]
+            cost = _map(found, len(layers), "predicted cost", "% of the base", costs)
+            gain = _map(found, len(layers), "estimated gain", "nats per token", gains)
+            title = f"What adapters of winner 1 cost and gain, 0 where there is none; budget {each.budget}"
             yield Chart(f"contributions{f'-{number}' if result.further else ''}", title, [cost, gain])
 
 
-def _map(result: SearchResult, title: str, unit: str, values: Sequence[float]) -> HeatMap:
-    places = [(_kinds(each), layer_of(each.linears[0])) for each in result.contributions]
+def _map(
+    contributions: Sequence[Contribution], n_layers: int, title: str, unit: str, values: Sequence[float]
+) -> HeatMap:
+    places = [(_kinds(each), layer_of(each.linears[0])) for each in contributions]
     found = dict(zip(places, values, strict=True))
-    layers = range(1 + max(layer for _, layer in found))
-    rows = {kinds: [found.get((kinds, layer), 0.0) for layer in layers] for kinds, _ in found}
-    return HeatMap(title, "layer", list(map(str, layers)), "linears", rows, unit)
+    rows = {kinds: [found.get((kinds, layer), 0.0) for layer in range(n_layers)] for kinds, _ in found}
+    return HeatMap(title, "layer", list(map(str, range(n_layers))), "linears", rows, unit)
 
 
 def _predicted_and_measured(

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from measured_tables import Interval, kept, middle_first
+from measured_tables import Interval, kept, middle_first, reordered
 from overhead_tables import BASES, PLACEMENTS, RANKS, of_all_ranks
 from recipe_tables import recipe_overheads
 
@@ -128,16 +128,16 @@ def recipe_latency() -> Any:
 def search_equal() -> Any:
     """Losses of placements minus that of the winner, one panel for each share of the overhead."""
     found = kept("search")
-    names = [row["name"] for row in found["rows"] if row["part"] == found["parts"][0]]
+    names = list(dict.fromkeys(row["name"] for row in sorted(found["rows"], key=lambda row: row["part"] != 0.5)))
     names = [name for name in names if name not in ("winner", "no adapter")]
     drawn, panels = plt.subplots(1, len(found["parts"]), figsize=(9, 4.4), sharey=True, layout="constrained")
     for panel, part in zip(panels, found["parts"], strict=True):
         shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(found["by_seed"])))
         for number, (rows, colour) in enumerate(zip(found["by_seed"], shades, strict=True)):
             differences = {row["name"]: row["difference"] for row in rows if row["part"] == part}
-            intervals = [(middle, lower, upper) for lower, middle, upper in map(differences.__getitem__, names)]
-            middles, ends = whiskers(intervals, 1)
-            places = [place + 0.7 * (number / len(found["by_seed"]) - 0.35) for place in range(len(names))]
+            shown = [name for name in names if name in differences]
+            middles, ends = whiskers([reordered(differences[name]) for name in shown], 1)
+            places = [names.index(name) + 0.7 / len(shades) * (number - (len(shades) - 1) / 2) for name in shown]
             words = f"training {number + 1}"
             panel.errorbar(middles, places, xerr=ends, fmt="o", color=colour, markersize=3, capsize=2, label=words)
         panel.axvline(0, color="grey", linewidth=0.8)

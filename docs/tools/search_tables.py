@@ -72,7 +72,7 @@ def search_questions() -> Table:
 def _over_trainings(found: Any) -> Table:
     """Empty where nothing that a cost led to was within the limit."""
     cells: dict[str, dict[float, str]] = {}
-    for row in sorted(found["rows"], key=lambda row: row["part"] == min(found["parts"])):  # fewer names are in it
+    for row in sorted(found["rows"], key=lambda row: row["part"] != 0.5):  # which has every name
         loss = f"{row['loss']:.3f}"
         cells.setdefault(row["name"], {})[row["part"]] = loss if row["name"] == "winner" else _with_interval(row)
     return [
@@ -149,7 +149,7 @@ def _at_equal_latency(rows: list[Any], kind: str) -> Table:
     parts = sorted({row["part"] for row in rows if row["part"]})
     found: dict[str, dict[float | None, str]] = {}
     for row in rows:
-        interval = value(reordered(row["difference"]), 3, "+") if row["difference"] else ""
+        interval = _with_interval(row) if row["difference"] else ""
         found.setdefault(row[kind], {})[row["part"]] = interval
     columns = [*parts, None]
     heading = ["placement" if kind == "name" else kind, *("all" if part is None else f"{part:g}" for part in columns)]

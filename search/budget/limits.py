@@ -93,12 +93,16 @@ def read_budget(text: str, *, named: bool = False) -> Budget:
         InputError: The text is not a budget.
     """
     spelling = text.strip()
-    subject, equals, value = (part.strip() for part in spelling.partition("="))
+    predictor, colon, rest = (part.strip() for part in spelling.rpartition(":"))
+    subject, equals, value = (part.strip() for part in rest.partition("="))
     if not equals:
         raise _refused(spelling, "must read QUANTITY=VALUE")
-    predictor, colon, subject = (part.strip() for part in subject.rpartition(":"))
-    if colon and not (named and predictor):
-        raise _refused(spelling, "names a predictor, and there is one alone; leave the name and the colon out")
+    if "(" in predictor:
+        raise _refused(spelling, "must have the name of a predictor before p90: NAME:p90(decode)=25ms")
+    if colon and not predictor:
+        raise _refused(spelling, "must have the name of a predictor before the colon, or no colon")
+    if colon and not named:
+        raise _refused(spelling, "names a predictor, which only a search of given predictors takes; leave the name out")
     percentile = re.fullmatch(r"(p[0-9.]+)\((.*)\)", subject)
     if percentile and percentile[1] != P90:
         raise _refused(spelling, f"takes the percentile {P90} only, such as p90(decode)=25ms")

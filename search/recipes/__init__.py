@@ -9,6 +9,7 @@ from adaptare.core.lazy_names import lazy_names
 from adaptare.search.training.step import (
     SANDWICH,
     BudgetSampler,
+    Distillation,
     LargestShareSampler,
     SpreadSampler,
     TrainingStep,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from adaptare.search.recipes.recipe import DEFAULT_RECIPE, Recipe, all_recipes, check_widths, recipe_named
     from adaptare.search.super_adapter.elastic import ElasticLinear
 
-__all__ = ["DEFAULT_RECIPE", "SANDWICH", "BudgetSampler", "ElasticLinear", "LargestShareSampler", "Recipe"]
-__all__ += ["SpreadSampler", "TrainingStep", "UniformSampler", "all_recipes", "check_widths", "recipe_named"]
+__all__ = ["DEFAULT_RECIPE", "SANDWICH", "BudgetSampler", "Distillation", "ElasticLinear", "LargestShareSampler"]
+__all__ += ["Recipe", "SpreadSampler", "TrainingStep", "UniformSampler", "all_recipes", "check_widths", "recipe_named"]
 
 __getattr__ = lazy_names(__name__)

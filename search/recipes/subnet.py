@@ -1,6 +1,7 @@
 """Recipe `subnet`: sub-networks of a model whose neurons are sorted by importance, recovered by adapters alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedModel
 
@@ -9,7 +10,7 @@ from adaptare.profiler.workloads import grouped_space
 from adaptare.search.recipes.lonas import eighths
 from adaptare.search.recipes.recipe import Recipe
 from adaptare.search.training.importance_orders import activation_scores, layer_order, order_neurons
-from adaptare.search.training.step import SPREAD, Distillation, TrainingStep
+from adaptare.search.training.step import SANDWICH, Distillation
 from adaptare.search.training.token_examples import TokenExample
 
 
@@ -43,5 +44,5 @@ RECIPE = Recipe(
     prepare=sort_neurons,
     layer_order=layer_order,
     # Weights and temperature are the defaults of the paper's code.
-    step=TrainingStep(SPREAD, draws=2, ends=True, distil=Distillation(labels=0.5, outputs=2.0, temperature=0.9)),
+    step=replace(SANDWICH, distil=Distillation(labels=0.5, outputs=2.0, temperature=0.9)),
 )

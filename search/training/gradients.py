@@ -41,7 +41,7 @@ def accumulate_gradients(
         Mean loss, in nats per token; cross-entropy with the examples, or what distillation makes of it.
     """
     model, total = super_adapter.model, torch.zeros((), device=super_adapter.model.device)
-    teacher: torch.Tensor | None = None  # logits, shape (tokens, vocabulary)
+    teacher: torch.Tensor | None = None  # log-probabilities, shape (tokens, vocabulary)
     for row in codes:
         super_adapter.activate(row)
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -50,7 +50,7 @@ def accumulate_gradients(
             loss = _distilled(logits, labels, teacher, distil)
         else:
             loss = functional.cross_entropy(logits, labels, reduction="sum")
-            teacher = logits.detach() if distil else None
+            teacher = (logits.detach() / distil.temperature).log_softmax(dim=-1) if distil else None
         loss = loss / (n_tokens * len(codes))
         backward(loss)
         total += loss.detach()
@@ -58,7 +58,7 @@ def accumulate_gradients(
 
 
 def _distilled(logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor, by: Distillation) -> torch.Tensor:
-    """Sum over the tokens. Shapes (tokens, vocabulary), (tokens,) and that of the logits."""
-    own, others = ((each / by.temperature).log_softmax(dim=-1) for each in (logits, teacher))
-    loss = by.outputs * by.temperature**2 * functional.kl_div(own, others, reduction="sum", log_target=True)
+    """Sum over the tokens. Shapes (tokens, vocabulary), (tokens,) and (tokens, vocabulary)."""
+    own = (logits / by.temperature).log_softmax(dim=-1)
+    loss = by.outputs * by.temperature**2 * functional.kl_div(own, teacher, reduction="sum", log_target=True)
     return loss + by.labels * functional.cross_entropy(logits, labels, reduction="sum") if by.labels else loss

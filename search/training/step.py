@@ -1,6 +1,7 @@
 """Configurations trained in one optimiser step, and rules that draw them."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, Protocol
 
 import numpy as np
@@ -135,10 +136,10 @@ class Distillation:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.labels >= 0 and self.outputs > 0 and self.temperature > 0):
+        if not (0 <= self.labels < inf and 0 < self.outputs < inf and 0 < self.temperature < inf):
             raise InputError(
                 "distillation needs a weight of the labels of 0 or more, and a weight of the outputs and a temperature "
-                f"above 0, not {self.labels}, {self.outputs} and {self.temperature}"
+                f"above 0, all finite, not {self.labels}, {self.outputs} and {self.temperature}"
             )
 
 
@@ -169,6 +170,8 @@ class TrainingStep:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise InputError(f"a training step needs at least 1 drawn configuration, not {self.draws}")
+        if not isinstance(self.distil, Distillation | None):
+            raise InputError(f"distil must be a Distillation, such as Distillation(), or None, not {self.distil!r}")
         if self.distil and not self.ends:
             raise InputError("distillation needs the largest configuration in the step; set ends=True too")
 

@@ -104,7 +104,13 @@ def test_winners_meet_all_of_several_budgets(both: Callable[..., Any], binding: 
         (("decode=+8%", "decode=20ms"), ("latency",), 2, "decode=+8% and decode=20ms limit the same quantity"),
         (("decode=+8%",), ("latency", "memory"), 2, "1 budgets need 1 predictors in the same order, or one for all"),
         (("memory:decode=+8%",), ("memory",), 2, "budget memory:decode=+8%: the predictor is of memory; measure"),
-        (("joy:decode=+8%",), ("latency",), 2, "names the predictor 'joy', and the given ones are latency"),
+        (
+            ("latency:decode=+8%", "memory:memory=+9%", "latency:decode=2s"),
+            ("memory", "latency"),
+            2,
+            "the same quantity",
+        ),
+        (("joy:decode=+8%",), ("latency",), 2, "must name one of the predictors latency, not 'joy'"),
         (("latency:decode=+8%",), ("latency", "memory"), 2, "no budget is for the predictor 'memory'"),
         (("memory=+8%", "decode=+8%"), ("latency", "memory"), 2, "budget memory=+8%: the predictor is of latency"),
         (("decode=+8%", "prefill@9=1ms"), ("latency",), 2, "the predictor is of decode; profile and fit prefill"),
@@ -121,13 +127,14 @@ def test_budgets_that_cannot_be_searched_together_are_refused(
 
 def test_a_budget_names_its_predictor(both: Callable[..., Any]) -> None:
     in_order = search(both, "decode=+8%", "memory=+90%").json
-    found = search(both, "memory:memory=+90%", "latency:decode=+8%", predictors=("./latency.json", "memory"))
+    names = ("memory:memory=+90%", "./latency.json:decode=+8%")
+    found = search(both, *names, predictors=("./latency.json", "memory"))
     assert found.code == 0, found.err
     (latency,) = found.json["further"]
-    assert [each["budget"] for each in (found.json, latency)] == ["memory:memory=+90%", "latency:decode=+8%"]
+    assert [each["budget"] for each in (found.json, latency)] == list(names)
     assert (found.json["limit"], latency["limit"]) == (in_order["further"][0]["limit"], in_order["limit"])
     verified = both("verify", "run/front.json", *DEVICE)
-    assert "Budget latency:decode=+8%: " in verified.out
+    assert "Budget ./latency.json:decode=+8%: " in verified.out
 
 
 def test_contributions_compare_the_winner_with_itself_without_one_axis(both: Callable[..., Any]) -> None:

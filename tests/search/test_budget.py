@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from adaptare.core import InputError
@@ -41,6 +43,28 @@ def test_reads_what_a_user_writes(text: str, name: str, length: int | None, limi
 
 def test_keeps_the_spelling() -> None:
     assert str(read_budget(" prefill@128 = 80ms ")) == "prefill@128 = 80ms"
+
+
+def test_a_budget_may_name_its_predictor() -> None:
+    budget = read_budget(" runs/phone : p90(decode)=25ms", named=True)
+    assert (budget.predictor, budget.name, budget.p90, budget.limit) == ("runs/phone", "decode", True, 0.025)
+    assert from_json(Budget, to_json(budget)) == budget
+    assert read_budget("my=phone:prefill@8=+5%", named=True).predictor == "my=phone"
+    assert read_budget("decode=20ms", named=True).predictor == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "message"),
+    [
+        ("phone:decode=20ms", False, "which only a search of given predictors takes; leave the name out"),
+        (":decode=20ms", True, "must have the name of a predictor before the colon"),
+        ("p90(phone:decode)=25ms", True, "name of a predictor before p90: NAME:p90(decode)=25ms"),
+        ("phone:joy=25ms", True, "must limit one of"),
+    ],
+)
+def test_a_wrong_name_is_refused(text: str, named: bool, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_budget(text, named=named)
 
 
 REFUSED = [

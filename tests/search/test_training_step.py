@@ -69,7 +69,15 @@ def test_distillation_needs_a_teacher() -> None:
         TrainingStep(UniformSampler(), distil=Distillation())
 
 
-@pytest.mark.parametrize("wrong", [{"labels": -0.5}, {"outputs": 0.0}, {"temperature": 0.0}, {"outputs": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"labels": -0.5}, {"outputs": 0.0}, {"temperature": 0.0}, {"outputs": float("nan")}, {"labels": float("inf")}],
+)
 def test_weights_of_distillation_are_positive(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="weight of the labels of 0 or more"):
         Distillation(**wrong)
+
+
+def test_a_step_takes_no_truth_value_for_distillation() -> None:
+    with pytest.raises(InputError, match=r"must be a Distillation, such as Distillation\(\), or None, not True"):
+        TrainingStep(UniformSampler(), ends=True, distil=True)  # type: ignore[arg-type]

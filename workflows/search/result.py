@@ -146,8 +146,8 @@ class SearchResult:
         polished: PEFT folder of the first winner after further training, if there was any.
         recalibration: Base at the time of the search; `None` for predictions of any session.
         bf16: True if losses were computed in bfloat16.
-        contributions: Of each axis on which the first winner has an adapter; none where ranks cost nothing, layers or
-            widths are chosen too, or the winner is a baseline outside the space.
+        contributions: Of each axis on which the first winner has an adapter and need not have one; none where ranks
+            cost nothing, layers or widths are chosen too, or the winner is a baseline outside the space.
         further: The same choices under each further budget; all budgets are to be met.
 
     Raises:

@@ -263,21 +263,24 @@ def _costs(request: SearchRequest) -> list[Cost]:
 def _paired(budgets: Sequence[Budget], files: Sequence[Path]) -> list[Path]:
     """File of the predictor of each budget: the one that it names, or the one in its place, or the only one."""
     n = len(budgets)
-    if not n or (len(files) not in (1, n) and not all(each.predictor for each in budgets)):
+    if not (n and files) or (len(files) not in (1, n) and not all(each.predictor for each in budgets)):
         raise InputError(
             f"{n} budgets need {n} predictors in the same order, or one for all of them, not {len(files)}; or name the "
             "predictor before each: NAME:decode=20ms",
             parameter="predictors" if n else "budgets",
         )
     paths = {str(file).removesuffix(".json"): file for file in files}
-    names = [Path(path).name for path in paths]
-    named = {name: file for name, file in zip(names, paths.values(), strict=True) if names.count(name) == 1} | paths
-    if unknown := next((each for each in budgets if each.predictor and each.predictor not in named), None):
+    stems = [Path(path).name for path in paths]
+    named = {stem: file for stem, file in zip(stems, paths.values(), strict=True) if stems.count(stem) == 1} | paths
+    names = [str(Path(each.predictor)).removesuffix(".json") if each.predictor else "" for each in budgets]
+    if unknown := next((each for each, name in zip(budgets, names, strict=True) if name and name not in named), None):
         raise InputError(
-            f"budget {unknown} names the predictor {unknown.predictor!r}, and the given ones are {', '.join(paths)}"
+            f"budget {unknown} must name one of the predictors {', '.join(paths)}, not {unknown.predictor!r}; files of "
+            "the same name in several folders are named by their paths",
+            parameter="budgets",
         )
     in_place = list(files) if len(files) == n else list(files) * n
-    found = [named.get(each.predictor) or file for each, file in zip(budgets, in_place, strict=False)]
+    found = [named[name] if name else file for name, file in zip(names, in_place, strict=False)]
     if idle := next((file for file in files if file not in found), None):
         raise InputError(f"no budget is for the predictor {str(idle)!r}; leave it out, or name it before its budget")
     return found
@@ -360,8 +363,8 @@ def _warn_of_few_examples(
     needed = math.ceil(n * ((difference.upper - difference.lower) / 2 / middle) ** 2)
     problem.feedback.note(
         f"{n} validation examples do not decide between the first winner and the next candidate, whose losses differ "
-        f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, which are at most "
-        f"{HELD_OUT_SHARE:.0%} of a file, or take either"
+        f"by {middle:.3f} nats; about {needed:,} would: train with more held-out examples, of one file at most "
+        f"{HELD_OUT_SHARE:.0%}, or take either"
     )
 
 
