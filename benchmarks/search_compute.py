@@ -106,6 +106,8 @@ def summary(trained: Mapping[str, int], searched: Mapping[str, int], *, evaluate
         searched: Tokens of the search.
         evaluated: Configurations that it evaluated.
     """
+    if not trained["gradients"]:
+        raise SystemExit("no token went through a Llama; this counts those of --model smollm2-135m and other Llamas")
     alone = WITH_GRADIENTS * trained["gradients"]
     train_work, search_work = (WITH_GRADIENTS * each["gradients"] + each["forward"] for each in (trained, searched))
     return {

@@ -79,7 +79,7 @@ def measured_overhead(measurement: Measurement) -> Row:
 
 
 def summary(rows: Sequence[Mapping[str, Any]], *, curve: str = LATENCY) -> list[Row]:
-    """Difference of other costs to predicted latency, for each part and over all parts."""
+    """Difference of other costs to one of them, predicted latency, for each part and over all parts."""
     found = []
     others = [row for row in rows if row["cost"] not in (curve, LARGEST)]
     compared = [{**row, "difference": beside(row, rows, curve=curve)} for row in others]

@@ -32,10 +32,9 @@ def main() -> None:
 
 
 def compared(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Difference of each placement to the winners, for each part and over all parts."""
+    """Difference of each placement (`cost`) to the winners, for each part and over all parts."""
     named = [{**row, "cost": LARGEST if row["name"] == "rank 16 everywhere" else row["name"]} for row in rows]
-    found = summary(named, curve=WINNER)
-    return [{"name": row.pop("cost"), **row} for row in found]
+    return summary(named, curve=WINNER)
 
 
 def line(row: Mapping[str, Any]) -> str:
@@ -43,9 +42,9 @@ def line(row: Mapping[str, Any]) -> str:
     part = "all parts" if row["part"] is None else f"{row['part']:.0%}"
     counts = f"{row['compared']} of {row['placements']} compared"
     if row["difference"] is None:
-        return f"{row['name']:28} {part:9}  {counts}"
+        return f"{row['cost']:28} {part:9}  {counts}"
     lower, middle, upper = row["difference"]
-    return f"{row['name']:28} {part:9} {middle:+.3f} [{lower:+.3f}, {upper:+.3f}]  {counts}"
+    return f"{row['cost']:28} {part:9} {middle:+.3f} [{lower:+.3f}, {upper:+.3f}]  {counts}"
 
 
 if __name__ == "__main__":

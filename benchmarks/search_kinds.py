@@ -3,7 +3,7 @@
 python benchmarks/search_kinds.py --folder FOLDER [--json] [--parts 0.5] [--seeds 0 1 2] [--bf16]
 
 FOLDER is that of `search.py`, whose searches are taken. Compared are sets of kinds of linears that are predicted to be
-within the limit of a search, and that no further kind fits into. The searches cannot find them: their space has one
+within the limit of a search, and that no further kind fits into. The space of the searches has hardly any of them: one
 rank for the attention and one for the MLP of each layer. The set with the lowest loss on the validation examples is
 compared with the winner on the test examples, which chose neither. Differences are nats per token, positive where the
 winner is better, with 95 % intervals over the examples; over trainings, of Student's t.
@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
+from search_latency import of_file
 from stock_process import conditions, mean_interval, say
 
 from adaptare.core.codec import from_json
-from adaptare.core.strict_json import read_json
 from adaptare.predictor import FittedPredictor
 from adaptare.profiler import Configuration, Space
 from adaptare.profiler.analysis import Interval
@@ -48,18 +48,20 @@ def of_training(options: argparse.Namespace, fitted: FittedPredictor, seed: int)
     space, examples = judge.super_adapter.space, judge.adaptation.examples.validation
     loss = CompletionLoss(judge.super_adapter, examples, remembered=judge.remembered)
     for part in options.parts:
-        search = read_json(options.folder / f"search-{seed}-{part}.json")
+        search = of_file(options.folder / f"search-{seed}-{part}.json")
         winner = space.encode(from_json(Configuration, search["winners"][0]["configuration"]))
         sets = {kinds: space.encode(everywhere(kinds, space)) for kinds in fullest(space, judge.limit(search))}
+        if not sets:
+            raise SystemExit(f"no kind of linear fits {part:g} of the overhead in every layer; name larger --parts")
         say(f"{len(sets)} sets of kinds, seed {seed}, {part:g} of the overhead")
         on_validation = {kinds: loss.difference(codes, winner) for kinds, codes in sets.items()}
         best = min(on_validation, key=lambda kinds: on_validation[kinds].middle)
         yield {
             "seed": seed,
             "part": part,
-            "validation": {name(kinds): ends(each) for kinds, each in on_validation.items()},
+            "validation": {name(kinds): three_ends(each) for kinds, each in on_validation.items()},
             "best": name(best),
-            "test": ends(judge.loss.difference(sets[best], winner)),
+            "test": three_ends(judge.loss.difference(sets[best], winner)),
         }
 
 
@@ -81,7 +83,7 @@ def name(kinds: Kinds) -> str:
     return ", ".join(kind.removesuffix("_proj") for kind in kinds)
 
 
-def ends(difference: Interval) -> list[float]:
+def three_ends(difference: Interval) -> list[float]:
     """Lower end, middle and upper end."""
     return [difference.lower, difference.middle, difference.upper]
 

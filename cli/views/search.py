@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -171,29 +171,29 @@ def heat_maps(result: SearchResult) -> Iterator[Chart]:
     kinds = list(dict.fromkeys(map(_kind, paths)))
     maps = []
     for choice in result.winners:
-        ranks = {(_kind(path), layer_of(path)): rank for path, rank in choice.configuration.ranks}
-        rows = {kind: [ranks.get((kind, layer), 0) for layer in layers] for kind in kinds}
-        if ranks:
-            maps.append(HeatMap(choice.name, "layer", list(map(str, layers)), "linear", rows, "rank"))
+        if ranks := {(_kind(path), layer_of(path)): rank for path, rank in choice.configuration.ranks}:
+            maps.append(_map(choice.name, "rank", ranks, kinds, layers))
     if maps:
         yield Chart("winners", "Ranks of the winners, by layer and kind of linear; 0: no adapter", maps)
     for number, each in enumerate(result.under_each, start=1):
         found = each.contributions
         if found and all(len(set(map(layer_of, one.linears))) == 1 for one in found):
-            costs, gains = [100 * one.cost / each.base for one in found], [one.gain for one in found]
-            cost = _map(found, len(layers), "predicted cost", "% of the base", costs)
-            gain = _map(found, len(layers), "estimated gain", "nats per token", gains)
+            places = [(_kinds(one), layer_of(one.linears[0])) for one in found]
+            tied = list(dict.fromkeys(kinds for kinds, _ in places))
+            costs = dict(zip(places, [100 * one.cost / each.base for one in found], strict=True))
+            gains = dict(zip(places, [one.gain for one in found], strict=True))
+            cost = _map("predicted cost", "% of the base", costs, tied, layers)
+            gain = _map("estimated gain", "nats per token", gains, tied, layers)
             title = f"What adapters of winner 1 cost and gain, 0 where there is none; budget {each.budget}"
             yield Chart(f"contributions{f'-{number}' if result.further else ''}", title, [cost, gain])
 
 
 def _map(
-    contributions: Sequence[Contribution], n_layers: int, title: str, unit: str, values: Sequence[float]
+    title: str, unit: str, values: Mapping[tuple[str, int], float], kinds: Sequence[str], layers: Sequence[int]
 ) -> HeatMap:
-    places = [(_kinds(each), layer_of(each.linears[0])) for each in contributions]
-    found = dict(zip(places, values, strict=True))
-    rows = {kinds: [found.get((kinds, layer), 0.0) for layer in range(n_layers)] for kinds, _ in found}
-    return HeatMap(title, "layer", list(map(str, range(n_layers))), "linears", rows, unit)
+    """Map of values by kind of linear and layer; 0 where there is none."""
+    rows = {kind: [values.get((kind, layer), 0) for layer in layers] for kind in kinds}
+    return HeatMap(title, "layer", list(map(str, layers)), "linear", rows, unit)
 
 
 def _predicted_and_measured(

@@ -141,19 +141,19 @@ def search_costs() -> Table:
 @table
 def search_equal_latency() -> Table:
     """Losses of placements minus those of the winners, at equal measured overhead."""
-    return _at_equal_latency(kept("search_equal_latency")["rows"], "name")
+    return _at_equal_latency(kept("search_equal_latency")["rows"], "placement")
 
 
-def _at_equal_latency(rows: list[Any], kind: str) -> Table:
+def _at_equal_latency(rows: list[Any], heading: str) -> Table:
     """Differences by part, and over all parts. Empty where fewer than two trainings can be compared."""
     parts = sorted({row["part"] for row in rows if row["part"]})
     found: dict[str, dict[float | None, str]] = {}
     for row in rows:
         interval = _with_interval(row) if row["difference"] else ""
-        found.setdefault(row[kind], {})[row["part"]] = interval
+        found.setdefault(row["cost"], {})[row["part"]] = interval
     columns = [*parts, None]
-    heading = ["placement" if kind == "name" else kind, *("all" if part is None else f"{part:g}" for part in columns)]
-    return [heading, *([name, *(own.get(part, "") for part in columns)] for name, own in found.items())]
+    headings = [heading, *("all" if part is None else f"{part:g}" for part in columns)]
+    return [headings, *([name, *(own.get(part, "") for part in columns)] for name, own in found.items())]
 
 
 @table

@@ -25,3 +25,8 @@ def test_work_is_in_trainings_of_one_adapter() -> None:
     assert found["training"] == pytest.approx(1.15)
     assert found["search"] == pytest.approx(0.85)
     assert found["whole"] == pytest.approx(2.0)
+
+
+def test_another_model_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no token went through a Llama"):
+        summary({"gradients": 0, "forward": 0}, {"gradients": 0, "forward": 0}, evaluated=16)

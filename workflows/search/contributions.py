@@ -1,6 +1,5 @@
 """Costs and gains of the adapters of the first winner."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +24,10 @@ def with_contributions(result: SearchResult, problem: Problem, changes: FisherCh
     space, winner = problem.space, result.winners[0].configuration
     if changes is None or space.cuts_base or problem.mode in IN_WEIGHTS:
         return result
-    point = _point(space, winner)
-    adapted = [] if point is None else _adapted(space, point)
-    if point is None or not adapted:
+    if (point := _point(space, winner)) is None:
+        return result
+    adapted = np.flatnonzero([point[number] > 0 and axis.choices[0] == 0 for number, axis in enumerate(space.axes)])
+    if not len(adapted):
         return result
     with problem.feedback.progress("gains of the first winner") as update:
         update(0.0, "by gradients of gates")
@@ -43,22 +43,17 @@ def with_contributions(result: SearchResult, problem: Problem, changes: FisherCh
 def _contributions(
     space: Space,
     point: Points,
-    adapted: Sequence[int],
+    adapted: NDArray[np.int64],
     gains: NDArray[np.float64],
     predictor: FittedPredictor | ValueOfBase,
 ) -> tuple[Contribution, ...]:
     points = np.repeat(point[None], 1 + len(adapted), axis=0)
-    points[np.arange(1, len(points)), list(adapted)] = 0
+    points[np.arange(1, len(points)), adapted] = 0
     with_all, *without = predictor.predict(space.at(points), space.dimensions).mean.tolist()
     return tuple(
         Contribution(tuple(str(each.place) for each in space.axes[number].dimensions), with_all - lower, gain)
-        for number, lower, gain in zip(adapted, without, gains[list(adapted)].tolist(), strict=True)
+        for number, lower, gain in zip(adapted, without, gains[adapted].tolist(), strict=True)
     )
-
-
-def _adapted(space: Space, point: Points) -> list[int]:
-    """Axes with an adapter that may also have none."""
-    return [number for number, axis in enumerate(space.axes) if point[number] > 0 and axis.choices[0] == 0]
 
 
 def _point(space: Space, configuration: Configuration) -> Points | None:

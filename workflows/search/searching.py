@@ -49,8 +49,8 @@ class SearchRequest:
 
     Args:
         folder: Folder of the super-adapter.
-        predictors: Files of predictors of its base: those that budgets name, or one for each budget in their order, or
-            one for all of them.
+        predictors: Files of predictors of its base: those that budgets name (`named` of `read_budget`), or one for each
+            budget in their order, or one for all of them.
         budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
         evaluations: Configurations that the algorithm evaluates, and the random search as many; baselines and winners
