@@ -17,7 +17,7 @@ for every choice and configuration at which they are estimated (`e^±0.5`).
 
 Regret is the true loss of the chosen configuration minus that of the optimum, in nats; the mean over seeds, with its
 standard error. `staged` shrinks in eight stages and fills, without any evaluation; `staged, raced` is the default of
-`adaptare search`, which takes eight evaluations at most.
+`adaptare search` without sets of kinds of linears, which sites of a simulation do not have: eight starts at most.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def losses(simulated: Simulated) -> dict[str, list[float]]:
     (shrunk,) = staged(space, simulated.changes, limit, [limit.bound])
     starts = portfolio(space, limit, shrunk, changes=table, most=8, seed=seed)
     codes, noisy = space.at(np.array(list(starts.values()))), Noisy(simulated)
-    others = [row for row in race(noisy, codes) if row]
+    others = [row for row in race(noisy, codes).left if row]
     row = decide(noisy, codes[0], codes[others])
     raced = codes[0] if row is None else codes[others[row]]
     alone, at_last = float(simulated.loss(shrunk)), float(simulated.loss(simulated.points(raced)))

@@ -25,7 +25,8 @@ def search(
         ),
     ],
     evaluations: Annotated[
-        int, typer.Option("--evaluations", min=1, help="Configurations to evaluate; staged-fisher takes 8 at most.")
+        int,
+        typer.Option("--evaluations", min=1, help="Configurations to evaluate, or to race by staged-fisher, at most."),
     ] = 120,
     winners: Annotated[int, typer.Option("--winners", help="Number of winners to report.", min=1)] = 3,
     algorithm: Annotated[
@@ -81,7 +82,7 @@ def shrink(
     ] = None,
     polish: Annotated[int, typer.Option("--polish", metavar="STEPS", help="Training steps after the cut.", min=0)] = 0,
     evaluations: Annotated[
-        int, typer.Option("--evaluations", min=1, help="Configurations to race by held-out loss; 8 at most.")
+        int, typer.Option("--evaluations", min=1, help="Configurations to race by held-out loss, at most.")
     ] = 120,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer examples are cut.")] = 64,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Examples to validate, and to test.")] = 48,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +166,16 @@ class Space:
         """The space without ranks to choose: they cost nothing where adapters are merged into the weights."""
         axes = (axis if axis.kind.cuts else replace(axis, choices=axis.choices[-1:]) for axis in self.axes)
         return replace(self, axes=tuple(axes))
+
+    @property
+    def untied(self) -> "Space":
+        """The space with an axis for each rank; codes are the same."""
+
+        def apart(axis: Axis) -> list[Axis]:
+            return [replace(axis, name=str(each), dimensions=(each,)) for each in axis.dimensions]
+
+        axes = (apart(axis) if axis.kind.of_linears else [axis] for axis in self.axes)
+        return replace(self, axes=tuple(chain.from_iterable(axes)))
 
     def at(self, points: Points) -> Codes:
         """Codes at points. Shape (..., n_axes) -> (..., n_codes).

@@ -11,21 +11,29 @@ from adaptare.profiler.workloads import LAYER
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 FUSED_ATTENTION = ("qkv_proj",)
+# Of a decoder layer: name -> part of the paths of its linears.
+HALVES = {"attention": ".self_attn.", "MLP": ".mlp."}
 
 
 def baselines(space: Space) -> dict[str, Configuration]:
-    """Baselines: `uniform 8` and other ranks, `midpoint`, and `q+v 16` (`qkv 16` where these linears are fused).
+    """Baselines: `uniform 8` and other ranks, `midpoint`, `q+v 16` (`qkv 16` if fused), `attention 16` and `MLP 16`.
 
-    Ranks are those that occur among the choices; query and value have the largest. A configuration need not be a choice
-    of the space, but is never above the largest rank of a site there; several names may denote one configuration.
+    The last two are left out of spaces that have only one of them. Ranks are those that occur among the choices; the
+    last three have the largest. A configuration need not be a choice of the space, but is never above the largest rank
+    of a site there; several names may denote one configuration.
     """
     kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in space.sites) else QUERY_AND_VALUE
-    attention = [site.path for site in space.sites if site.kind in kinds]
     name = "+".join(kind.removesuffix("_proj") for kind in kinds)
+    paths = [site.path for site in space.sites]
+    halves = {name: [path for path in paths if half in path] for name, half in HALVES.items()}
+    parts = {
+        name: [site.path for site in space.sites if site.kind in kinds],
+        **(halves if all(halves.values()) else {}),
+    }
     named = {
-        **_of_one_rank("uniform", space, [site.path for site in space.sites]),
+        **_of_one_rank("uniform", space, paths),
         "midpoint": space.decode(space.at(midpoint(space))),
-        **dict(list(_of_one_rank(name, space, attention).items())[-1:]),
+        **dict(last for name, own in parts.items() for last in list(_of_one_rank(name, space, own).items())[-1:]),
     }
     return {name: config for name, config in named.items() if config != Configuration()}
 

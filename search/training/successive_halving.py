@@ -1,6 +1,7 @@
 """Race of configurations on paired examples by successive halving, and the choice between an incumbent and others."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,20 @@ from numpy.typing import NDArray
 from adaptare.search.training.quality import CompletionLoss, paired_difference, paired_error
 
 
-def race(
-    loss: CompletionLoss, codes: NDArray[np.int64], *, done: Callable[[float], None] = lambda share: None
-) -> list[int]:
+@dataclass(frozen=True)
+class Race:
+    """Result of a race.
+
+    Args:
+        left: Rows that are left after all rounds, the lowest loss on all examples first.
+        evaluations: Losses that were computed, as a number of evaluations on all examples.
+    """
+
+    left: list[int]
+    evaluations: float
+
+
+def race(loss: CompletionLoss, codes: NDArray[np.int64], *, done: Callable[[float], None] = lambda share: None) -> Race:
     """Configurations left after all rounds: in each but the last, the better half goes on to a larger sample.
 
     Args:
@@ -19,14 +31,12 @@ def race(
         codes: Configurations, shape (n, n_columns). The first is the incumbent, which is never dropped.
         done: Receives the share that is done, after each configuration; the rounds take about as long as each other.
 
-    Returns:
-        Rows, the lowest loss on all examples first.
-
     References:
         Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization"
         (successive halving).
     """
     left, samples = list(range(len(codes))), loss.samples()
+    computed = before = 0
 
     def reached(number: int, share: float) -> None:
         done((number - 1 + share) / len(samples))
@@ -34,11 +44,12 @@ def race(
     for number, examples in enumerate(samples, start=1):
         sums = loss.each(codes[left], examples, done=partial(reached, number))
         totals = dict(zip(left, sums.sum(axis=1), strict=True))
+        computed, before = computed + len(left) * (len(examples) - before), len(examples)
         left.sort(key=totals.__getitem__)
         if number < len(samples):
             n_kept = max(2, (len(left) + 1) // 2)
             left = [row for place, row in enumerate(left) if place < n_kept or row == 0]
-    return left
+    return Race(left, computed / before)
 
 
 def decide(loss: CompletionLoss, incumbent: NDArray[np.int64], others: NDArray[np.int64]) -> int | None:

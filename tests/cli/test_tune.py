@@ -102,6 +102,8 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
         *(f"uniform {rank}" for rank in (2, 4, 8, 16)),
         "midpoint",
         "q+v 16",
+        "attention 16",
+        "MLP 16",
         "greedy by gate gradients",
         "random search",
     ]

@@ -48,11 +48,11 @@ def test_from_profile_to_export(trained: Callable[..., Any], tmp_path: Path) -> 
     assert found.code == 0
     selection = found.json
     assert selection["limit"] == pytest.approx(1.4 * selection["base"])
-    assert {"merged", "uniform 16", "q+v 16", "midpoint", "random search", "greedy by gate gradients"} <= {
+    assert {"merged", "uniform 16", "q+v 16", "MLP 16", "midpoint", "random search", "greedy by gate gradients"} <= {
         each["name"] for each in selection["baselines"]
     }
     assert all(each["predicted"]["upper"] <= selection["limit"] for each in selection["winners"])
-    assert selection["evaluations"] == {"staged-fisher": 8, "random": 8}
+    assert selection["evaluations"] == {"staged-fisher": 12, "random": 12}  # eight starts and four sets of kinds
     # No expected loss is below that of what was shrunk.
     assert selection["winners"][0]["found_by"] == "staged-fisher"
     assert [each["predicted"]["upper"] for each in selection["winners"]] == sorted(

@@ -30,8 +30,17 @@ def by_name(space_name: str = "kinds", shape: ModelShape = SHAPE) -> dict[str, C
     return baselines(named_space(space_name, shape))
 
 
-def test_there_is_one_uniform_baseline_per_rank_and_one_of_query_and_value() -> None:
-    assert list(by_name()) == [*(f"uniform {rank}" for rank in (2, 4, 8, 16)), "midpoint", "q+v 16"]
+def test_there_is_one_uniform_baseline_per_rank_and_one_of_each_part_of_layers() -> None:
+    parts = ["q+v 16", "attention 16", "MLP 16"]
+    assert list(by_name()) == [*(f"uniform {rank}" for rank in (2, 4, 8, 16)), "midpoint", *parts]
+
+
+def test_attention_and_mlp_are_the_halves_of_the_largest_uniform_one() -> None:
+    found = by_name("layers")
+    ranks = {**dict(found["attention 16"].ranks), **dict(found["MLP 16"].ranks)}
+    assert Configuration.of(ranks) == found["uniform 16"]
+    assert len(found["attention 16"].ranks) == 2 * 4
+    assert len(found["MLP 16"].ranks) == 2 * 3
 
 
 def test_uniform_has_its_rank_on_every_site() -> None:
@@ -70,7 +79,7 @@ def test_baselines_keep_to_the_ranks_that_all_their_sites_can_carry(tmp_path: Pa
         "groups:\n- {sites: '*.self_attn.*', ranks: [0, 4, 16]}\n- {sites: '*.down_proj', ranks: [0, 2, 4]}\n"
     )
     names = list(baselines(read_space(file, SHAPE)))
-    assert names == ["uniform 2", "uniform 4", "midpoint", "q+v 16"]
+    assert names == ["uniform 2", "uniform 4", "midpoint", "q+v 16", "attention 16", "MLP 4"]
 
 
 def test_a_space_without_attention_has_no_query_and_value_baseline(tmp_path: Path) -> None:

@@ -41,9 +41,11 @@ CODES = np.arange(8)[:, None]
 
 def test_the_better_half_goes_on_and_the_incumbent_always() -> None:
     loss = Noisy(np.array([3.0, 1.0, 1.1, 2.0, 2.1, 2.2, 2.3, 2.4]), noise=0.01)
-    assert race(loss, CODES) == [1, 2, 0]
+    found = race(loss, CODES)
+    assert found.left == [1, 2, 0]
     n_computed = {row: len(examples) for row, examples in loss.computed.items()}
     assert n_computed == {0: 400, 1: 400, 2: 400, 3: 200, 4: 100, 5: 50, 6: 50, 7: 50}
+    assert found.evaluations == sum(n_computed.values()) / 400
 
 
 def test_the_share_that_is_done_grows_to_one_with_each_configuration() -> None:
@@ -56,13 +58,13 @@ def test_the_share_that_is_done_grows_to_one_with_each_configuration() -> None:
 
 
 def test_one_configuration_is_left_of_one() -> None:
-    assert race(Noisy(np.ones(1)), CODES[:1]) == [0]
+    assert race(Noisy(np.ones(1)), CODES[:1]).left == [0]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_better_one_replaces_the_incumbent(seed: int) -> None:
     loss = Noisy(np.array([1.0, 1.3, 1.2, 0.7, 1.0, 1.0, 1.1, 1.2]), seed=seed)
-    left = race(loss, CODES)
+    left = race(loss, CODES).left
     others = [row for row in left if row]
     row = decide(loss, CODES[0], CODES[others])
     assert row is not None

@@ -1,9 +1,12 @@
 """Costs and gains of a winner's adapters, where they are unknown."""
 
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from adaptare.core.chart import HeatMap
 from adaptare.core.progress import SILENT
@@ -23,21 +26,47 @@ BLOCKS = named_space("blocks", SHAPE, ranks=(0, 4, 16))
 NO_COST: Any = object()
 
 
-def of_winner(configuration: Configuration, space: Space = BLOCKS, mode: Mode = "swappable") -> SearchResult:
-    """What is added to a result; estimates and predictors must not be asked for."""
+def of_winner(
+    configuration: Configuration,
+    space: Space = BLOCKS,
+    mode: Mode = "swappable",
+    *,
+    changes: Any = "estimates",
+    cost: Any = NO_COST,
+) -> SearchResult:
+    """What is added to a result; the default estimates and costs must not be asked for."""
     winner = Choice("winner 1", configuration, mode, Interval(1e-3, 2e-3, 3e-3))
     result = SearchResult(read_budget("decode=3ms"), 3e-3, 1e-3, 0.9, "predicted", PLACE, (winner,), (), {})
-    problem = Problem(space, NO_COST, (NO_COST,), mode, 0, SILENT)
-    return with_contributions(result, problem, cast(Any, "estimates"))
+    return with_contributions(result, Problem(space, NO_COST, (cost,), mode, 0, SILENT), changes)
 
 
-@pytest.mark.parametrize(
-    "configuration",
-    [baselines(BLOCKS)["q+v 16"], Configuration.uniform(SHAPE, 2)],
-    ids=["ties broken", "rank that is no choice"],
-)
-def test_a_winner_outside_the_space_has_none(configuration: Configuration) -> None:
-    assert of_winner(configuration).contributions == ()
+@dataclass(frozen=True)
+class GivenChanges:
+    """Each axis gains the number of its choice, in nats, on two examples of four tokens together."""
+
+    space: Space
+    examples: Any = (SimpleNamespace(completion_tokens=1), SimpleNamespace(completion_tokens=3))
+
+    def __call__(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
+        return point[:, None] - np.arange(3.0)
+
+
+class CostOfLinears:
+    """Cost of one second for each adapted linear."""
+
+    def predict(self, codes: NDArray[np.int64], dimensions: Any) -> Any:
+        return SimpleNamespace(mean=(codes > 0).sum(axis=1))
+
+
+def test_a_winner_that_breaks_ties_has_those_of_each_linear() -> None:
+    cost = SimpleNamespace(predictor=CostOfLinears())
+    found = of_winner(baselines(BLOCKS)["q+v 16"], changes=GivenChanges(BLOCKS), cost=cost).contributions
+    paths = [(site.path,) for site in SHAPE.sites if site.kind in {"q_proj", "v_proj"}]
+    assert found == tuple(Contribution(path, 1.0, 2 / 4) for path in paths)
+
+
+def test_a_winner_of_another_rank_has_none() -> None:
+    assert of_winner(Configuration.uniform(SHAPE, 2)).contributions == ()
 
 
 def test_merged_adapters_have_none() -> None:

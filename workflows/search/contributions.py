@@ -24,8 +24,11 @@ def with_contributions(result: SearchResult, problem: Problem, changes: FisherCh
     space, winner = problem.space, result.winners[0].configuration
     if changes is None or space.cuts_base or problem.mode in IN_WEIGHTS:
         return result
-    if (point := _point(space, winner)) is None:
-        return result
+    if (point := _point(space, winner)) is None:  # as a baseline or a set of kinds of linears may be
+        space = space.untied
+        if (point := _point(space, winner)) is None:
+            return result
+        changes = replace(changes, space=space)
     adapted = np.flatnonzero([point[number] > 0 and axis.choices[0] == 0 for number, axis in enumerate(space.axes)])
     if not len(adapted):
         return result
@@ -57,7 +60,7 @@ def _contributions(
 
 
 def _point(space: Space, configuration: Configuration) -> Points | None:
-    """The point of a configuration, shape (n_axes,), or `None` if it is none, as a baseline need not be."""
+    """The point of a configuration, shape (n_axes,), or `None` if it is none."""
     given = dict(configuration.values)
     values = [given.get(axis.dimensions[0], 0) for axis in space.axes]
     if any(value not in axis.choices for axis, value in zip(space.axes, values, strict=True)):

@@ -1,7 +1,9 @@
 """Default search: configurations shrunk in stages by Fisher information, raced with others on the same examples."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -9,13 +11,13 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
-from adaptare.search.algorithms import STAGED, portfolio, smallest_that_fits, staged, stages_to
+from adaptare.search.algorithms import STAGED, module_sets, portfolio, smallest_that_fits, staged, stages_to
 from adaptare.search.budget import Candidate, parts_of
 from adaptare.search.training import FisherChanges, decide, race
 from adaptare.workflows.search.problem import Points, Problem
 
 GREEDY: Final = "greedy by gate gradients"
-# Starts of a race.
+# Starts of a race beside `module_sets`.
 MOST: Final = 8
 NONE: Final[Mapping[str, NDArray[np.float64]]] = {}
 
@@ -28,7 +30,8 @@ class Raced:
         candidates: Finalists of the race, and the incumbents of smaller budgets.
         names: Name of each start.
         incumbents: Bound -> configuration that others have to beat there.
-        evaluations: Number of starts.
+        evaluations: Number of evaluations on all examples that take as long as the race, and at least as many as it has
+            starts beside `module_sets`.
     """
 
     candidates: tuple[Candidate, ...]
@@ -52,7 +55,7 @@ def raced(
         problem: Its objective is the loss.
         loss: Loss on the validation examples.
         changes: Estimates, from training examples; `None` for adapters that exist merged only, and cost nothing.
-        evaluations: Number of starts at most; there are never more than eight.
+        evaluations: Number of starts at most; beyond eight they are `module_sets`.
         winners: Number of bounds.
         others: Name -> changes of the loss by another estimate, for further starts.
     """
@@ -65,15 +68,19 @@ def raced(
         others = {GREEDY: changes.slopes, **others}
     most = min(evaluations, MOST)
     starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
-    codes = space.at(np.array(list(starts.values())))
+    names = {space.decode(space.at(point)): name for name, point in starts.items()}
+    if table is not None:
+        for name, row in islice(module_sets(space, limit).items(), evaluations - len(starts)):
+            names.setdefault(space.decode(row), name)
+    codes = problem.codes(names)
     with problem.feedback.progress(f"race of {len(codes)} configurations") as update:
-        left = race(loss, codes, done=lambda share: update(share, "on growing shares of the validation examples"))
-    kept = np.vstack([codes[left], *(space.at(point)[None] for point in points[1:])])
+        found = race(loss, codes, done=lambda share: update(share, "on growing shares of the validation examples"))
+    kept = np.vstack([codes[found.left], *(space.at(point)[None] for point in points[1:])])
     candidates = problem.candidates((space.decode(row) for row in np.unique(kept, axis=0)), "finalists of the race")
-    names = {space.decode(row): name for row, name in zip(codes, starts, strict=True)}
     shrunk = [space.decode(space.at(point)) for point in points]
     names |= dict.fromkeys(shrunk, STAGED)
-    return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), len(starts))
+    as_long = max(len(starts), math.ceil(found.evaluations))
+    return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), as_long)
 
 
 def settled(

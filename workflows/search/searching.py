@@ -53,8 +53,8 @@ class SearchRequest:
             budget in their order, or one for all of them.
         budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
-        evaluations: Configurations that the algorithm evaluates, and the random search as many; baselines and winners
-            of smaller parts come on top. The default algorithm takes eight at most.
+        evaluations: Configurations that the algorithm evaluates; baselines and winners of smaller parts come on top.
+            The default algorithm races as many at most. The random search evaluates as many, see `Raced.evaluations`.
         winners: Number of winners to report.
         algorithm: `staged-fisher`, or the name of an entry point in the group `adaptare.algorithms`; default: the
             recipe's.

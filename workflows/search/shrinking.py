@@ -42,8 +42,8 @@ class ShrinkRequest:
         output: Folder of the result for PEFT.
         data: Examples that guide the cut by held-out loss; `None` keeps the most energy of the weights.
         polish: Steps of training after the cut.
-        evaluations: Configurations that are raced by held-out loss, never more than eight; the largest uniform rank
-            that fits is one more.
+        evaluations: Configurations that are raced by held-out loss, at most; the largest uniform rank that fits is one
+            more.
         quantisation: Quantisation of the base that losses are computed on.
         recalibrate: True to measure the base first, so that milliseconds are of the present session.
         cache: Folder of converted models; `None` for the user's cache folder.
