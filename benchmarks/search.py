@@ -2,7 +2,7 @@
 
 python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
     [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
-    [--steps 90] [--held-out 200] [--evaluations 8] [--bf16] [--count 31] [--seconds 110]
+    [--steps 90] [--held-out 200] [--evaluations 120] [--bf16] [--count 31] [--seconds 110]
     [--trained FOLDER] [--no-published]
 
 Adapters of ranks 0 to 16 are profiled in decode and a predictor is fitted, unless one is given. A seed is a split of
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     found.add_argument("--steps", type=int, default=90)
     found.add_argument("--held-out", type=int, default=200)
-    found.add_argument("--evaluations", type=int, default=8)
+    found.add_argument("--evaluations", type=int, default=120)
     found.add_argument("--bf16", action="store_true", help="train, search and compute losses in bfloat16")
     found.add_argument("--count", type=int, default=31, help="adapters to profile")
     found.add_argument("--seconds", type=float, default=110.0, help="of profiling")

@@ -1,11 +1,11 @@
 """Measured overhead of the choices that `search.py` compares, beside the budget and their test loss.
 
 python benchmarks/search_latency.py --folder FOLDER [--json] [--parts 0.25 0.5 0.75] [--seeds 0 1 2]
-    [--seconds 400] [--half-width 0.005] [--bf16]
+    [--names winner MLPs ...] [--seconds 400] [--half-width 0.005] [--bf16]
 
-FOLDER is that of `search.py`, whose losses are taken. All choices of all trainings and parts are measured in one
-session, interleaved with the base, on the device of the predictor; equal ones once. Measurements in `FOLDER/latency.db`
-are not taken again.
+FOLDER is that of `search.py`, whose losses are taken. All choices of all trainings and parts, or those of some names,
+are measured in one session, interleaved with the base, on the device of the predictor; equal ones once. Measurements in
+`FOLDER/latency.db` are not taken again.
 
 A choice has met the budget if the whole 95 % interval of its overhead lies within it, and missed it if the whole
 interval lies above; otherwise, and below four openings, it is ambiguous.
@@ -35,6 +35,7 @@ Named = tuple[int, float, str]
 
 def main() -> None:
     parser = folder_options(__doc__, PARTS)
+    parser.add_argument("--names", nargs="+", help="of choices in the output of search.py; default: all")
     parser.add_argument("--seconds", type=float, default=400.0, help="of measuring, for each group")
     parser.add_argument("--half-width", type=float, default=0.005, help="of every 95 %% interval, relative")
     options = parser.parse_args()
@@ -42,7 +43,7 @@ def main() -> None:
     found = {named: config for seed in options.seeds for named, config in choices(options, fitted, seed)}
     measured = measurements(options, fitted, list(dict.fromkeys(found.values())))
     rows = [row_of(options, named, measured[config]) for named, config in found.items()]
-    settings = {name: getattr(options, name) for name in ("parts", "seeds", "bf16", "half_width")}
+    settings = {name: getattr(options, name) for name in ("parts", "seeds", "names", "bf16", "half_width")}
     result = {**conditions(1), "device": fitted.device.device, **settings, "rows": rows}
     print(json.dumps(result) if options.json else "\n".join(map(line, rows)))
 
@@ -53,7 +54,8 @@ def choices(options: argparse.Namespace, fitted: FittedPredictor, seed: int) -> 
     judge = judge_of(fitted, options.folder / f"run-{seed}", bf16=options.bf16)
     searches = {part: of_file(options.folder / f"search-{seed}-{part}.json") for part in options.parts}
     for part, named in choices_of(judge, searches).items():
-        yield from (((seed, part, name), config) for name, config in named.items() if config.ranks)
+        wanted = named if options.names is None else options.names
+        yield from (((seed, part, name), named[name]) for name in wanted if name in named and named[name].ranks)
 
 
 def measurements(

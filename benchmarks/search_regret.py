@@ -17,7 +17,7 @@ for every choice and configuration at which they are estimated (`e^±0.5`).
 
 Regret is the true loss of the chosen configuration minus that of the optimum, in nats; the mean over seeds, with its
 standard error. `staged` shrinks in eight stages and fills, without any evaluation; `staged, raced` is the default of
-`adaptare search` without sets of kinds of linears, which sites of a simulation do not have: eight starts at most.
+`adaptare search` without sets of kinds of linears, as simulated gains are drawn by site: eight starts at most.
 """
 
 import argparse

@@ -48,6 +48,7 @@ class GivenChanges:
     examples: Any = (SimpleNamespace(completion_tokens=1), SimpleNamespace(completion_tokens=3))
 
     def __call__(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
+        assert len(point) == self.space.n_axes
         return point[:, None] - np.arange(3.0)
 
 

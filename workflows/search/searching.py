@@ -54,7 +54,7 @@ class SearchRequest:
         budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
         evaluations: Configurations that the algorithm evaluates; baselines and winners of smaller parts come on top.
-            The default algorithm races as many at most. The random search evaluates as many, see `Raced.evaluations`.
+            The default algorithm races as many at most. The random search takes `Raced.evaluations`.
         winners: Number of winners to report.
         algorithm: `staged-fisher`, or the name of an entry point in the group `adaptare.algorithms`; default: the
             recipe's.
@@ -196,7 +196,7 @@ def _searched(
     found_by = dict.fromkeys((one.configuration for one in random.history), RANDOM)
     found_by |= dict.fromkeys((one.configuration for one in found.candidates), algorithm)
     others = problem.candidates((config for _, config in simple if config not in found_by), "baselines")
-    found_by |= names | {config: name for name, config in simple} | found.names
+    found_by |= names | found.names | {config: name for name, config in baselines(space).items()}
     everything = (*found.candidates, *random.history, *uniform.history, *others)
     front = front_of(uniform.objectives, everything)
     winners = problem.winners(front, request.winners)
