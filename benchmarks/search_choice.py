@@ -3,7 +3,8 @@
 python benchmarks/search_choice.py --folder FOLDER [--json] [--parts 0.25 0.5 0.75] [--seeds 0 1 2] [--bf16]
 
 FOLDER is that of `benchmarks/search.py`, with a predictor and trainings. For each training and each part of the
-overhead of rank 16 everywhere, the default search is run, with losses that were computed before. Each rule chooses from
+overhead of rank 16 everywhere, the default search, of eight starts
+and without sets of kinds of linears, is run, with losses that were computed before. Each rule chooses from
 the same configurations within the limit, by the same validation losses. Beside what staged shrinking found stand
 
 - *paired interval*: one replaces it if its loss is lower by the paired interval, at 95 % for all comparisons together;

@@ -53,8 +53,12 @@ def choices(options: argparse.Namespace, fitted: FittedPredictor, seed: int) -> 
     say(f"choices of seed {seed}")
     judge = judge_of(fitted, options.folder / f"run-{seed}", bf16=options.bf16)
     searches = {part: of_file(options.folder / f"search-{seed}-{part}.json") for part in options.parts}
-    for part, named in choices_of(judge, searches).items():
-        wanted = named if options.names is None else options.names
+    found = choices_of(judge, searches)
+    known = list(dict.fromkeys(name for named in found.values() for name in named))
+    wanted = known if options.names is None else options.names
+    if unknown := next((name for name in wanted if name not in known), None):
+        raise SystemExit(f"--names must be of {', '.join(known)}, not {unknown!r}")
+    for part, named in found.items():
         yield from (((seed, part, name), named[name]) for name in wanted if name in named and named[name].ranks)
 
 

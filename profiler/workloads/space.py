@@ -169,7 +169,7 @@ class Space:
 
     @property
     def untied(self) -> "Space":
-        """The space with an axis for each rank; codes are the same."""
+        """The space with an axis for each linear; codes are the same."""
 
         def apart(axis: Axis) -> list[Axis]:
             return [replace(axis, name=str(each), dimensions=(each,)) for each in axis.dimensions]

@@ -23,18 +23,13 @@ def baselines(space: Space) -> dict[str, Configuration]:
     of a site there; several names may denote one configuration.
     """
     kinds = FUSED_ATTENTION if any(site.kind in FUSED_ATTENTION for site in space.sites) else QUERY_AND_VALUE
-    name = "+".join(kind.removesuffix("_proj") for kind in kinds)
     paths = [site.path for site in space.sites]
-    halves = {name: [path for path in paths if half in path] for name, half in HALVES.items()}
-    parts = {
-        name: [site.path for site in space.sites if site.kind in kinds],
-        **(halves if all(halves.values()) else {}),
-    }
-    named = {
-        **_of_one_rank("uniform", space, paths),
-        "midpoint": space.decode(space.at(midpoint(space))),
-        **dict(last for name, own in parts.items() for last in list(_of_one_rank(name, space, own).items())[-1:]),
-    }
+    named = {**_of_one_rank("uniform", space, paths), "midpoint": space.decode(space.at(midpoint(space)))}
+    halves = {half: [path for path in paths if part in path] for half, part in HALVES.items()}
+    parts = {"+".join(kind.removesuffix("_proj") for kind in kinds): [s.path for s in space.sites if s.kind in kinds]}
+    for part, own in {**parts, **(halves if all(halves.values()) else {})}.items():
+        *_, largest = [None, *_of_one_rank(part, space, own).items()]
+        named |= [largest] if largest else []
     return {name: config for name, config in named.items() if config != Configuration()}
 
 

@@ -47,12 +47,54 @@ def test_none_is_within_a_limit_below_all() -> None:
     assert module_sets(BLOCKS, Limit(Cost(), of_kinds(1, 16) - 1)) == {}
 
 
-@pytest.mark.parametrize(("mlp", "name"), [([0, 8, 16], "q+k+v+o+gate+up+down 8"), ([0, 16], "gate+up+down 16")])
-def test_ranks_are_choices_of_every_linear(mlp: list[int], name: str) -> None:
+@pytest.mark.parametrize(
+    ("mlp", "names"),
+    [([0, 8, 16], ["q+k+v+o+gate+up+down 8", "gate+up+down 16"]), ([0, 16], ["q+k+v+o 8", "gate+up+down 16"])],
+)
+def test_ranks_are_choices_of_every_linear_and_no_larger_set_has_as_large_a_rank(
+    mlp: list[int], names: list[str]
+) -> None:
     groups = [{"sites": "*.self_attn.*", "ranks": [0, 4, 8]}, {"sites": "*.mlp.*", "ranks": mlp}]
-    found = module_sets(grouped_space("mixed", groups, SHAPE), Limit(Cost(), 1e6))
-    assert name in found
-    assert all(set(codes) <= {0, 8, 16} for codes in found.values())
+    space = grouped_space("mixed", groups, SHAPE)
+    found = module_sets(space, Limit(Cost(), 1e6))
+    assert list(found) == names
+    for codes in found.values():
+        chosen = zip(space.untied.axes, codes.tolist(), strict=True)
+        assert all(code in axis.choices for axis, code in chosen)
+
+
+class CostOfWide(Cost):
+    """As `Cost`, and twice as much for linears of the MLP."""
+
+    def __call__(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        wide = np.array([".mlp." in str(each.place) for each in BLOCKS.dimensions])
+        return super().__call__(codes) + super().__call__(codes * wide)
+
+
+def test_sets_of_different_sizes_stand_side_by_side() -> None:
+    limit = Limit(CostOfWide(), of_kinds(4, 16))
+    found = {frozenset(name.removesuffix(" 16").split("+")) for name in module_sets(BLOCKS, limit)}
+    weights = {kind.removesuffix("_proj"): 2 if kind in KINDS[4:] else 1 for kind in KINDS}
+    fitting = [
+        frozenset(some) for n in range(1, 8) for some in combinations(weights, n) if sum(map(weights.get, some)) <= 4
+    ]
+    assert found == {some for some in fitting if not any(some < more for more in fitting)}
+    assert {len(some) for some in found} == {2, 3, 4}
+
+
+def test_fused_linears_are_kinds_of_their_own() -> None:
+    fused = ModelShape("phi3", 2, 64, 4, 2, 16, 96, 64, "{}")
+    space = named_space("blocks", fused, ranks=(0, 4))
+    assert list(module_sets(space, Limit(Cost(), 1e6))) == ["qkv+o+gate_up+down 4"]
+
+
+def test_untied_spaces_have_the_same_codes_and_an_axis_for_each_linear() -> None:
+    untied = BLOCKS.untied
+    assert untied.dimensions == BLOCKS.dimensions
+    assert untied.n_axes == len(BLOCKS.sites)
+    assert {axis.choices for axis in untied.axes} == {(0, 4, 16)}
+    points = np.random.default_rng(0).integers(0, 3, size=(5, untied.n_axes))
+    assert np.array_equal(untied.at(points), np.array([0, 4, 16])[points])
 
 
 def test_linears_outside_the_space_have_no_rank() -> None:

@@ -30,7 +30,7 @@ class Raced:
         candidates: Finalists of the race, and the incumbents of smaller budgets.
         names: Name of each start.
         incumbents: Bound -> configuration that others have to beat there.
-        evaluations: Number of evaluations on all examples that take as long as the race, and at least as many as it has
+        evaluations: Losses that the race computed, in evaluations on all examples, rounded up; at least the number of
             starts beside `module_sets`.
     """
 
@@ -55,7 +55,7 @@ def raced(
         problem: Its objective is the loss.
         loss: Loss on the validation examples.
         changes: Estimates, from training examples; `None` for adapters that exist merged only, and cost nothing.
-        evaluations: Number of starts at most; beyond eight they are `module_sets`.
+        evaluations: Number of starts at most. Where eight others leave room, they are the first of `module_sets`.
         winners: Number of bounds.
         others: Name -> changes of the loss by another estimate, for further starts.
     """
@@ -79,8 +79,8 @@ def raced(
     candidates = problem.candidates((space.decode(row) for row in np.unique(kept, axis=0)), "finalists of the race")
     shrunk = [space.decode(space.at(point)) for point in points]
     names |= dict.fromkeys(shrunk, STAGED)
-    as_long = max(len(starts), math.ceil(found.evaluations))
-    return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), as_long)
+    n_evaluations = max(len(starts), math.ceil(found.evaluations))
+    return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), n_evaluations)
 
 
 def settled(

@@ -84,12 +84,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Contribution:
-    """Cost of the adapters that one axis sets, and what they gain.
+    """Cost of the adapters that one axis sets, or of one linear, and what they gain.
 
     Both compare with the same configuration without adapters on these linears.
 
     Args:
-        linears: Paths of the linears whose ranks the axis sets.
+        linears: Paths of these linears.
         cost: Predicted increase of the limited quantity, SI unit.
         gain: Estimated decrease of the loss, nats per token; negative where the loss would be lower without them.
     """
@@ -136,7 +136,7 @@ class SearchResult:
         level: Coverage probability of the predicted intervals.
         origin: Origin of the predictions, see `FittedPredictor.origin`.
         winners: Choices within the budget; by the default algorithm, one for all of it and others for smaller parts.
-        evaluations: Number of evaluated configurations, by algorithm.
+        evaluations: Number of evaluated configurations, by algorithm; of a race, see `Raced.evaluations`.
         front: Loss and predicted value of all non-dominated candidates; empty under further budgets.
         accuracies: On the test questions: majority, untrained, winners and baselines; none without multiple-choice
             data.
@@ -146,8 +146,9 @@ class SearchResult:
         polished: PEFT folder of the first winner after further training, if there was any.
         recalibration: Base at the time of the search; `None` for predictions of any session.
         bf16: True if losses were computed in bfloat16.
-        contributions: Of each axis on which the first winner has an adapter and need not have one; none where ranks
-            cost nothing, layers or widths are chosen too, or the winner is a baseline outside the space.
+        contributions: Of each axis on which the first winner has an adapter and need not have one, or of each linear if
+            it breaks ties of the space; none where ranks cost nothing, layers or widths are chosen too, or a rank of
+            the winner is no choice.
         further: The same choices under each further budget; all budgets are to be met.
 
     Raises:

@@ -196,7 +196,7 @@ def _searched(
     found_by = dict.fromkeys((one.configuration for one in random.history), RANDOM)
     found_by |= dict.fromkeys((one.configuration for one in found.candidates), algorithm)
     others = problem.candidates((config for _, config in simple if config not in found_by), "baselines")
-    found_by |= names | found.names | {config: name for name, config in baselines(space).items()}
+    found_by |= names | {config: name for name, config in simple} | found.names
     everything = (*found.candidates, *random.history, *uniform.history, *others)
     front = front_of(uniform.objectives, everything)
     winners = problem.winners(front, request.winners)
