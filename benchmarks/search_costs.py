@@ -13,12 +13,14 @@ All placements are measured in one session, interleaved with the base. Measureme
 again. A placement of another cost is compared at its own measured overhead: with the losses of the placements found by
 predicted latency, and of the largest rank everywhere, interpolated linearly between their measured overheads. Outside
 of these there is no comparison. Losses are nats per completion token of the test examples, of slices of the
-super-adapter. Differences are means over trainings, with 95 % intervals of Student's t over them.
+super-adapter. Differences are means over trainings, with 95 % intervals: of Student's t over them, and of the overheads
+that trainings share, which were measured once.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,21 @@ from search import GRADIENT_EXAMPLES, folder_options, judge_of, limit_at, predic
 LATENCY, LARGEST = "predicted latency", "largest rank everywhere"
 PARTS = (0.1, 0.175, 0.25, 0.375, 0.5, 0.625, 0.75)
 Row = dict[str, Any]
+# Middle, lower and upper end of a measured overhead.
+Overhead = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Difference of a placement's loss to a curve of others, at its own measured overhead.
+
+    Args:
+        nats: Loss of the placement minus that of the curve.
+        slopes: Change of `nats` for each measured overhead that it depends on, by that overhead.
+    """
+
+    nats: float
+    slopes: Mapping[Overhead, float]
 
 
 def main() -> None:
@@ -82,42 +99,72 @@ def summary(rows: Sequence[Mapping[str, Any]], *, curve: str = LATENCY) -> list[
     """Difference of other costs to one of them, predicted latency, for each part and over all parts."""
     found = []
     others = [row for row in rows if row["cost"] not in (curve, LARGEST)]
-    compared = [{**row, "difference": beside(row, rows, curve=curve)} for row in others]
-    for cost in dict.fromkeys(row["cost"] for row in compared):
-        own = [row for row in compared if row["cost"] == cost]
-        parts = list(dict.fromkeys(row["part"] for row in own))
-        for part in [None, *parts]:
-            of_part = [row for row in own if part in (None, row["part"])]
+    compared = [(row, beside(row, rows, curve=curve)) for row in others]
+    for cost in dict.fromkeys(row["cost"] for row in others):
+        own = [(row, difference) for row, difference in compared if row["cost"] == cost]
+        for part in [None, *dict.fromkeys(row["part"] for row, _ in own)]:
+            of_part = [each for each in own if part in (None, each[0]["part"])]
             found.append({"cost": cost, "part": part, **over_trainings(of_part)})
     return found
 
 
-def over_trainings(rows: Sequence[Mapping[str, Any]]) -> Row:
+def over_trainings(rows: Sequence[tuple[Mapping[str, Any], Difference | None]]) -> Row:
     """Mean difference of each training, and their mean with its interval."""
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        if row["difference"] is not None:
-            by_seed.setdefault(row["seed"], []).append(row["difference"])
-    means = [float(np.mean(own)) for own in by_seed.values()]
+    by_seed: dict[int, list[Difference]] = {}
+    for row, difference in rows:
+        if difference:
+            by_seed.setdefault(row["seed"], []).append(difference)
+    means = [float(np.mean([each.nats for each in own])) for own in by_seed.values()]
     return {
         "placements": len(rows),
         "compared": sum(map(len, by_seed.values())),
         "by_training": means,
-        "difference": mean_interval(means) if len(means) > 1 else None,
+        "difference": with_shared_errors(means, list(by_seed.values())) if len(means) > 1 else None,
     }
 
 
-def beside(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, curve: str = LATENCY) -> float | None:
+def with_shared_errors(
+    means: Sequence[float], by_training: Sequence[Sequence[Difference]]
+) -> tuple[float, float, float]:
+    """Lower end, middle and upper end of the mean over trainings.
+
+    Errors of overheads that one training alone has are in the spread of the trainings. An overhead that several
+    trainings share was measured once, and its error moves all of them together; this part is added in quadrature.
+    """
+    _, middle, upper = mean_interval(means)
+    changes = [
+        {overhead: sum(each.slopes.get(overhead, 0.0) for each in own) / len(own) for overhead in overheads}
+        for own in by_training
+        for overheads in [{overhead for each in own for overhead in each.slopes}]
+    ]
+    shared = 0.0
+    for overhead in {overhead for each in changes for overhead in each}:
+        own = np.array([each.get(overhead, 0.0) for each in changes]) * (overhead[2] - overhead[1]) / 2
+        shared += (own.sum() ** 2 - (own**2).sum()) / len(means) ** 2
+    half = float(np.hypot(upper - middle, np.sqrt(max(shared, 0.0))))
+    return middle - half, middle, middle + half
+
+
+def beside(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, curve: str = LATENCY) -> Difference | None:
     """Loss of a placement minus that of those by one cost, in the same training, at its own measured overhead."""
     points = sorted(
-        (each["overhead"][0], each["loss"])
+        (*each["overhead"], each["loss"])
         for each in rows
         if each["cost"] in (curve, LARGEST) and each["seed"] == row["seed"] and "overhead" in each
     )
     if "overhead" not in row or not points or not points[0][0] <= row["overhead"][0] <= points[-1][0]:
         return None
-    overheads, losses = zip(*points, strict=True)
-    return float(row["loss"] - np.interp(row["overhead"][0], overheads, losses))
+    at = row["overhead"][0]
+    overheads, losses = [each[0] for each in points], [each[-1] for each in points]
+    difference = float(row["loss"] - np.interp(at, overheads, losses))
+    right = int(np.searchsorted(overheads, at))
+    if not right:
+        return Difference(difference, {})
+    left, width = right - 1, overheads[right] - overheads[right - 1]
+    slope, share = (losses[right] - losses[left]) / width, (at - overheads[left]) / width
+    slopes: dict[Overhead, float] = {points[left][:3]: slope * (1 - share), points[right][:3]: slope * share}
+    own = tuple(row["overhead"])
+    return Difference(difference, slopes | {own: slopes.get(own, 0.0) - slope})
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:

@@ -117,7 +117,17 @@ def _with_interval(row: Any) -> str:
 @table
 def search_latency() -> Table:
     """Measured overheads of what a search is compared with, and how many of the trainings are within the budget."""
-    rows = kept("search_latency")["rows"]
+    return _measured_overheads(kept("search_latency")["rows"])
+
+
+@table
+def search_latency_dialogues() -> Table:
+    """The same on dialogues."""
+    return _measured_overheads(kept("search_latency_dialogues")["rows"])
+
+
+def _measured_overheads(rows: list[Any]) -> Table:
+    """Mean over trainings, and verdicts."""
     budgets = {row["part"]: row["budget"] for row in rows}
     found: dict[str, dict[float, list[Any]]] = {}
     for row in rows:
@@ -142,6 +152,12 @@ def search_costs() -> Table:
 def search_equal_latency() -> Table:
     """Losses of placements minus those of the winners, at equal measured overhead."""
     return _at_equal_latency(kept("search_equal_latency")["rows"], "placement")
+
+
+@table
+def search_equal_latency_dialogues() -> Table:
+    """The same on dialogues."""
+    return _at_equal_latency(kept("search_equal_latency_dialogues")["rows"], "placement")
 
 
 def _at_equal_latency(rows: list[Any], heading: str) -> Table:

@@ -18,12 +18,14 @@ CURVE = [row(LATENCY, 0.3, 2.2), row(LATENCY, 0.1, 3.0), row(LARGEST, 0.5, 2.0, 
 )
 def test_a_placement_is_compared_at_its_own_measured_overhead(overhead: float, expected: float | None) -> None:
     found = beside(row("linears", overhead, 2.5), CURVE)
-    assert found == (expected and pytest.approx(2.5 - expected))
+    assert (found and found.nats) == (expected and pytest.approx(2.5 - expected))
 
 
 def test_only_placements_of_the_same_training_are_compared() -> None:
     other = [row(LATENCY, 0.2, 9.0, seed=1), *CURVE]
-    assert beside(row("linears", 0.2, 2.5), other) == pytest.approx(-0.1)
+    found = beside(row("linears", 0.2, 2.5), other)
+    assert found
+    assert found.nats == pytest.approx(-0.1)
     assert beside(row("linears", 0.2, 2.5, seed=2), other) is None
 
 
@@ -48,3 +50,21 @@ def test_the_interval_is_over_means_of_trainings() -> None:
     assert found[None]["difference"] == pytest.approx((0.15 - 12.706 * 0.05, 0.15, 0.15 + 12.706 * 0.05), abs=1e-4)
     assert found[0.25]["difference"] is None
     assert found[0.5]["by_training"] == pytest.approx([0.3, 0.1])
+
+
+def test_a_shared_measurement_widens_the_interval_and_others_do_not() -> None:
+    """Each training's curve falls by 4 nats per unit; half of the interval of the shared overhead is 0.02."""
+    curves = [
+        {**each, "seed": seed, "overhead": [each["overhead"][0] + 0.001 * seed] * 3}
+        for seed in (0, 1, 2)
+        for each in CURVE[:2]
+    ]
+    shared = [{**row("linears", 0.2, 2.7, seed=seed), "overhead": [0.2, 0.18, 0.22]} for seed in (0, 1, 2)]
+    alone = [
+        {**row("linears", 0.2, 2.7, seed=seed), "overhead": [0.2, 0.18 + 0.001 * seed, 0.22]} for seed in (0, 1, 2)
+    ]
+    narrow, wide = (next(iter(summary([*curves, *rows])))["difference"] for rows in (alone, shared))
+    assert narrow[1] == pytest.approx(wide[1])
+    # Three variances of the mean are one ninth each and in the spread; the six covariances are not.
+    more = (0.02 * 4.0) ** 2 * 6 / 9
+    assert (wide[2] - wide[1]) ** 2 - (narrow[2] - narrow[1]) ** 2 == pytest.approx(more, rel=1e-6)
