@@ -18,7 +18,10 @@ the test examples, in nats per token, with its paired 95 % interval; over traini
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -106,13 +109,14 @@ def exact(space: Space, start: Points, table: NDArray[np.float64], limit: Limit)
     def optimum(bound: float) -> Points | None:
         """None if no sum of costs is that low."""
         within = LinearConstraint(costs[None] / np.abs(costs).max(), -np.inf, bound / np.abs(costs).max())
-        found = milp(
-            table[axes, choices],
-            constraints=[one_each, within],
-            integrality=np.ones(len(axes)),
-            bounds=Bounds(0, 1),
-            options={"mip_rel_gap": GAP},
-        )
+        with to_stderr():
+            found = milp(
+                table[axes, choices],
+                constraints=[one_each, within],
+                integrality=np.ones(len(axes)),
+                bounds=Bounds(0, 1),
+                options={"mip_rel_gap": GAP},
+            )
         if found.x is None:
             return None
         point, taken = start.copy(), found.x > 0.5
@@ -134,6 +138,19 @@ def exact(space: Space, start: Points, table: NDArray[np.float64], limit: Limit)
     if best is None:
         raise SystemExit("no point is within the limit; name another part")
     return best
+
+
+@contextmanager
+def to_stderr() -> Iterator[None]:
+    """Sends to stderr what HiGHS prints to stdout."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -32,10 +32,21 @@ def _beside_winner(name: str, part: float, placement: str) -> tuple[float, ...]:
     return reordered(row["difference"])
 
 
-def _overheads(name: str, part: float) -> dict[str, Any]:
+def _overheads(file: str, name: str, part: float) -> dict[str, Any]:
     """Measured overhead of a placement in the first training, and what was predicted, as shares."""
-    rows = kept("search_latency")["rows"]
+    rows = kept(file)["rows"]
     return next(row for row in rows if (row["seed"], row["part"], row["name"]) == (0, part, name))
+
+
+def _predicted(file: str, name: str, part: float) -> str:
+    """Upper end of a predicted overhead."""
+    return f"{100 * _overheads(file, name, part)['predicted']:.1f} %"
+
+
+def _exact_worse() -> str:
+    """How often the exact optimum at what was found is worse on the examples of its estimates."""
+    rows = [row for row in kept("search_exact")["rows"] if row["estimates"] == "at what was found"]
+    return f"{sum(row['true']['exact'] > 0 for row in rows)} of {len(rows)}"
 
 
 def _validation_examples() -> str:
@@ -66,9 +77,9 @@ def _mean(values: Any) -> tuple[float, float, float]:
     return middle, middle - half, middle + half
 
 
-def _half_width() -> str:
+def _half_width(file: str) -> str:
     """Median half-width of the measured overheads of all placements, in points."""
-    ends = {tuple(row["overhead"]) for row in kept("search_latency")["rows"]}
+    ends = {tuple(row["overhead"]) for row in kept(file)["rows"]}
     return f"{100 * np.median([(upper - lower) / 2 for _, lower, upper in ends]):.0f}"
 
 
@@ -110,10 +121,14 @@ VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
     "choice-examples": _validation_examples,
-    "latency-half-width": _half_width,
+    "exact-worse": _exact_worse,
+    "latency-half-width": lambda: _half_width("search_latency"),
+    "dialogues-half-width": lambda: _half_width("search_latency_dialogues"),
     "costs-half-width": _costs_half_width,
-    "latency-mlps": lambda: percent(_overheads("MLPs", 0.5)["overhead"]),
-    "latency-mlps-predicted": lambda: f"{100 * _overheads('MLPs', 0.5)['predicted']:.1f} %",
+    "latency-mlps": lambda: percent(_overheads("search_latency", "MLPs", 0.5)["overhead"]),
+    "latency-mlps-predicted": lambda: _predicted("search_latency", "MLPs", 0.5),
+    "dialogues-mlps-overhead": lambda: percent(_overheads("search_latency_dialogues", "MLPs", 0.5)["overhead"]),
+    "dialogues-mlps-predicted": lambda: _predicted("search_latency_dialogues", "MLPs", 0.5),
     "compute-whole": lambda: f"{kept('search_compute')['whole']:.1f}",
     "compute-search": lambda: f"{kept('search_compute')['search']:.1f}",
     "compute-evaluated": lambda: str(kept("search_compute")["evaluated"]),

@@ -173,6 +173,18 @@ def _at_equal_latency(rows: list[Any], heading: str) -> Table:
 
 
 @table
+def search_exact() -> Table:
+    """Changes by steps and by the exact optimum of estimates: estimated, true, and on test examples."""
+    found = [
+        ["estimates", "share of the overhead", "steps: estimated, true", "exact: estimated, true", "exact minus steps"]
+    ]
+    for row in kept("search_exact")["summary"]:
+        ways = (f"{row[f'estimated_{way}']:+.0f}, {row[f'true_{way}']:+.0f}" for way in ("steps", "exact"))
+        found.append([row["estimates"], f"{row['part']:g}", *ways, _with_interval(row)])
+    return found
+
+
+@table
 def search_equal_loss() -> Table:
     """Overhead at which the best choice by hand has the loss of the winner."""
     found: dict[tuple[str, int], list[Any]] = {}
