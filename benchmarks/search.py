@@ -221,7 +221,8 @@ class Judge:
     @cached_property
     def answers(self) -> Answers:
         """Answers to the test questions."""
-        return Answers(self.super_adapter, self.adaptation.examples.test_questions)
+        questions = self.adaptation.examples.test_questions
+        return Answers(self.super_adapter, questions, remembered=self.remembered)
 
     def rows(
         self, part: float, limit: Limit, choices: Mapping[str, Configuration], winner: Configuration

@@ -10,6 +10,7 @@ from adaptare.core import InputError
 from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.accuracy import MAJORITY, UNTRAINED, Accuracy, accuracy_of
 from adaptare.search.training.quality import CompletionNats
+from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import TokenQuestion
 
 Scoring = Literal["sum", "per-character"]
@@ -28,17 +29,24 @@ class Answers:
         questions: None of them trained on; there may be none.
         scoring: `sum`, or `per-character`, which divides by the number of characters of the choice: a longer one is
             less likely only because it is longer.
+        remembered: Likelihoods of earlier calls for the same weights.
     """
 
     def __init__(
-        self, super_adapter: SuperAdapter, questions: Sequence[TokenQuestion], *, scoring: Scoring = "sum"
+        self,
+        super_adapter: SuperAdapter,
+        questions: Sequence[TokenQuestion],
+        *,
+        scoring: Scoring = "sum",
+        remembered: Remembered | None = None,
     ) -> None:
         if scoring not in SCORINGS:
             raise InputError(f"scoring must be one of {', '.join(SCORINGS)}, not {scoring!r}")
         self._super_adapter = super_adapter
         self._questions = tuple(questions)
         self._scoring = scoring
-        self._nats = CompletionNats(super_adapter, [question.completed for question in questions])
+        groups = [question.completed for question in questions]
+        self._nats = CompletionNats(super_adapter, groups, remembered=remembered)
 
     def log_likelihoods(self, codes: NDArray[np.int64]) -> list[NDArray[np.float64]]:
         """Log-likelihood of each choice of each question, nats, for one configuration, shape (n_columns,)."""

@@ -1,6 +1,7 @@
 """Answers to multiple-choice questions, against one full forward pass for each choice without any cache."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.training.answers import Answers
 from adaptare.search.training.data import Example
 from adaptare.search.training.quality import CompletionLoss
+from adaptare.search.training.remembered import Remembered
 from adaptare.search.training.token_examples import (
     TokenExample,
     TokenQuestion,
@@ -129,6 +131,16 @@ def test_each_configuration_is_computed_once_and_the_active_one_restored(trained
     assert trained.model.training
     trained.model.forward = None  # type: ignore[assignment]
     assert (answers.right(0 * trained.largest) == first).all()
+
+
+def test_answers_of_an_earlier_call_are_not_computed_again(trained: SuperAdapter, tmp_path: Path) -> None:
+    asked = questions(6)
+    first = Answers(trained, asked, remembered=Remembered(tmp_path / "values")).right(trained.largest)
+    trained.model.forward = None  # type: ignore[assignment]
+    later = Remembered(tmp_path / "values")
+    assert (Answers(trained, asked, remembered=later).right(trained.largest) == first).all()
+    with pytest.raises(TypeError):
+        Answers(trained, questions(7), remembered=later).right(trained.largest)
 
 
 def test_majority_and_untrained_come_before_the_configurations(trained: SuperAdapter) -> None:

@@ -40,7 +40,7 @@ def scored(
         base: This super-adapter.
         deployed: Super-adapter that computes as a choice does once deployed, and the codes to activate in it; default:
             the one that was searched.
-        remembered: Losses that earlier calls computed for the weights of `base`.
+        remembered: Losses and answers that earlier calls computed for the weights of `base`.
     """
     remembered = remembered or Remembered()
     test = CompletionLoss(base, examples.test, remembered=remembered)
@@ -50,13 +50,14 @@ def scored(
         for number, choice in enumerate(choices):
             update(number / len(choices), choice.name)
             model, codes = deployed(choice) if deployed else (base, base.space.encode(choice.configuration))
-            losses = [validation, test]
+            losses, own = [validation, test], remembered
             if model is not base:
                 own = remembered.part([choice.mode, base.space.encode(choice.configuration).tolist()])
                 losses = [CompletionLoss(model, each, remembered=own) for each in (examples.validation, examples.test)]
             sums[choice.name] = losses[0].sums(codes), losses[1].sums(codes)
-            right[choice.name] = Answers(model, examples.test_questions, scoring=scoring).right(codes)
-            del model, losses  # one further model at a time in memory
+            answers = Answers(model, examples.test_questions, scoring=scoring, remembered=own)
+            right[choice.name] = answers.right(codes)
+            del model, losses, answers  # one further model at a time in memory
         update(1.0, f"{len(choices)} choices")
     best = sums.get("winner 1")
 

@@ -227,7 +227,7 @@ def _searched(
         remembered=remembered,
         feedback=problem.feedback,
     )
-    answers = Answers(super_adapter, examples.test_questions, scoring=scoring)
+    answers = Answers(super_adapter, examples.test_questions, scoring=scoring, remembered=remembered)
     result = problem.result(
         adaptation.task.model_name,
         rows[: len(winners)],
