@@ -129,7 +129,8 @@ def with_shared_errors(
     """Lower end, middle and upper end of the mean over trainings.
 
     Errors of overheads that one training alone has are in the spread of the trainings. An overhead that several
-    trainings share was measured once, and its error moves all of them together; this part is added in quadrature.
+    trainings share (the same three numbers) was measured once, and its error moves all of them together, which the
+    spread does not show; the mean covariance of two trainings is added to the variance of the mean.
     """
     _, middle, upper = mean_interval(means)
     changes = [
@@ -140,7 +141,7 @@ def with_shared_errors(
     shared = 0.0
     for overhead in {overhead for each in changes for overhead in each}:
         own = np.array([each.get(overhead, 0.0) for each in changes]) * (overhead[2] - overhead[1]) / 2
-        shared += (own.sum() ** 2 - (own**2).sum()) / len(means) ** 2
+        shared += (own.sum() ** 2 - (own**2).sum()) / (len(means) * (len(means) - 1))
     half = float(np.hypot(upper - middle, np.sqrt(max(shared, 0.0))))
     return middle - half, middle, middle + half
 

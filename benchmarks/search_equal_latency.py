@@ -5,8 +5,9 @@ python benchmarks/search_equal_latency.py FILE [--json]
 FILE is the output of `benchmarks/search_latency.py --json`. The loss of each placement is compared with that of the
 winners of the same training and of the largest rank everywhere, interpolated linearly at the placement's own measured
 overhead. Beyond the least and the largest of these there is no comparison. Differences are in nats per token, positive
-where the winners are better: means over trainings, with 95 % intervals of Student's t over them. Errors of measured
-overheads add to their spread.
+where the winners are better: means over trainings, with 95 % intervals: of Student's t over them, and of the overheads
+that trainings share, which were measured once. Between winners that are nearer than the errors of their overheads,
+intervals are too narrow.
 """
 
 import argparse

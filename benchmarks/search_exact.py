@@ -3,13 +3,13 @@
 python benchmarks/search_exact.py --folder FOLDER [--json] [--parts 0.25 0.5 0.75] [--seeds 0 1 2] [--bf16]
 
 FOLDER is that of `search.py`, whose predictor, trainings and limits are taken. Estimates are changes of the loss by
-each choice alone, all others as they are. The exact optimum is of their sum within the limit on predicted latency: by
-SciPy's HiGHS, with the cost of each choice alone, and the largest bound on the sum of these costs that keeps to the
-limit. Both start from estimates
+each choice alone, all others as they are. The exact optimum is of their sum, within a bound on the sum of the costs of
+each choice alone, by SciPy's HiGHS. Of the bounds that are tried, by bisection, it is the largest whose optimum keeps
+to the limit on predicted latency. Estimates are taken
 
-- *at the largest*: the rank of every group of linears is lowered by one table of estimates, by steps of least loss per
-  saved latency, and filled again; or
-- *at what was found* by staged shrinking, which recomputes estimates at each stage; there, steps find nothing more.
+- *at the largest*, where both ways start; steps lower the rank of every group of linears by least loss per saved
+  latency, and fill it again; or
+- *at what was found* by staged shrinking, which recomputes estimates at each stage; steps stay there.
 
 `estimated` and `true` are changes from there, summed over the examples whose gradients the estimates are of, in nats:
 where they differ, estimates do not add up. `difference` is the loss of the exact optimum minus that of the steps, on
@@ -91,7 +91,7 @@ def estimated(table: NDArray[np.float64], point: Points) -> float:
 
 
 def exact(space: Space, start: Points, table: NDArray[np.float64], limit: Limit) -> Points:
-    """The point with the least sum of changes within the limit.
+    """The point with the least sum of changes, within a bound on the sum of costs that keeps it within the limit.
 
     Args:
         space: Search space.

@@ -43,6 +43,12 @@ def _predicted(file: str, name: str, part: float) -> str:
     return f"{100 * _overheads(file, name, part)['predicted']:.1f} %"
 
 
+def _exact_same() -> str:
+    """How often steps from the largest find the exact optimum."""
+    rows = [row for row in kept("search_exact")["rows"] if row["estimates"] == "at the largest"]
+    return f"{sum(row['changed'] == 0 for row in rows)} of {len(rows)}"
+
+
 def _exact_worse() -> str:
     """How often the exact optimum at what was found is worse on the examples of its estimates."""
     rows = [row for row in kept("search_exact")["rows"] if row["estimates"] == "at what was found"]
@@ -121,6 +127,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "toy-program-s": lambda: f"{kept('profiling')['detect_5pct_seconds']['value']['median']:.1f} s",
     "search-gain-budget": lambda: f"{1e3 * kept('demo_search')['limit']:.2f} ms",
     "choice-examples": _validation_examples,
+    "exact-same": _exact_same,
     "exact-worse": _exact_worse,
     "latency-half-width": lambda: _half_width("search_latency"),
     "dialogues-half-width": lambda: _half_width("search_latency_dialogues"),

@@ -46,13 +46,17 @@ def test_no_point_within_the_limit_has_a_lower_sum(seed: int) -> None:
     assert estimated(table, found) <= estimated(table, by_steps(SPACE, table, limit)) + 1e-9
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_cost_that_does_not_add_up_is_kept_to(seed: int) -> None:
-    """Alone, an adapter beside three others costs less spread than the first: sums of costs are too low."""
-    start, limit = SPACE.highest, Limit(Cost(spread=2.0), 6.0)
-    found = exact(SPACE, start, changes(seed, start), limit)
-    assert limit.cost(SPACE.at(found)[None])[0] <= limit.bound
-    assert SPACE.at(found).any()
+@pytest.mark.parametrize(("spread", "bound"), [(2.0, 5.0), (-0.7, 4.0)], ids=["sums too high", "sums too low"])
+def test_a_cost_that_does_not_add_up_is_kept_to_and_used(spread: float, bound: float) -> None:
+    """From the largest, an adapter alone saves less of a spread that grows with the root than its share of all."""
+    start, limit = SPACE.highest, Limit(Cost(spread), bound)
+    points = np.array(list(product(range(3), repeat=SPACE.n_axes)))
+    fits = points[limit.cost(np.array([SPACE.at(point) for point in points])) <= limit.bound]
+    for seed in range(20):
+        table = changes(seed, start)
+        found = exact(SPACE, start, table, limit)
+        assert limit.cost(SPACE.at(found)[None])[0] <= limit.bound
+        assert estimated(table, found) == pytest.approx(min(estimated(table, point) for point in fits))
 
 
 def test_groups_without_an_estimate_stay_as_they_are() -> None:
