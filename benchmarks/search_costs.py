@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from recipe_latency import ends
 from search_latency import measurements
 from stock_process import conditions, mean_interval, say
@@ -133,15 +134,15 @@ def with_shared_errors(
     spread does not show; the mean covariance of two trainings is added to the variance of the mean.
     """
     _, middle, upper = mean_interval(means)
-    changes = [
-        {overhead: sum(each.slopes.get(overhead, 0.0) for each in own) / len(own) for overhead in overheads}
-        for own in by_training
-        for overheads in [{overhead for each in own for overhead in each.slopes}]
-    ]
+    slopes: dict[Overhead, NDArray[np.float64]] = {}
+    for number, own in enumerate(by_training):
+        for each in own:
+            for overhead, slope in each.slopes.items():
+                slopes.setdefault(overhead, np.zeros(len(means)))[number] += slope / len(own)
     shared = 0.0
-    for overhead in {overhead for each in changes for overhead in each}:
-        own = np.array([each.get(overhead, 0.0) for each in changes]) * (overhead[2] - overhead[1]) / 2
-        shared += (own.sum() ** 2 - (own**2).sum()) / (len(means) * (len(means) - 1))
+    for (_, below, above), of_means in slopes.items():
+        errors = of_means * (above - below) / 2
+        shared += (errors.sum() ** 2 - (errors**2).sum()) / (len(means) * (len(means) - 1))
     half = float(np.hypot(upper - middle, np.sqrt(max(shared, 0.0))))
     return middle - half, middle, middle + half
 

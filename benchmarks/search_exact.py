@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from stock_process import conditions, mean_interval, say
@@ -38,13 +39,14 @@ from search import GRADIENT_EXAMPLES, PARTS, Points, folder_options, judge_of, l
 HALVINGS = 12
 GAP = 1e-6  # relative, of the optimum that HiGHS proves
 ESTIMATES = ("at the largest", "at what was found")
+NONE_FITS = "no adapter is within the limit; name a larger part in --parts"
 
 
 def main() -> None:
     options = folder_options(__doc__, PARTS).parse_args()
     rows = [row for seed in options.seeds for row in of_training(options, seed)]
     settings = {name: getattr(options, name) for name in ("parts", "seeds", "bf16")}
-    result = {**conditions(1), **settings, "rows": rows, "summary": list(summary(rows))}
+    result = {**conditions(1), "scipy": scipy.__version__, **settings, "rows": rows, "summary": list(summary(rows))}
     print(json.dumps(result) if options.json else "\n".join(map(line, result["summary"])))
 
 
@@ -58,8 +60,10 @@ def of_training(options: argparse.Namespace, seed: int) -> Iterator[dict[str, An
     for part in options.parts:
         say(f"seed {seed}, {part:.0%}")
         limit = limit_at(part, fitted, space)
-        highest, found = space.highest, staged(space, changes, limit, [limit.bound])[0]
-        for name, start in zip(ESTIMATES, (highest, found), strict=True):
+        found = next(iter(staged(space, changes, limit, [limit.bound])), None)
+        if found is None:
+            raise SystemExit(NONE_FITS)
+        for name, start in zip(ESTIMATES, (space.highest, found), strict=True):
             table = changes(start)
             steps = found if start is found else by_steps(space, table, limit)
             points = {"steps": steps, "exact": exact(space, start, table, limit)}
@@ -81,7 +85,7 @@ def by_steps(space: Space, table: NDArray[np.float64], limit: Limit) -> Points:
     """Lowered from the largest and filled, by one table."""
     point = lowered(space, space.highest, table, limit, limit.bound)
     if point is None:
-        raise SystemExit("no point is within the limit; name another part")
+        raise SystemExit(NONE_FITS)
     return filled(space, point, table, limit, limit.bound)
 
 
@@ -136,7 +140,7 @@ def exact(space: Space, start: Points, table: NDArray[np.float64], limit: Limit)
             low, best = bound, point
         bound = (low + high) / 2
     if best is None:
-        raise SystemExit("no point is within the limit; name another part")
+        raise SystemExit(NONE_FITS)
     return best
 
 

@@ -11,6 +11,7 @@ import pytest
 import search_choice
 import search_costs
 import search_estimates
+import search_exact
 import search_latency
 import search_published
 import torch
@@ -177,6 +178,15 @@ def test_estimates_stand_beside_true_changes(printed_rows: Printed) -> None:
         assert sign * second["mean"] > 0
         assert both["mean"] == pytest.approx(first["mean"] + abs(second["mean"]))
         assert first["true_mean_train"] == both["true_mean_train"] != 0
+
+
+def test_the_exact_optimum_stands_beside_steps(printed_rows: Printed) -> None:
+    found = {row["estimates"]: row for row in printed_rows(search_exact, "--parts", "0.5")}
+    assert set(found) == set(search_exact.ESTIMATES)
+    start = found["at what was found"]
+    assert start["estimated"]["steps"] == start["true"]["steps"] == 0.0
+    assert (start["true"]["exact"] == 0.0) == (start["changed"] == 0)
+    assert found["at the largest"]["true"]["steps"] != 0.0
 
 
 def test_costs_find_placements_within_the_same_parts(printed_rows: Printed) -> None:
