@@ -37,9 +37,15 @@ class LossChanges(Protocol):
 
 
 def staged(
-    space: Space, changes: LossChanges, limit: Limit, bounds: Sequence[float], *, stages: int = STAGES
+    space: Space,
+    changes: LossChanges,
+    limit: Limit,
+    bounds: Sequence[float],
+    *,
+    start: Points | None = None,
+    stages: int = STAGES,
 ) -> list[Points]:
-    """Shrinks the largest configuration to each of some bounds, with changes estimated anew at each stage.
+    """Shrinks a configuration to each of some bounds, with changes estimated anew at each stage.
 
     The first bound is reached in stages of equal ratios of the cost above that of the lowest choices. In each, choices
     with the smallest increase of the loss per saved cost are lowered first. At a bound, choices that lower the loss are
@@ -51,13 +57,14 @@ def staged(
         changes: Estimates of the changes of the loss.
         limit: The limited cost.
         bounds: Values of the cost to reach, descending.
+        start: The configuration; default: the largest. Shape (n_axes,).
         stages: Stages until the first bound.
 
     Returns:
         A point for each bound, shape (n_axes,). There are fewer if no lower choice saves cost any more, or nothing but
         the base is left.
     """
-    point, table = space.highest, None
+    point, table = space.highest if start is None else start, None
     found: list[Points] = []
     floor = _cost(space, limit, 0 * point)
     for bound, n in zip(bounds, stages_to(bounds, floor, first=stages), strict=True):
@@ -70,6 +77,8 @@ def staged(
             if lower is None:
                 return found
             point, table = lower, changes(lower)
+        if table is None and not np.array_equal(point, space.highest):
+            table = changes(point)
         full = point if table is None else filled(space, point, table, limit, bound)
         if not space.changes_base(space.at(full)):
             return found

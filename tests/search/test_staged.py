@@ -161,6 +161,18 @@ def test_nothing_is_estimated_where_the_largest_fits() -> None:
     assert known.asked == []
 
 
+def test_another_start_is_shrunk_and_filled() -> None:
+    start = np.array([2, 2, 2, 0, 0, 0, 0])  # costs 7
+    known = Diminishing(SEVEN, 0)
+    (lower,) = staged(SEVEN, known, Limit(Cost(), 4.5), [4.5], start=start)
+    assert known.asked[0] == start.tolist()
+    assert not np.array(known.asked)[:, 3:].any()
+    assert Cost()(SEVEN.at(lower)[None])[0] <= 4.5
+    (more,) = staged(SEVEN, known, Limit(Cost(), 10.0), [10.0], start=start)
+    assert (more >= start).all()
+    assert 8.0 < Cost()(SEVEN.at(more)[None])[0] <= 10.0
+
+
 def test_a_bound_that_nothing_meets_ends_the_curve() -> None:
     known = Diminishing(SEVEN, 0)
     assert len(staged(SEVEN, known, Limit(Cost(), 5.0), [5.0, 0.5])) == 1

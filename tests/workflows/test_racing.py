@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from adaptare.core.progress import SILENT
@@ -20,6 +21,7 @@ SHAPE = ModelShape("llama", 4, 64, 4, 2, 16, 96, 64, "{}")
 BLOCKS = named_space("blocks", SHAPE, ranks=(0, 4, 16))
 BASE, ALL = 100.0, 100.0 + 28 * 26
 WANTED = np.array([any(kind in str(each.place) for kind in ("v_proj", "up_proj")) for each in BLOCKS.dimensions])
+LAYERS = np.array([(1, 3, 0, 0)[each.layer] for each in BLOCKS.dimensions])
 EXAMPLES = 80
 
 
@@ -68,12 +70,29 @@ class Misled:
         return self(0 * self.space.highest)
 
 
-def race_at(bound: float, evaluations: int, winners: int = 1) -> tuple[Problem, Raced]:
+class LossOfKindsInLayers(LossOfKinds):
+    """As `LossOfKinds`, of some layers only: the second most, and the first."""
+
+    def sums(self, codes: NDArray[np.int64], examples: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        return super().sums(codes * LAYERS, examples)
+
+
+@dataclass(frozen=True)
+class OfLayers(Misled):
+    """Estimates that know the layers, and nothing of kinds."""
+
+    def __call__(self, point: NDArray[np.int64]) -> NDArray[np.float64]:
+        layers = np.array([(1, 3, 0, 0)[axis.dimensions[0].layer] for axis in self.space.axes])
+        return (0.01 + layers[:, None]) * (point[:, None] - np.arange(3.0))
+
+
+def race_at(
+    bound: float, evaluations: int, winners: int = 1, *, loss: Any = None, changes: Any = None
+) -> tuple[Problem, Raced]:
     cost: Any = SimpleNamespace(predictor=OfLinears(), bound=bound)
-    loss: Any = LossOfKinds()
+    loss = loss or LossOfKinds()
     problem = Problem(BLOCKS, loss, (cost,), "swappable", 0, SILENT)
-    changes: Any = Misled()
-    return problem, raced(problem, loss, changes, evaluations=evaluations, winners=winners)
+    return problem, raced(problem, loss, changes or Misled(), evaluations=evaluations, winners=winners)
 
 
 def test_a_set_of_kinds_wins_that_the_space_ties() -> None:
@@ -87,27 +106,49 @@ def test_a_set_of_kinds_wins_that_the_space_ties() -> None:
 def test_all_sets_start_where_there_is_room() -> None:
     problem, found = race_at(BASE + 8 * 26, evaluations=120)
     sets = module_sets(BLOCKS, problem.limit)
-    assert len(sets) == 21
+    assert len(sets) == 35 + 21 + 1  # in every second layer, in all, and all linears in every third
     assert {BLOCKS.decode(codes) for codes in sets.values()} <= set(found.names)
+
+
+@pytest.mark.parametrize("winners", [1, 2])
+def test_the_kinds_of_the_best_sets_are_shrunk_from_all_layers(winners: int) -> None:
+    loss: Any = LossOfKindsInLayers()
+    problem, found = race_at(BASE + 4 * 26, 120, winners, loss=loss, changes=OfLayers())
+    winner, *smaller = settled(problem, loss, found.incumbents, found.candidates)
+    assert found.names[winner] == "staged-fisher of v+up"
+    assert np.array_equal(BLOCKS.encode(winner), 16 * (WANTED & (LAYERS > 0)))
+    for other in smaller:
+        assert found.names[other].startswith("staged-fisher of ")
+        assert np.array_equal(BLOCKS.encode(other), 16 * (WANTED & (LAYERS == 3)))
+
+
+def started(found: Raced) -> tuple[list[str], list[str]]:
+    """Names of starts, and of what was shrunk from kinds."""
+    names = list(found.names.values())
+    shrunk = [name for name in names if name.startswith("staged-fisher of ")]
+    return [name for name in names if name not in shrunk], shrunk
 
 
 def test_evaluations_limit_the_starts() -> None:
     for evaluations in (1, 4, 8, 12):
         problem, found = race_at(BASE + 8 * 26, evaluations=evaluations)
-        assert len(found.names) <= evaluations
-        assert sum(name in module_sets(BLOCKS, problem.limit) for name in found.names.values()) <= max(
-            0, evaluations - 8
-        )
+        starts, shrunk = started(found)
+        assert len(starts) <= evaluations
+        sets = sum(name in module_sets(BLOCKS, problem.limit) for name in starts)
+        assert sets <= max(0, evaluations - 8)
+        assert len(shrunk) <= min(3, sets)
 
 
 def test_evaluations_are_counted_on_all_examples() -> None:
-    n = len(race_at(BASE + 8 * 26, evaluations=120)[1].names)
-    left, expected = n, n / 8
-    for share in (1 / 8, 1 / 4, 1 / 2):
-        left = (left + 1) // 2
-        expected += left * share
-    # The incumbent may stay beside the better half.
-    assert math.ceil(expected) <= race_at(BASE + 8 * 26, evaluations=120)[1].evaluations <= math.ceil(expected + 7 / 8)
+    found = race_at(BASE + 8 * 26, evaluations=120)[1]
+    totals = []
+    for incumbent in (0, 1):  # which may stay beside the better half
+        left = len(started(found)[0])
+        totals.append(left / 8)
+        for share in (1 / 8, 1 / 4, 1 / 2):
+            left = (left + 1) // 2 + incumbent
+            totals[-1] += left * share
+    assert math.ceil(totals[0]) < found.evaluations <= math.ceil(totals[1]) + 3
     assert race_at(BASE + 8 * 26, evaluations=8)[1].evaluations == 8
 
 

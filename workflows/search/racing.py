@@ -2,23 +2,32 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import Configuration
+from adaptare.profiler import Configuration, Space
 from adaptare.search import CompletionLoss
-from adaptare.search.algorithms import STAGED, module_sets, portfolio, smallest_that_fits, staged, stages_to
+from adaptare.search.algorithms import (
+    STAGED,
+    in_all_layers,
+    module_sets,
+    portfolio,
+    smallest_that_fits,
+    staged,
+    stages_to,
+)
 from adaptare.search.budget import Candidate, parts_of
 from adaptare.search.training import FisherChanges, decide, race
 from adaptare.workflows.search.problem import Points, Problem
 
 GREEDY: Final = "greedy by gate gradients"
-# Starts of a race beside `module_sets`.
+# Starts of a race beside `module_sets`, and sets of kinds of linears from which it shrinks.
 MOST: Final = 8
+SETS: Final = 3
 NONE: Final[Mapping[str, NDArray[np.float64]]] = {}
 
 
@@ -27,11 +36,12 @@ class Raced:
     """Configurations whose losses a search computed on all examples.
 
     Args:
-        candidates: Finalists of the race, and the incumbents of smaller budgets.
-        names: Name of each start.
+        candidates: Finalists of the race, what was shrunk from the best sets of kinds, and the incumbents of smaller
+            budgets.
+        names: Name of each start, and of what was shrunk.
         incumbents: Bound -> configuration that others have to beat there.
-        evaluations: Losses that the race computed, in evaluations on all examples, rounded up; at least the number of
-            starts beside `module_sets`.
+        evaluations: Losses that the race and its sets took, in evaluations on all examples, rounded up; at least the
+            number of starts beside `module_sets`.
     """
 
     candidates: tuple[Candidate, ...]
@@ -51,6 +61,9 @@ def raced(
 ) -> Raced:
     """Shrinks the largest configuration to the budget and to smaller parts of it, and races it with other starts.
 
+    Estimates at the largest configuration misjudge kinds of linears, and the race does not. So the kinds of the best
+    `module_sets` that are left are shrunk from all layers in the same way, each linear on its own.
+
     Args:
         problem: Its objective is the loss.
         loss: Loss on the validation examples.
@@ -61,7 +74,7 @@ def raced(
     """
     space, limit = problem.space, problem.limit
     bounds = parts_of(limit.bound, winners, base=_base(problem))
-    points = _shrunk(problem, changes, bounds) or [smallest_that_fits(space, [limit])]
+    points = _shrunk(problem, space, changes, bounds) or [smallest_that_fits(space, [limit])]
     table = None
     if changes and problem.cost(space.highest) > limit.bound:
         table = changes(space.highest)
@@ -69,17 +82,20 @@ def raced(
     most = min(evaluations, MOST)
     starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
     names = {space.decode(space.at(point)): name for name, point in starts.items()}
-    if table is not None:
-        for name, row in islice(module_sets(space, limit).items(), evaluations - len(starts)):
-            names.setdefault(space.decode(row), name)
+    sets = module_sets(space, limit) if table is not None else {}
+    for name, row in islice(sets.items(), evaluations - len(starts)):
+        names.setdefault(space.decode(row), name)
     codes = problem.codes(names)
     with problem.feedback.progress(f"race of {len(codes)} configurations") as update:
         found = race(loss, codes, done=lambda share: update(share, "on growing shares of the validation examples"))
+    best = [row for row in codes[found.left] if names[space.decode(row)] in sets][:SETS]
+    within = _shrunk_within(problem, changes, bounds, best) if changes else {}
     kept = np.vstack([codes[found.left], *(space.at(point)[None] for point in points[1:])])
-    candidates = problem.candidates((space.decode(row) for row in np.unique(kept, axis=0)), "finalists of the race")
+    configs = dict.fromkeys([*(space.decode(row) for row in np.unique(kept, axis=0)), *within])
+    candidates = problem.candidates(configs, "finalists of the race")
     shrunk = [space.decode(space.at(point)) for point in points]
-    names |= dict.fromkeys(shrunk, STAGED)
-    n_evaluations = max(len(starts), math.ceil(found.evaluations))
+    names = {**within, **names, **dict.fromkeys(shrunk, STAGED)}
+    n_evaluations = max(len(starts), math.ceil(found.evaluations) + len(within))
     return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), n_evaluations)
 
 
@@ -102,12 +118,31 @@ def _base(problem: Problem) -> float:
     return min(base, problem.cost(0 * space.highest)) if space.cuts_base else base
 
 
-def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]) -> list[Points]:
-    """A point for each bound that can be reached."""
+def _shrunk_within(
+    problem: Problem, changes: FisherChanges, bounds: list[float], sets: list[NDArray[np.int64]]
+) -> dict[Configuration, str]:
+    """What the kinds of some sets shrink to at each bound, and the name of each."""
+    space, found = problem.space.untied, dict[Configuration, str]()
+    for kinds, start in (in_all_layers(space, codes) for codes in sets):
+        points = _shrunk(problem, space, replace(changes, space=space), bounds, start=start, of=f" of {kinds}")
+        found |= dict.fromkeys((space.decode(space.at(point)) for point in points), f"{STAGED} of {kinds}")
+    return found
+
+
+def _shrunk(
+    problem: Problem,
+    space: Space,
+    changes: FisherChanges | None,
+    bounds: list[float],
+    *,
+    start: Points | None = None,
+    of: str = "",
+) -> list[Points]:
+    """A point of a space for each bound that can be reached, from the largest or another start."""
     if changes is None:
         highest = problem.space.highest
         return [highest for bound in bounds if problem.cost(highest) <= bound]
-    with problem.feedback.progress("shrinking by Fisher information") as update:
+    with problem.feedback.progress(f"shrinking{of} by Fisher information") as update:
         estimates, expected = 0, 1 + sum(stages_to(bounds, problem.cost(0 * problem.space.highest)))
 
         def counted(point: Points, /) -> NDArray[np.float64]:
@@ -117,6 +152,6 @@ def _shrunk(problem: Problem, changes: FisherChanges | None, bounds: list[float]
             update(min(1.0, estimates / expected), f"{estimates} estimates")
             return table
 
-        points = staged(problem.space, counted, problem.limit, bounds)
+        points = staged(space, counted, problem.limit, bounds, start=start)
         update(1.0, f"{estimates} estimates")
         return points
