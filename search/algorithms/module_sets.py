@@ -81,7 +81,7 @@ def _kinds(space: Space) -> dict[str, str]:
 
 
 def _every(space: Space, of_kinds: list[bool]) -> NDArray[np.bool_]:
-    """Whether a dimension is of some kinds and in every k-th layer, the last of each k. Shape (n_layers, n_dimensions).
+    """True for dimensions of some kinds in every k-th layer, the last of each k. Shape (n_layers, n_dimensions).
 
     The first row is of k = 1.
     """
