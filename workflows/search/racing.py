@@ -121,7 +121,7 @@ def _base(problem: Problem) -> float:
 def _shrunk_within(
     problem: Problem, changes: FisherChanges, bounds: list[float], sets: list[NDArray[np.int64]]
 ) -> dict[Configuration, str]:
-    """What the kinds of some sets shrink to at each bound, and the name of each."""
+    """Configurations that the kinds of some sets shrink to at each bound, with their names."""
     space, found = problem.space.untied, dict[Configuration, str]()
     for kinds, start in (in_all_layers(space, codes) for codes in sets):
         points = _shrunk(problem, space, replace(changes, space=space), bounds, start=start, of=f" of {kinds}")
