@@ -2,10 +2,11 @@
 
 python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
     [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
-    [--steps 90] [--held-out 200] [--evaluations 120] [--bf16] [--count 31] [--seconds 110]
+    [--steps 90] [--held-out 200] [--evaluations 120] [--bf16] [--count 13] [--seconds 800]
     [--trained FOLDER] [--no-published]
 
-Adapters of ranks 0 to 16 are profiled in decode and a predictor is fitted, unless one is given. A seed is a split of
+Adapters of ranks 0 to 16 are profiled in decode, in the spaces `kinds` and `blocks`, and a predictor is fitted, unless
+one is given. A seed is a split of
 the dialogues into examples to train on, to validate and to test, and one training of a super-adapter. For each seed and
 each part of the overhead of the largest adapter, `adaptare search` looks for a winner; beside it stand
 
@@ -33,7 +34,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from numpy.typing import NDArray
 from search_published import SCORES, Scores, published
 from stock_process import conditions, mean_interval, say
 
-from adaptare.core.codec import from_json
+from adaptare.core.codec import from_json, to_json
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Configuration, Space
 from adaptare.search import CompletionLoss, Limit, PredictedUpperEnd, SuperAdapter
@@ -92,6 +93,7 @@ def main() -> None:
     result = {
         **conditions(1),
         **{name: getattr(options, name) for name in settings},
+        "predictor": to_json(load_predictor(predictor).error_card),
         "rows": [row for part in options.parts for row in summary(part, seeds)],
         "by_seed": seeds,
         "elapsed_s": time.monotonic() - began,
@@ -115,8 +117,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--held-out", type=int, default=200)
     found.add_argument("--evaluations", type=int, default=120)
     found.add_argument("--bf16", action="store_true", help="train, search and compute losses in bfloat16")
-    found.add_argument("--count", type=int, default=31, help="adapters to profile")
-    found.add_argument("--seconds", type=float, default=110.0, help="of profiling")
+    found.add_argument("--count", type=int, default=13, help="adapters to profile in each of two spaces")
+    found.add_argument("--seconds", type=float, default=800.0, help="of profiling in each space")
     found.add_argument("--no-published", action="store_true", help="without the published methods")
     return found
 
@@ -136,9 +138,10 @@ def folder_options(description: str | None, parts: Sequence[float] = ()) -> argp
 def profiled(options: argparse.Namespace) -> Path:
     """A predictor of swappable adapters, from a profile."""
     on = ("--device", options.device, "--store", options.folder / "store.db", *DECODE, "--mode", "swappable")
-    adapters = ("--rank", ",".join(map(str, RANKS)), "--space", "blocks", "--count", options.count)
-    profile = ("profile", options.model, *on, *adapters, "--seconds", options.seconds)
-    kept(options.folder / "profile.json", lambda: command(*profile))
+    how = ("--rank", ",".join(map(str, RANKS)), "--count", options.count, "--half-width", "0.5%")
+    for space in ("kinds", "blocks"):
+        profile = ("profile", options.model, *on, *how, "--space", space, "--seconds", options.seconds)
+        kept(options.folder / f"profile-{space}.json", partial(command, *profile))
     predictor: Path = options.folder / "predictor"
     kept(options.folder / "fit.json", lambda: command("fit", *on, "-o", predictor))
     return predictor
