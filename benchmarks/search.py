@@ -6,9 +6,9 @@ python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FI
     [--trained FOLDER] [--no-published]
 
 Adapters of ranks 0 to 16 are profiled in decode, in the spaces `kinds` and `blocks`, and a predictor is fitted, unless
-one is given. A seed is a split of
-the dialogues into examples to train on, to validate and to test, and one training of a super-adapter. For each seed and
-each part of the overhead of the largest adapter, `adaptare search` looks for a winner; beside it stand
+one is given; `error_card` has its errors on held-out adapters. A seed is a split of the dialogues into examples to
+train on, to validate and to test, and one training of a super-adapter. For each seed and each part of the overhead of
+the largest adapter, `adaptare search` looks for a winner; beside it stand
 
 - its own greedy choice by gate gradients, and the best of as many random configurations by validation loss;
 - choices by hand: all linears, q and v, attention, or the MLPs, of every k-th layer, with the smallest k and then the
@@ -93,7 +93,7 @@ def main() -> None:
     result = {
         **conditions(1),
         **{name: getattr(options, name) for name in settings},
-        "predictor": to_json(load_predictor(predictor).error_card),
+        "error_card": to_json(load_predictor(predictor).error_card),
         "rows": [row for part in options.parts for row in summary(part, seeds)],
         "by_seed": seeds,
         "elapsed_s": time.monotonic() - began,
@@ -143,7 +143,7 @@ def profiled(options: argparse.Namespace) -> Path:
         profile = ("profile", options.model, *on, *how, "--space", space, "--seconds", options.seconds)
         kept(options.folder / f"profile-{space}.json", partial(command, *profile))
     predictor: Path = options.folder / "predictor"
-    kept(options.folder / "fit.json", lambda: command("fit", *on, "-o", predictor))
+    kept(options.folder / "fit-kinds-blocks.json", lambda: command("fit", *on, "-o", predictor))
     return predictor
 
 

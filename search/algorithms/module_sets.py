@@ -13,7 +13,7 @@ Codes = NDArray[np.int64]
 
 
 def module_sets(space: Space, limit: Limit) -> dict[str, Codes]:
-    """Kinds of linears at the largest rank they can have in common, in every k-th layer, and all others without rank.
+    """Kinds of linears in every k-th layer at the largest rank that all of them can have, and all others without rank.
 
     Each set has the smallest k that fits. Sets are left out if another kind fits at no lower rank and no larger k. The
     rank is a choice of each linear, though the space may tie it to others.
@@ -23,8 +23,8 @@ def module_sets(space: Space, limit: Limit) -> dict[str, Codes]:
         limit: Limit to meet.
 
     Returns:
-        `q+v 16`, or `q+v 16, one layer in 2`, the last of each two -> codes, shape (n_dimensions,), those with the most
-        linears first.
+        Name -> codes, shape (n_dimensions,), those with the most linears first. Names are `q+v 16`, or `q+v 16, one
+        layer in 2` for the last of each two layers.
 
     References:
         Hu et al. 2022, "LoRA: low-rank adaptation of large language models", section 7.1 (which kinds to adapt).
@@ -37,11 +37,14 @@ def module_sets(space: Space, limit: Limit) -> dict[str, Codes]:
         for kind in (kind_of[str(each.place)] for each in axis.dimensions):
             choices[kind] = choices.get(kind, set(axis.choices)) & set(axis.choices)
     names = list(dict.fromkeys(kind_of.values()))
+    places = np.array([kind_of[str(each.place)] for each in space.dimensions])
+    layers, ks = np.array([each.layer for each in space.dimensions]), np.arange(space.shape.layers)[:, None] + 1
+    every = (layers + 1) % ks == 0  # shape (n_layers, n_dimensions)
     kept: list[tuple[set[str], int, int, Codes]] = []
     for n in range(len(names), 0, -1):
         for kinds in map(set, combinations(names, n)):
             rank = max(set.intersection(*(choices[kind] for kind in kinds)))
-            by_k = rank * _every(space, [kind_of[str(each.place)] in kinds for each in space.dimensions])
+            by_k = rank * (every & np.isin(places, list(kinds)))
             fits = (limit.cost(by_k) <= limit.bound) & by_k.any(axis=1)
             k = int(fits.argmax())
             if fits[k] and not any(kinds < more and rank <= at and first <= k for more, at, first, _ in kept):
@@ -78,14 +81,3 @@ def _name(kinds: Iterable[str]) -> str:
 def _kinds(space: Space) -> dict[str, str]:
     """Path of each linear -> its kind."""
     return {site.path: site.kind for site in space.sites}
-
-
-def _every(space: Space, of_kinds: list[bool]) -> NDArray[np.bool_]:
-    """True for dimensions of some kinds in every k-th layer, the last of each k. Shape (n_layers, n_dimensions).
-
-    The first row is of k = 1.
-    """
-    layers = np.array([each.layer for each in space.dimensions])
-    k = 1 + np.arange(space.shape.layers)[:, None]
-    found: NDArray[np.bool_] = np.array(of_kinds) & ((layers + 1) % k == 0)
-    return found

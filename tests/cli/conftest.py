@@ -49,7 +49,7 @@ def shares_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer, str], list[i
     monkeypatch.setattr("adaptare.workflows.reading.QUIET_S", 0.0)
 
     def read(answer: Answer, task: str) -> list[int]:
-        shares = [int(share) for share in re.findall(rf"^{task}: +(\d+)%", answer.err, re.MULTILINE)]
+        shares = [int(share) for share in re.findall(rf"^{re.escape(task)}: +(\d+)%", answer.err, re.MULTILINE)]
         assert all(later >= earlier or later == shares[0] for earlier, later in itertools.pairwise(shares)), (
             "progress goes back"
         )

@@ -14,6 +14,7 @@ from adaptare.predictor import Prediction
 from adaptare.profiler import ModelShape, Space, named_space
 from adaptare.search.algorithms import module_sets
 from adaptare.search.training.quality import PairedLosses
+from adaptare.workflows.search import racing
 from adaptare.workflows.search.problem import Problem
 from adaptare.workflows.search.racing import Raced, raced, settled
 
@@ -115,6 +116,7 @@ def test_the_kinds_of_the_best_sets_are_shrunk_from_all_layers(winners: int) -> 
     loss: Any = LossOfKindsInLayers()
     problem, found = race_at(BASE + 4 * 26, 120, winners, loss=loss, changes=OfLayers())
     winner, *smaller = settled(problem, loss, found.incumbents, found.candidates)
+    assert len(smaller) == winners - 1
     assert found.names[winner] == "staged-fisher of v+up"
     assert np.array_equal(BLOCKS.encode(winner), 16 * (WANTED & (LAYERS > 0)))
     for other in smaller:
@@ -136,7 +138,7 @@ def test_evaluations_limit_the_starts() -> None:
         assert len(starts) <= evaluations
         sets = sum(name in module_sets(BLOCKS, problem.limit) for name in starts)
         assert sets <= max(0, evaluations - 8)
-        assert len(shrunk) <= min(3, sets)
+        assert min(1, sets) <= len(shrunk) <= min(3, sets)
 
 
 def test_evaluations_are_counted_on_all_examples() -> None:
@@ -148,8 +150,18 @@ def test_evaluations_are_counted_on_all_examples() -> None:
         for share in (1 / 8, 1 / 4, 1 / 2):
             left = (left + 1) // 2 + incumbent
             totals[-1] += left * share
-    assert math.ceil(totals[0]) < found.evaluations <= math.ceil(totals[1]) + 3
+    of_sets = len(started(found)[1])
+    assert math.ceil(totals[0]) + of_sets <= found.evaluations <= math.ceil(totals[1]) + of_sets
     assert race_at(BASE + 8 * 26, evaluations=8)[1].evaluations == 8
+
+
+def test_what_sets_shrink_to_counts_as_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, changes = LossOfKindsInLayers(), OfLayers()
+    found = race_at(BASE + 4 * 26, 120, loss=loss, changes=changes)[1]
+    monkeypatch.setattr(racing, "SETS", 0)
+    without = race_at(BASE + 4 * 26, 120, loss=loss, changes=changes)[1]
+    assert not started(without)[1]
+    assert found.evaluations - without.evaluations == len(started(found)[1]) > 0
 
 
 def test_no_set_starts_where_the_largest_fits() -> None:

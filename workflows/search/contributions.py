@@ -24,7 +24,7 @@ def with_contributions(result: SearchResult, problem: Problem, changes: FisherCh
     space, winner = problem.space, result.winners[0].configuration
     if changes is None or space.cuts_base or problem.mode in IN_WEIGHTS:
         return result
-    if (point := _point(space, winner)) is None:  # as a baseline or a set of kinds of linears may be
+    if (point := _point(space, winner)) is None:  # as a baseline, or what begins with kinds of linears, may be
         space = space.untied
         if (point := _point(space, winner)) is None:
             return result

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptare.profiler import Configuration, Space
+from adaptare.profiler import Configuration
 from adaptare.search import CompletionLoss
 from adaptare.search.algorithms import (
     STAGED,
@@ -40,8 +40,8 @@ class Raced:
             budgets.
         names: Name of each start, and of what was shrunk.
         incumbents: Bound -> configuration that others have to beat there.
-        evaluations: Losses that the race and its sets took, in evaluations on all examples, rounded up; at least the
-            number of starts beside `module_sets`.
+        evaluations: Losses of the race and of what its sets shrank to, in evaluations on all examples, rounded up; at
+            least the number of starts beside `module_sets`.
     """
 
     candidates: tuple[Candidate, ...]
@@ -61,7 +61,7 @@ def raced(
 ) -> Raced:
     """Shrinks the largest configuration to the budget and to smaller parts of it, and races it with other starts.
 
-    Estimates at the largest configuration misjudge kinds of linears, and the race does not. So the kinds of the best
+    Estimates at the largest configuration may misjudge kinds of linears, and losses show that. So the kinds of the best
     `module_sets` that are left are shrunk from all layers in the same way, each linear on its own.
 
     Args:
@@ -74,7 +74,7 @@ def raced(
     """
     space, limit = problem.space, problem.limit
     bounds = parts_of(limit.bound, winners, base=_base(problem))
-    points = _shrunk(problem, space, changes, bounds) or [smallest_that_fits(space, [limit])]
+    points = _shrunk(problem, changes, bounds) or [smallest_that_fits(space, [limit])]
     table = None
     if changes and problem.cost(space.highest) > limit.bound:
         table = changes(space.highest)
@@ -83,19 +83,18 @@ def raced(
     starts = portfolio(space, limit, points[0], changes=table, others=others, most=most, seed=problem.seed)
     names = {space.decode(space.at(point)): name for name, point in starts.items()}
     sets = module_sets(space, limit) if table is not None else {}
-    for name, row in islice(sets.items(), evaluations - len(starts)):
-        names.setdefault(space.decode(row), name)
+    joined = {space.decode(row): name for name, row in islice(sets.items(), evaluations - len(starts))}
+    names |= {config: name for config, name in joined.items() if config not in names}
     codes = problem.codes(names)
     with problem.feedback.progress(f"race of {len(codes)} configurations") as update:
         found = race(loss, codes, done=lambda share: update(share, "on growing shares of the validation examples"))
-    best = [row for row in codes[found.left] if names[space.decode(row)] in sets][:SETS]
-    within = _shrunk_within(problem, changes, bounds, best) if changes else {}
-    kept = np.vstack([codes[found.left], *(space.at(point)[None] for point in points[1:])])
-    configs = dict.fromkeys([*(space.decode(row) for row in np.unique(kept, axis=0)), *within])
-    candidates = problem.candidates(configs, "finalists of the race")
+    finalists = [space.decode(row) for row in codes[found.left]]
+    best = [config for config in finalists if config in joined][:SETS]
+    within = _shrunk_within(problem, changes, bounds, problem.codes(best)) if changes else {}
     shrunk = [space.decode(space.at(point)) for point in points]
+    candidates = problem.candidates(dict.fromkeys([*finalists, *shrunk, *within]), "finalists of the race")
     names = {**within, **names, **dict.fromkeys(shrunk, STAGED)}
-    n_evaluations = max(len(starts), math.ceil(found.evaluations) + len(within))
+    n_evaluations = max(len(starts), math.ceil(found.evaluations) + len(within.keys() - {*finalists}))
     return Raced(tuple(candidates), names, dict(zip(bounds, shrunk, strict=False)), n_evaluations)
 
 
@@ -119,26 +118,20 @@ def _base(problem: Problem) -> float:
 
 
 def _shrunk_within(
-    problem: Problem, changes: FisherChanges, bounds: list[float], sets: list[NDArray[np.int64]]
+    problem: Problem, changes: FisherChanges, bounds: list[float], sets: NDArray[np.int64]
 ) -> dict[Configuration, str]:
     """Configurations that the kinds of some sets shrink to at each bound, with their names."""
     space, found = problem.space.untied, dict[Configuration, str]()
     for kinds, start in (in_all_layers(space, codes) for codes in sets):
-        points = _shrunk(problem, space, replace(changes, space=space), bounds, start=start, of=f" of {kinds}")
-        found |= dict.fromkeys((space.decode(space.at(point)) for point in points), f"{STAGED} of {kinds}")
+        points = _shrunk(problem, replace(changes, space=space), bounds, start=start, of=f" of {kinds}")
+        found = dict.fromkeys((space.decode(space.at(point)) for point in points), f"{STAGED} of {kinds}") | found
     return found
 
 
 def _shrunk(
-    problem: Problem,
-    space: Space,
-    changes: FisherChanges | None,
-    bounds: list[float],
-    *,
-    start: Points | None = None,
-    of: str = "",
+    problem: Problem, changes: FisherChanges | None, bounds: list[float], *, start: Points | None = None, of: str = ""
 ) -> list[Points]:
-    """A point of a space for each bound that can be reached, from the largest or another start."""
+    """A point of the space of the changes for each bound that can be reached, from the largest or another start."""
     if changes is None:
         highest = problem.space.highest
         return [highest for bound in bounds if problem.cost(highest) <= bound]
@@ -152,6 +145,6 @@ def _shrunk(
             update(min(1.0, estimates / expected), f"{estimates} estimates")
             return table
 
-        points = staged(space, counted, problem.limit, bounds, start=start)
+        points = staged(changes.space, counted, problem.limit, bounds, start=start)
         update(1.0, f"{estimates} estimates")
         return points

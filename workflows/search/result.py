@@ -64,7 +64,8 @@ class Choice:
         loss_difference: Test loss minus that of the first winner, paired over the examples; `None` if unknown.
         energy_lost: Mean square of what the outputs of its linears lose by a cut, as a share of that of the whole
             adapter; `None` without a cut.
-        found_by: Of a winner: the algorithm, the start of its race, `random search`, or the baseline that it is.
+        found_by: Of a winner: the algorithm, and the kinds of linears it began with if not all; the start of its race,
+            `random search`, or the baseline that it is.
         extrapolates: True if it lies outside the range of the predictor's training rows.
         measured: Set by a verification.
     """

@@ -53,8 +53,8 @@ class SearchRequest:
             budget in their order, or one for all of them.
         budgets: Budgets; winners are predicted to meet all of them.
         output: File of the result; default: `front.json` in the folder.
-        evaluations: Configurations that the algorithm evaluates; baselines and winners of smaller parts come on top.
-            The default algorithm races as many at most. The random search takes `Raced.evaluations`.
+        evaluations: Configurations that the algorithm evaluates, or that the default one races, at most; baselines,
+            winners of smaller parts and what sets shrink to come on top. The random search takes `Raced.evaluations`.
         winners: Number of winners to report.
         algorithm: `staged-fisher`, or the name of an entry point in the group `adaptare.algorithms`; default: the
             recipe's.
@@ -98,10 +98,11 @@ def search_folder(request: SearchRequest, *, feedback: Feedback) -> SearchResult
     """Runs the algorithm and a random search of as many evaluations on a trained super-adapter, and writes the result.
 
     The default algorithm, `staged-fisher`, shrinks the largest configuration to the budget, and to smaller parts of it,
-    and races it with other starts. Each is a winner, unless the expected loss of another configuration within that part
-    is lower, see `decide`: from the race or the random search, or a baseline. Other algorithms are told the losses of
-    the midpoint, the greedy choice and uniform cuts first, and winners have the lowest losses of everything evaluated.
-    Choices are then evaluated on the test examples.
+    races it with other starts, and shrinks the kinds of linears of the best sets among these too. What the largest
+    shrank to is a winner, unless the expected loss of another configuration within that part is lower, see `decide`: of
+    the race, its sets or the random search, or a baseline. Other algorithms are told the losses of the midpoint, the
+    greedy choice and uniform cuts first, and winners have the lowest losses of everything evaluated. Choices are then
+    evaluated on the test examples.
 
     Raises:
         InputError: An input cannot be read, or does not fit the others.
