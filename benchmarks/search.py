@@ -139,9 +139,12 @@ def profiled(options: argparse.Namespace) -> Path:
     """A predictor of swappable adapters, from a profile."""
     on = ("--device", options.device, "--store", options.folder / "store.db", *DECODE, "--mode", "swappable")
     how = ("--rank", ",".join(map(str, RANKS)), "--count", options.count, "--half-width", "0.5%")
+
+    def profile(space: str) -> Any:
+        return command("profile", options.model, *on, *how, "--space", space, "--seconds", options.seconds)
+
     for space in ("kinds", "blocks"):
-        profile = ("profile", options.model, *on, *how, "--space", space, "--seconds", options.seconds)
-        kept(options.folder / f"profile-{space}.json", partial(command, *profile))
+        kept(options.folder / f"profile-{space}.json", partial(profile, space))
     predictor: Path = options.folder / "predictor"
     kept(options.folder / "fit-kinds-blocks.json", lambda: command("fit", *on, "-o", predictor))
     return predictor
