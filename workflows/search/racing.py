@@ -25,9 +25,9 @@ from adaptare.search.training import FisherChanges, decide, race
 from adaptare.workflows.search.problem import Points, Problem
 
 GREEDY: Final = "greedy by gate gradients"
-# Starts of a race beside `module_sets`, and sets of kinds of linears from which it shrinks.
+# Starts of a race beside `module_sets`, and evaluations for each set whose kinds are shrunk.
 MOST: Final = 8
-SETS: Final = 3
+PER_SET: Final = 40
 NONE: Final[Mapping[str, NDArray[np.float64]]] = {}
 
 
@@ -68,7 +68,8 @@ def raced(
         problem: Its objective is the loss.
         loss: Loss on the validation examples.
         changes: Estimates, from training examples; `None` for adapters that exist merged only, and cost nothing.
-        evaluations: Number of starts at most. Where eight others leave room, they are the first of `module_sets`.
+        evaluations: Number of starts at most. Where eight others leave room, they are the first of `module_sets`. For
+            each 40 of them, or the rest, the kinds of one set are shrunk.
         winners: Number of bounds.
         others: Name -> changes of the loss by another estimate, for further starts.
     """
@@ -89,7 +90,7 @@ def raced(
     with problem.feedback.progress(f"race of {len(codes)} configurations") as update:
         found = race(loss, codes, done=lambda share: update(share, "on growing shares of the validation examples"))
     finalists = [space.decode(row) for row in codes[found.left]]
-    best = [config for config in finalists if config in joined][:SETS]
+    best = [config for config in finalists if config in joined][: math.ceil(evaluations / PER_SET)]
     within = _shrunk_within(problem, changes, bounds, problem.codes(best)) if changes else {}
     shrunk = [space.decode(space.at(point)) for point in points]
     candidates = problem.candidates(dict.fromkeys([*finalists, *shrunk, *within]), "finalists of the race")
