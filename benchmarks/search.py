@@ -378,7 +378,11 @@ def summary(part: float, seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[d
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """For people."""
-    found = [f"{result['model']} on {result['device']}, {result['processor']}, {result['date']}"]
+    error = result["error_card"]["mae_overhead_points"]
+    found = [
+        f"{result['model']} on {result['device']}, {result['processor']}, {result['date']}",
+        f"predictor: error of {error:.2f} points of overhead on held-out adapters",
+    ]
     for row in result["rows"]:
         lower, middle, upper = row["difference"]
         found.append(
