@@ -67,13 +67,10 @@ def _costs_half_width() -> str:
     return f"{100 * np.median([(upper - lower) / 2 for _, lower, upper in ends]):.0f}"
 
 
-def _linears_beside_latency(part: float) -> str:
-    """Loss that shrinking by a count of linears has beyond shrinking by latency, on questions; over trainings."""
-    losses = [
-        {row["name"]: row["loss"] for row in seed if row["part"] == part}
-        for seed in kept("search_questions")["by_seed"]
-    ]
-    more = np.array([each["staged-fisher by linears"] - each["staged-fisher"] for each in losses])
+def _proxy_beside_latency(name: str, proxy: str, part: float) -> str:
+    """Loss that shrinking by a count of linears or parameters has beyond shrinking by latency, over trainings."""
+    losses = [{row["name"]: row["loss"] for row in seed if row["part"] == part} for seed in kept(name)["by_seed"]]
+    more = np.array([each[f"staged-fisher by {proxy}"] - each["staged-fisher"] for each in losses])
     return value(_mean(more), 3, "+")
 
 
@@ -144,10 +141,13 @@ VALUES: dict[str, Callable[[], str]] = {
     "dialogues-random": lambda: value(_beside_winner("search", 0.5, "random search"), 3, "+"),
     "dialogues-random-quarter": lambda: value(_beside_winner("search", 0.25, "random search"), 3, "+"),
     "dialogues-adalora-quarter": lambda: value(_beside_winner("search", 0.25, "AdaLoRA"), 3, "+"),
+    "dialogues-linears-quarter": lambda: _proxy_beside_latency("search", "linears", 0.25),
+    "dialogues-linears": lambda: _proxy_beside_latency("search", "linears", 0.5),
+    "dialogues-parameters-most": lambda: _proxy_beside_latency("search", "parameters", 0.75),
     "questions-all-linears": lambda: value(_beside_winner("search_questions", 0.5, "all linears"), 3, "+"),
     "questions-random": lambda: value(_beside_winner("search_questions", 0.25, "random search"), 3, "+"),
-    "questions-linears-quarter": lambda: _linears_beside_latency(0.25),
-    "questions-linears": lambda: _linears_beside_latency(0.5),
+    "questions-linears-quarter": lambda: _proxy_beside_latency("search_questions", "linears", 0.25),
+    "questions-linears": lambda: _proxy_beside_latency("search_questions", "linears", 0.5),
     "search-torch-linears": lambda: value(_beside_winner("search_torch", 0.25, "staged-fisher by linears"), 3, "+"),
     "order-tau": lambda: _order("tau", 2),
     "order-survives": lambda: _order("survives", 2),
