@@ -46,10 +46,16 @@ def read_examples(folder: Path, file: str) -> list[Example]:
     return [Example(row["question"].strip(), CALCULATION.sub("", row["answer"]).strip()) for row in rows]
 
 
-def read_task(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> tuple[Rows, Rows, Rows]:
-    """Examples to train on and to validate with, and the first of the test file. Raises `InputError` without files."""
+def read_task(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int, part: int = 0) -> tuple[Rows, Rows, Rows]:
+    """Examples to train on and to validate with, and a part of `count` rows of the test file.
+
+    Raises:
+        InputError: A file is missing, or has no such part.
+    """
     split = split_examples(read_examples(folder, TRAINING), seed=0)
-    test = read_examples(folder, TEST)[:count]
+    every = read_examples(folder, TEST)
+    if not (test := every[part * count : (part + 1) * count]):
+        raise InputError(f"each --seed has its own --rows of the {len(every)} in {TEST}; lower one of the two")
     train, validation, rows = (
         tokenize_examples(part, tokenizer, max_tokens=TOKENS) for part in (split.train, split.validation, test)
     )

@@ -92,7 +92,7 @@ class Bench:
         self.source = open_model(options.model)
         self.dense = self.source.weights_folder()
         _, tokenizer = load_base(self.dense)
-        self.train, validation, self.held_out = read_task(options.data, tokenizer, options.rows)
+        self.train, validation, self.held_out = read_task(options.data, tokenizer, options.rows, options.seed)
         self.validation = validation[:SEARCH_ROWS]
         self.constant = constant_losses(self.train, self.held_out, vocabulary=self.source.shape.vocabulary)
         if len(self.held_out) < options.rows:
@@ -119,6 +119,7 @@ class Bench:
         round_base(model, recipe.quantisation(None), block=block)
         seed = self.options.seed
         made = SuperAdapter(model, space, alpha=recipe.alpha, seed=seed, layer=recipe.layer)
+        made.bf16 = self.options.bf16
         folder = self.folder / f"{name}-{steps}{self.suffix}"
         note(f"training {folder.name}")
         settings = TrainingSettings(

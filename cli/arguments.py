@@ -51,8 +51,8 @@ CacheOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0, max=2**32 - 1)]
-SPACE_HELP = "Unit with an independent rank: layers, blocks, kinds or sites; lonas, subnet or subnet-depth; "
-SPACE_HELP += "a YAML file; or one of another package."
+SPACE_HELP = "Unit with an independent rank: layers, blocks, kinds or sites; lonas, shears-gate, subnet or "
+SPACE_HELP += "subnet-depth; a YAML file; or one of another package."
 RanksOption = Annotated[
     str | None,
     typer.Option("--rank", help="Ranks a site may have, 0 for none; not with a YAML file.", show_default="0,2,4,8,16"),

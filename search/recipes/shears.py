@@ -26,6 +26,12 @@ def space(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
     return grouped_space("shears", [{"sites": sites, "ranks": list(ranks)} for sites in (QKV, UP, DOWN)], shape)
 
 
+def space_with_gate(shape: ModelShape, /, *, ranks: Sequence[int]) -> Space:
+    """The space of `shears`, with the gate projection in the group of the up projection: a variant of its code."""
+    groups = (QKV, [*UP, "*.gate_proj"], DOWN)
+    return grouped_space("shears-gate", [{"sites": sites, "ranks": list(ranks)} for sites in groups], shape)
+
+
 def prune(model: PreTrainedModel, calibration: Sequence[TokenExample], *, sparsity: float = 0.5) -> None:
     """Sets a share of the weights of every row of the decoder's linears to zero, by Wanda."""
     prune_by_wanda(model, calibration, sparsity=sparsity)

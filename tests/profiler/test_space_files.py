@@ -213,7 +213,8 @@ def test_ranks_beyond_the_smallest_layer_are_refused(read: ReadText) -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known() -> None:
-    message = "unknown space 'everything'; known are layers, blocks, kinds, sites, lonas, subnet, subnet-depth, or"
+    known = "layers, blocks, kinds, sites, lonas, shears-gate, subnet, subnet-depth"
+    message = f"unknown space 'everything'; known are {known}, or"
     with pytest.raises(InputError, match=message):
         named_space("everything", SHAPE)
 

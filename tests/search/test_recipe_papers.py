@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from adaptare.core import InputError
 from adaptare.core.quantisation import QUANTISATIONS
-from adaptare.profiler import WIDTH, ModelShape
+from adaptare.profiler import WIDTH, ModelShape, named_space
 from adaptare.profiler.workloads import LAYER
 from adaptare.search.algorithms.algorithm import STAGED
 from adaptare.search.recipes.recipe import Recipe, all_recipes, recipe_named
@@ -106,6 +106,14 @@ def test_a_recipe_follows_its_paper(recipe: Recipe, model: PreTrainedModel) -> N
     assert bool(recipe.prepare) == bool(paper.prepared)
     assert recipe.layer_order is (layer_order if recipe.name == "subnet" else None)
     assert recipe.start(space).tolist() == [n // 2 for n in space.n_choices]
+
+
+def test_a_space_of_shears_has_the_gate_in_the_group_of_the_up_projection(model: PreTrainedModel) -> None:
+    space = named_space("shears-gate", ModelShape.from_config(model.config), ranks=(16, 32))
+    groups = [{str(each.place).rpartition(".")[2] for each in axis.dimensions} for axis in space.axes]
+    expected = [{"q_proj", "k_proj", "v_proj"}, {"up_proj", "gate_proj"}, {"down_proj"}]
+    assert groups == [group for group in expected for _ in range(model.config.num_hidden_layers)]
+    assert {axis.choices for axis in space.axes} == {(16, 32)}
 
 
 @pytest.mark.parametrize("recipe", [each for each in all_recipes() if each.prepare], ids=lambda recipe: recipe.name)
