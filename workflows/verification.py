@@ -52,9 +52,17 @@ def verify(request: VerifyRequest, *, feedback: Feedback) -> SearchResult:
     """Measures winners and baselines of a search in one session for each budget, and compares them with it.
 
     Raises:
-        InputError: A file cannot be read, or the predictor was replaced since the search or is of another device.
+        InputError: A file cannot be read, the predictor was replaced since the search or is of another device, or one
+            device is named for budgets of several.
     """
     result = load_result(request.front)
+    devices = dict.fromkeys(each.place.device for each in result.under_each)
+    if request.device is not None and len(devices) > 1:
+        raise InputError(
+            f"{str(request.front)!r} has budgets of {' and '.join(devices)}, which are measured on their own devices; "
+            "leave the device out",
+            parameter="device",
+        )
     first, *further = [_verified(each, request, feedback) for each in result.under_each]
     return replace(first, further=tuple(further))
 

@@ -137,6 +137,30 @@ def test_a_budget_names_its_predictor(both: Callable[..., Any]) -> None:
     assert "Budget ./latency.json:decode=+8%: " in verified.out
 
 
+def test_one_adapter_meets_budgets_of_two_devices(run_in_copy: Callable[..., Any], profiled: Path) -> None:
+    run, board = run_in_copy(profiled), ("--device", "simulated:launch_s=0.0001")
+    assert run("profile", "tiny-random", *board, "--space", "sites", "--count", 24).code == 0
+    assert run("fit", *board, "-o", "board").code == 0
+    alone = search(run, "decode=+20%", predictors=("latency",)).json
+    budgets = ("latency:decode=+20%", "board:decode=+8%")
+    found = search(run, *budgets, predictors=("latency", "board"))
+    assert found.code == 0, found.err
+    each = (found.json, *found.json["further"])
+    assert [own["place"]["device"] for own in each] == ["simulated", board[1]]
+    for own in each:
+        assert own["winners"]
+        assert all(winner["predicted"]["upper"] <= own["limit"] for winner in own["winners"])
+    first, both = (answer["winners"][0]["configuration"] for answer in (alone, found.json))
+    assert first != both  # the board's budget binds
+    verified = run("verify", "run/front.json", "--json")
+    assert verified.code == 0, verified.err
+    for own in (verified.json, *verified.json["further"]):
+        assert all(winner["measured"]["verdict"] == "met" for winner in own["winners"])
+    refused = run("verify", "run/front.json", *board)
+    assert refused.code == 2
+    assert f"has budgets of simulated and {board[1]}, which are measured on their own devices" in refused.err
+
+
 def test_contributions_compare_the_winner_with_itself_without_one_axis(both: Callable[..., Any]) -> None:
     assert search(both, "decode=+8%", "memory=+90%").code == 0
     result = load_result(Path("run/front.json"))
