@@ -9,7 +9,7 @@ import pytest
 from adaptare.core.progress import Feedback
 from adaptare.search import TrainingSettings
 from adaptare.workflows.train.task import TrainingData
-from adaptare.workflows.train.training import TrainRequest, _warn_of_no_signal, train
+from adaptare.workflows.train.training import TrainRequest, _warn_of_a_worse_cut, _warn_of_no_signal, train
 
 TOKENS = np.full(40, 4)
 NOISE = np.sin(np.arange(40))
@@ -31,6 +31,29 @@ def test_a_training_that_is_no_better_is_noted_with_the_better_rival(
     _warn_of_no_signal(np.full(40, 8.1) + 0.1 * NOISE, others, TOKENS, Feedback(note=notes.append))
     assert bool(notes) == bool(words)
     assert all(words in note for note in notes if words)
+
+
+@pytest.mark.parametrize(("rise", "noted"), [(0.4, True), (0.0, False), (-0.4, False)])
+def test_a_smaller_model_that_is_worse_than_its_base_is_noted(rise: float, noted: bool) -> None:
+    notes: list[str] = []
+    _warn_of_a_worse_cut(8 + rise + 0.1 * NOISE, np.full(40, 8.0), TOKENS, Feedback(note=notes.append))
+    assert [f"than the base without adapter (+{rise / 4:.1f}" in note for note in notes] == [True] * noted
+
+
+@pytest.mark.parametrize(("recipe", "noted"), [("lonas", True), ("shears", False)])
+def test_only_recipes_that_cut_the_base_are_compared_with_it(
+    tmp_path: Path, model_cache: Path, recipe: str, noted: bool
+) -> None:
+    """A learning rate that is far too high makes every choice worse than the base."""
+    rows = [{"prompt": f"Is {number} right?", "completion": f"it is {number}"} for number in range(80)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    notes: list[str] = []
+    settings = TrainingSettings(3, 0, learning_rate=0.9)
+    data = TrainingData(0, tmp_path / "data.jsonl")
+    request = TrainRequest("tiny-random", tmp_path / "run", data, settings, recipe=recipe, cache=model_cache)
+    result = train(request, feedback=Feedback(note=notes.append))
+    assert result.start_loss > result.base_loss
+    assert any("the recipe's choice, a smaller model, has a higher validation loss" in each for each in notes) == noted
 
 
 def test_answers_that_do_not_depend_on_prompts_are_noted(tmp_path: Path, model_cache: Path) -> None:

@@ -148,6 +148,8 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     constant = constant_losses(examples.train, examples.validation, vocabulary=source.shape.vocabulary)
     others = {"without adapter": validation.sums(space.base), "of frequencies of tokens without any prompt": constant}
     _warn_of_no_signal(validation.sums(super_adapter.largest), others, validation.tokens, feedback)
+    if space.cuts_base:
+        _warn_of_a_worse_cut(validation.sums(judged[1]), validation.sums(space.base), validation.tokens, feedback)
     base_loss, start_loss, full_loss = map(float, validation(judged))
     answers = Answers(super_adapter, examples.validation_questions, scoring=task.data.scoring)
     right = {"trained": answers.right(super_adapter.largest)}
@@ -192,6 +194,25 @@ def _warn_of_no_signal(
             f"({change.middle:+.3f} nats, 95 % [{change.lower:.3f}, {change.upper:.3f}]), so losses hardly tell "
             "choices apart; train for more steps, hold out more examples, or give examples with answers that follow "
             "from their prompts"
+        )
+
+
+def _warn_of_a_worse_cut(
+    start: NDArray[np.float64], base: NDArray[np.float64], tokens: NDArray[np.int64], feedback: Feedback
+) -> None:
+    """Notes if the smaller model that a recipe takes without a search is worse than the base, by the paired interval.
+
+    Args:
+        start: Loss of that model on each validation example. Shape (n_examples,).
+        base: That of the base without adapter. Shape (n_examples,).
+        tokens: Number of completion tokens of each. Shape (n_examples,).
+    """
+    rise = paired_difference(start, base, tokens)
+    if rise.lower > 0:
+        feedback.note(
+            "the recipe's choice, a smaller model, has a higher validation loss than the base without adapter "
+            f"({rise.middle:+.3f} nats, 95 % [{rise.lower:.3f}, {rise.upper:.3f}]); train for more steps, or leave "
+            "out less of the base by a looser budget"
         )
 
 
