@@ -72,6 +72,7 @@ class GuardResult:
             of less than a day would decide.
         compared: Comparison with the earlier measurement; `None` without one.
         environment: Differences between the two environments.
+        band: See `GuardRequest`.
     """
 
     adapter: str
@@ -81,11 +82,13 @@ class GuardResult:
     seconds_needed: float | None = None
     compared: Compared | None = None
     environment: tuple[str, ...] = ()
+    band: float = EQUIVALENCE_BAND
 
     @property
     def regressed(self) -> bool:
         """True if the overhead is certainly larger than that of the earlier measurement, by more than the band."""
-        return self.compared is not None and self.compared.verdict == "slower"
+        compared = self.compared
+        return compared is not None and not compared.too_few_openings and compared.difference.lower > self.band
 
     @property
     def words(self) -> str:
@@ -128,7 +131,7 @@ def guard(request: GuardRequest) -> GuardResult:
     judgement = judged(measured.overhead, request.limit, too_few=bool(measured.too_few_openings))
     needed_s = None if judgement != "undecided" else _seconds_needed(measured, request.limit, request.seconds)
     name = str(folders[0]) if folders else f"rank {request.adapter} on all linears"
-    result = GuardResult(name, measured, request.limit, judgement, needed_s)
+    result = GuardResult(name, measured, request.limit, judgement, needed_s, band=request.band)
     if earlier is None:
         return result
     (compared,) = compare([earlier], [measured], latencies=False, band=request.band)

@@ -5,10 +5,11 @@ from adaptare.core.units import displayed, percent
 from adaptare.exit_codes import ExitCode
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.store import CALIBRATION_HOLDS
+from adaptare.profiler.workloads import IN_WEIGHTS
 from adaptare.views import command_line
 from adaptare.views.accuracies import accuracy_table
 from adaptare.views.search import loss
-from adaptare.workflows.search.result import Choice, Measured, SearchResult
+from adaptare.workflows.search.result import SHRUNK, Choice, Measured, SearchResult
 from adaptare.workflows.verification import met
 from adaptare.workflows.verification import verdicts as winner_verdicts
 
@@ -25,8 +26,12 @@ def exit_code(result: SearchResult) -> ExitCode:
 def sections(result: SearchResult) -> Iterator[Section]:
     """The verification, and the next step if a winner meets the budget."""
     yield from verdicts(result)
-    if result.file and met(result):
-        yield f"next: {command_line('export', result.file, '--winner', met(result)[0], '--output', 'FOLDER')}"
+    if result.file and result.file.name != SHRUNK and met(result):
+        number = met(result)[0]
+        winner = result.winners[number - 1]
+        in_model = winner.mode in IN_WEIGHTS or winner.configuration.cuts_base
+        words = ("--winner", number, *(("--to", "onnx") if in_model else ()), "--output", "FOLDER")
+        yield f"next: {command_line('export', result.file, *words)}"
 
 
 def verdicts(result: SearchResult) -> Iterator[Section]:

@@ -5,12 +5,10 @@ from typing import Any
 
 from measured_tables import Interval, Table, kept, percent, table, value
 
-SEEDS = {"shears": ("shears", "shears, seed 1"), "lonas": ("lonas", "lonas, seed 1", "lonas, seed 2")}
-
 
 def _recipes() -> dict[str, Any]:
-    """Parts that train a recipe with seed 0."""
-    return {name: part["found"] for name, part in kept("recipes").items() if name != "int4" and "seed" not in name}
+    """Parts that train a recipe on the base that it is for."""
+    return {name: part["found"] for name, part in kept("recipes").items() if name != "int4" and "," not in name}
 
 
 def _loss(losses: Mapping[str, Any], name: str) -> str:
@@ -37,28 +35,17 @@ def recipe_losses() -> Table:
 
 
 @table
-def recipe_seeds() -> Table:
-    """The same recipes with other seeds of training and search."""
-    names = ("minimal", "start", "searched", "maximal", "plain LoRA")
-    rows = [["recipe", "seed", *names, "start, to plain LoRA", "start, requantised"]]
-    for recipe, parts in SEEDS.items():
-        for seed, part in enumerate(parts):
-            losses = kept("recipes")[part]["found"]["losses"]
-            cells = [*(_loss(losses, name) for name in names), _difference(losses, "start")]
-            rows.append([f"`{recipe}`", str(seed), *cells, _loss(losses, "start, requantised")])
-    return rows
-
-
-@table
-def recipe_requantised() -> Table:
-    """A narrow model rounded to 4 bits, by the weights that it was trained on."""
-    parts = {"4-bit weights": "lonas, seed 1, 4-bit base", "fp32 weights": "lonas, seed 1"}
-    rows = [["`lonas`, seed 1", "trained on", "not requantised", "requantised"]]
-    for choice in ("start", "searched"):
-        for words, part in parts.items():
-            losses = kept("recipes")[part]["found"]["losses"]
-            cells = [value(losses[name]["loss"], 3) for name in (choice, f"{choice}, requantised")]
-            rows.append([choice, words, *cells])
+def recipe_merged() -> Table:
+    """Losses of what a merge writes, beside those before it."""
+    ways = ("", ", merged", ", requantised")
+    rows = [["recipe", "choice", "before the merge", "merged", "merged and rounded to 4 bits"]]
+    for name, part in kept("recipes").items():
+        losses = part["found"].get("losses", {})
+        for choice in ("start", "searched"):
+            if f"{choice}, merged" in losses:
+                recipe, *base = name.split(", ")
+                cells = [_loss(losses, f"{choice}{way}") for way in ways]
+                rows.append([", ".join([f"`{recipe}`", *base]), choice, *cells])
     return rows
 
 

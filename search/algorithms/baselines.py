@@ -30,7 +30,7 @@ def baselines(space: Space) -> dict[str, Configuration]:
     for part, own in {**parts, **(halves if all(halves.values()) else {})}.items():
         *_, largest = [None, *_of_one_rank(part, space, own).items()]
         named |= [largest] if largest else []
-    return {name: config for name, config in named.items() if config != Configuration()}
+    return {name: config for name, config in named.items() if config != _largest(space).without_adapter}
 
 
 def midpoint(space: Space) -> NDArray[np.int64]:
@@ -43,12 +43,17 @@ def midpoint(space: Space) -> NDArray[np.int64]:
 
 
 def _of_one_rank(name: str, space: Space, paths: Sequence[str]) -> dict[str, Configuration]:
-    """One baseline for each rank that all of the sites can carry, on layers of the base's width."""
+    """One baseline for each rank that all of the sites can carry, on the largest model of the space."""
     adapted = [axis for axis in space.axes if not axis.kind.cuts]
     carrying = [axis for axis in adapted if not set(paths).isdisjoint(each.place for each in axis.dimensions)]
     largest = min((axis.choices[-1] for axis in carrying), default=0)
     ranks = sorted({rank for axis in adapted for rank in axis.choices if 0 < rank <= largest})
-    return {f"{name} {rank}": Configuration.of(dict.fromkeys(paths, rank)) for rank in ranks}
+    return {f"{name} {rank}": _largest(space).with_ranks(dict.fromkeys(paths, rank)) for rank in ranks}
+
+
+def _largest(space: Space) -> Configuration:
+    """The largest of every choice; smaller than the base where the space has no more layers or neurons."""
+    return space.decode(space.at(space.highest))
 
 
 def uniform_cuts(space: Space) -> dict[str, NDArray[np.int64]]:

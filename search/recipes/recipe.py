@@ -24,6 +24,8 @@ from adaptare.search.training.token_examples import TokenExample
 
 RECIPES = "adaptare.recipes"
 DEFAULT_RECIPE = "placement"
+# A merge into a base with fewer zeros than these is not refused; see `super_adapter.merging.SPARSE`.
+LEAST_SPARSITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Recipe:
         """The recipe with another share of zeros in its base, or itself for `None`.
 
         Raises:
-            InputError: It prunes nothing, or the share is not between 0 and 1.
+            InputError: It prunes nothing, or the share is not from 30 % to below 100 %.
         """
         if asked is None:
             return self
@@ -97,8 +99,11 @@ class Recipe:
                 f"the recipe {self.name!r} keeps its base dense, so it takes no sparsity; leave it out, or take one of "
                 f"{pruned}"
             )
-        if not 0 < asked < 1:
-            raise InputError(f"the sparsity must be above 0 and below 100 %, not {asked:.0%}; for example 40 %")
+        if not LEAST_SPARSITY <= asked < 1:
+            raise InputError(
+                f"the sparsity must be from {LEAST_SPARSITY:.0%} to below 100 %, not {asked:.0%}, because fewer zeros "
+                "cannot be told from those of rounding to 4 bits; for example 40 %"
+            )
         return replace(self, prepare=partial(self.prepare, sparsity=asked), sparsity=asked)
 
     def to_json(self) -> dict[str, Any]:

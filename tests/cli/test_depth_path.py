@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+
+from adaptare.core import InputError
+from adaptare.profiler import Space
+from adaptare.workflows.train import training
 
 DEPTH = "groups: [{sites: '*', ranks: [4], tie: all}, {depth: [1, 2]}]"
 
@@ -47,6 +52,29 @@ def test_a_run_keeps_the_order_that_its_preparation_found(trained: Callable[...,
     order = json.loads((tmp_path / "run" / "base" / "layer_order.json").read_text())["left_out_in_order"]
     saved = json.loads((tmp_path / "run" / "super_adapter.json").read_text())["space"]
     assert (saved["axes"][-1]["places"], saved["axes"][-1]["choices"]) == (order, [1, 2])
+
+
+def test_draws_around_a_budget_cost_layers_in_the_order_of_the_preparation(
+    trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_cache: Path
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def reversed_order(space: Space, base: Path) -> Space:
+        *others, depth = space.axes
+        return replace(space, axes=(*others, replace(depth, dimensions=depth.dimensions[::-1])))
+
+    def stop(super_adapter: Any, *_: Any, step: Any, **__: Any) -> None:
+        seen.append((super_adapter.space, step.sampler.limit.cost))
+        raise InputError("enough")
+
+    monkeypatch.setattr(training, "with_layer_order", reversed_order)
+    monkeypatch.setattr(training, "train_super_adapter", stop)
+    around = ("--predictor", "faster", "--budget", "prefill=+2%", "--data", next(tmp_path.glob("*.jsonl")))
+    words = ("--recipe", "subnet", "--space", "depth.yaml", "--steps", 4, "--held-out", 8, "--cache", model_cache)
+    answer = trained("train", "tiny-random", *words, *around, "-o", "around")
+    assert "enough" in answer.err
+    ((space, cost),) = seen
+    assert cost.dimensions == space.dimensions
 
 
 @pytest.mark.slow

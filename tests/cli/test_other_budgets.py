@@ -156,6 +156,9 @@ def test_one_adapter_meets_budgets_of_two_devices(run_in_copy: Callable[..., Any
     assert verified.code == 0, verified.err
     for own in (verified.json, *verified.json["further"]):
         assert all(winner["measured"]["verdict"] == "met" for winner in own["winners"])
+    Path("verified.json").write_text(verified.out)
+    assert run("report", "verified.json").code == 0
+    assert Path("report.html").read_text().count("Winners under the budget") >= 1
     refused = run("verify", "run/front.json", *board)
     assert refused.code == 2
     assert f"has budgets of simulated and {board[1]}, which are measured on their own devices" in refused.err

@@ -113,6 +113,19 @@ def test_uniform_cuts_are_all_smaller_models_of_one_width(tmp_path: Path) -> Non
     assert len(configs["1 layers of width 32"].by_layer) == 1
 
 
+def test_baselines_of_a_space_below_its_base_are_of_its_largest_model(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("groups:\n- {sites: '*', ranks: [4, 8]}\n- {depth: [1]}\n")
+    space = read_space(file, SHAPE)
+    found = baselines(space)
+    assert {"uniform 8", "q+v 8", "midpoint"} <= set(found)
+    (gone,) = space.decode(space.at(space.highest)).left_out
+    for config in found.values():
+        assert config.left_out == (gone,)
+        assert config.ranks
+        assert space.decode(space.encode(config)) == config
+
+
 def test_layers_without_a_width_in_common_have_no_uniform_cut(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("groups:\n- {widths: [16, 64], layers: [0]}\n- {widths: [32, 48], layers: [1]}\n")

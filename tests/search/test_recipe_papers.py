@@ -157,8 +157,8 @@ def test_another_sparsity_leaves_that_share_of_each_row(
 def test_a_sparsity_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(InputError, match=r"'lonas' keeps its base dense.* take one of shears, sqft"):
         recipe_named("lonas").at_sparsity(0.4)
-    for share in (0.0, 1.0, -0.1, float("nan")):
-        with pytest.raises(InputError, match="sparsity must be above 0 and below 100 %"):
+    for share in (0.0, 0.2, 1.0, -0.1, float("nan")):
+        with pytest.raises(InputError, match="sparsity must be from 30% to below 100 %"):
             recipe_named("shears").at_sparsity(share)
 
 

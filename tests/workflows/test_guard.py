@@ -13,7 +13,8 @@ import yaml
 from adaptare.core import InputError
 from adaptare.profiler import Measurement, Store
 from adaptare.profiler.analysis import Interval
-from adaptare.workflows.guarding import GuardRequest, changes, guard, judged
+from adaptare.workflows.comparison import Compared
+from adaptare.workflows.guarding import GuardRequest, GuardResult, changes, guard, judged
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,18 @@ def test_a_regression_from_the_baseline_fails_with_what_changed(guards: pytest.P
         ["*slower than the baseline", "environments differ in:", "*packages.torch: 2.12.0 and*"]
     )
     assert "packages.torch: 2.12.0 and not recorded" in (guards.path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lower", "too_few", "regressed"), [(0.002, 0, False), (0.011, 0, True), (0.011, 2, False), (-0.01, 0, False)]
+)
+def test_a_regression_is_beyond_the_band_by_the_whole_interval(
+    measured: Measurement, lower: float, too_few: int, regressed: bool
+) -> None:
+    difference = Interval(lower, lower + 0.01, lower + 0.02)
+    compared = Compared("hash", "r4", 14, 100, 1e-3, 1e-3, difference, "slower", "measured", too_few)
+    result = GuardResult("r4", measured, 1.0, "below", compared=compared, band=0.01)
+    assert result.regressed == regressed
 
 
 def test_a_kept_baseline_passes_afterwards(guards: pytest.Pytester) -> None:

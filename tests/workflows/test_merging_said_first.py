@@ -1,5 +1,7 @@
 """A search leads with merging where a merged adapter is not measurably worse than the first winner."""
 
+from dataclasses import replace
+
 import pytest
 
 from adaptare.core.table import Note
@@ -13,10 +15,12 @@ SHAPE = ModelShape("llama", 2, 32, 4, 2, 8, 48, 64, "{}")
 PLACE = Place("tiny-random", "simulated", "none", "float32", "decode", 64)
 
 
-def searched(mode: Mode, difference: Interval | None, winner: Mode = "swappable") -> SearchResult:
+def searched(
+    mode: Mode, difference: Interval | None, winner: Mode = "swappable", upper: float = 1.2e-3
+) -> SearchResult:
     value, config = Interval(1e-3, 1.1e-3, 1.2e-3), Configuration.uniform(SHAPE, 4)
     winners = (Choice("winner 1", config, winner, value, 1.0, 1.0),)
-    merged = Choice(mode, config, mode, value, 1.0, 1.01, difference)
+    merged = Choice(mode, config, mode, replace(value, upper=upper), 1.0, 1.01, difference)
     return SearchResult(read_budget("overhead=5%"), 1.2e-3, 1e-3, 0.9, "predicted", PLACE, winners, (merged,), {})
 
 
@@ -40,8 +44,9 @@ def test_merging_is_said_first_if_it_is_no_worse(mode: Mode) -> None:
         searched("requantised", None),
         searched("static", Interval(-0.02, 0.01, 0.04)),
         searched("merged", Interval(-0.02, 0.01, 0.04), winner="merged"),
+        searched("merged", Interval(-0.02, 0.01, 0.04), upper=1.3e-3),
     ],
-    ids=["worse", "not tested", "not merged", "winners are merged"],
+    ids=["worse", "not tested", "not merged", "winners are merged", "beyond the budget"],
 )
 def test_otherwise_the_table_comes_first(result: SearchResult) -> None:
     assert not leads_with_merging(result)

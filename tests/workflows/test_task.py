@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from adaptare.core import InputError
+from adaptare.search import TrainingSettings, read_budget
 from adaptare.workflows.train.task import Task, TrainingData, check_unclaimed, load_task, save_task
+from adaptare.workflows.train.training import TrainRequest, train
 
 TASK = Task(Path("/model"), "some model", TrainingData(3, Path("/data.jsonl"), test=Path("/t.jsonl")), "int4", "sqft")
 
@@ -29,6 +31,21 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> No
     (tmp_path / "task.json").write_text(content)
     with pytest.raises(InputError, match="holds no trained super-adapter; name the folder of a training"):
         load_task(tmp_path)
+
+
+def test_a_budget_for_adapters_that_are_always_merged_is_refused(tmp_path: Path, model_cache: Path) -> None:
+    request = TrainRequest(
+        "tiny-random",
+        tmp_path / "run",
+        TrainingData(0),
+        TrainingSettings(2, 0),
+        recipe="sqft-sparsepeft",
+        predictor=tmp_path / "predictor",
+        budget=read_budget("overhead=5%"),
+        cache=model_cache,
+    )
+    with pytest.raises(InputError, match="'sqft-sparsepeft' are merged, so all take as long as their base; give no"):
+        train(request)
 
 
 def test_a_folder_of_another_task_names_what_differs(tmp_path: Path) -> None:

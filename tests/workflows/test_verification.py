@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,21 @@ def verified(*found: Measurement | None) -> SearchResult:
     """The result of a search whose winners were measured; `None`: one could not be."""
     rows = [judged(row, searched()) if row else Measured(failure="out of memory") for row in found]
     return searched(winners=[replace(CHOICE, measured=row) for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("file", "configuration", "expected"),
+    [
+        ("front.json", CONFIG, "next: adaptare export front.json --winner 1 --output FOLDER"),
+        ("front.json", Configuration.of({}, widths={0: 24}), "--winner 1 --to onnx --output FOLDER"),
+        ("shrink.json", CONFIG, ""),
+    ],
+    ids=["an adapter", "a smaller model", "shrunk"],
+)
+def test_the_next_command_can_be_given(file: str, configuration: Configuration, expected: str) -> None:
+    winner = replace(CHOICE, configuration=configuration, measured=Measured(verdict="met"))
+    (*_, last) = view.sections(replace(searched(winners=[winner]), file=Path(file)))
+    assert str(last).endswith(expected) if expected else "export" not in str(last)
 
 
 def measured(by_opening: Sequence[float], *, slow: float = 1.0, **fields: Any) -> Measurement:

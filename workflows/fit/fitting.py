@@ -187,4 +187,5 @@ def _identity(predictor: FittedPredictor) -> tuple[object, ...]:
     names = ("phase", "mode", "graph", "batch", "quantisation", "dtype")
     workload = (template.shape.sizes, *(getattr(template, name) for name in names))
     composed = predictor.error_card.composed > 0
-    return (*workload, predictor.quantity, predictor.lengths, device.device, device.hardware, composed)
+    cuts = predictor.features.cuts
+    return (*workload, predictor.quantity, predictor.lengths, device.device, device.hardware, composed, cuts)

@@ -155,7 +155,7 @@ def _reader_of(content: Any) -> Callable[[Path], Result] | None:
     if "arrays_sha256" in content:
         return load_predictor
     if {"winners", "budget"} <= content.keys():
-        return load_result
+        return load_result if "schema" in content else partial(_as_result, SearchResult, content)
     content.pop("schema", None)
     kind = next((kind for kind in PRINTED if _has_fields(kind, content)), None)
     return kind and partial(_as_result, kind, content)

@@ -193,9 +193,11 @@ class SearchResult:
 
     @property
     def merged_instead(self) -> Choice | None:
-        """A merged choice of which the paired interval does not show that it is worse than a first winner apart."""
+        """A merged choice within all budgets that is not worse than a first winner apart, by the paired interval."""
         apart = self.winners and self.winners[0].mode not in IN_WEIGHTS
-        rows = [row for row in self.baselines if apart and row.mode in IN_WEIGHTS and row.loss_difference]
+        beyond = {row.name for each in self.under_each for row in each.baselines if row.predicted.upper > each.limit}
+        within = [row for row in self.baselines if row.name not in beyond]
+        rows = [row for row in within if apart and row.mode in IN_WEIGHTS and row.loss_difference]
         return next((row for row in rows if row.loss_difference and row.loss_difference.lower <= 0), None)
 
 

@@ -196,7 +196,9 @@ def _searched(
     ]
     found_by = dict.fromkeys((one.configuration for one in random.history), RANDOM)
     found_by |= dict.fromkeys((one.configuration for one in found.candidates), algorithm)
-    others = problem.candidates((config for _, config in simple if config not in found_by), "baselines")
+    # What the predictor was not fitted to stays in the table, but wins nothing.
+    known = (config for name, config in simple if not problem.choice(name, config).extrapolates)
+    others = problem.candidates((config for config in known if config not in found_by), "baselines")
     found_by |= names | {config: name for name, config in simple} | found.names
     everything = (*found.candidates, *random.history, *uniform.history, *others)
     front = front_of(uniform.objectives, everything)

@@ -96,7 +96,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     source = open_model(request.model, cache=request.cache)
     space = _space(request, recipe, source.shape)
     check_widths(recipe, space)
-    step = _step(request, recipe, space, source.shape)
+    _step(request, recipe, space, source.shape)  # raises before the base is prepared
     task = request.task(source)
     check_unclaimed(task, folder)
     prepare_base(task, recipe, folder)
@@ -106,6 +106,7 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
             f"weights of {file} are rounded and were dequantised; losses are of them, not of unrounded weights"
         )
     examples, space = adaptation.examples, with_layer_order(space, adaptation.base)
+    step = _step(request, recipe, space, source.shape)
     if examples.dropped or examples.cut:
         feedback.note(
             f"{examples.dropped} examples are left out because their prompt alone has {task.data.max_tokens} tokens or "
@@ -258,6 +259,11 @@ def _step(request: TrainRequest, recipe: Recipe, space: Space, shape: ModelShape
     if budget is None or predictor is None:
         missing, given = ("budget", "predictor") if budget is None else ("predictor", "budget")
         raise InputError(f"training around a budget needs a predictor and a budget; give a {missing}, or no {given}")
+    if not recipe.layer.separable:
+        raise InputError(
+            f"adapters of the recipe {recipe.name!r} are merged, so all take as long as their base; give no budget",
+            parameter="budget",
+        )
     fitted = load_predictor(predictor)
     check_predictor(fitted, shape, recipe.quantisation(request.quantisation))
     limit = predicted_limit(budget, fitted, space.dimensions)
