@@ -78,6 +78,22 @@ def test_draws_around_a_budget_cost_layers_in_the_order_of_the_preparation(
 
 
 @pytest.mark.slow
+def test_what_the_predictor_was_not_fitted_to_wins_nothing(trained: Callable[..., Any], model_cache: Path) -> None:
+    apart = ("--device", "simulated", "--store", "apart.db")
+    space = ("--space", "subnet-depth", "--rank", 4, "-d", 64, "--count", 14)
+    profiled = trained("profile", "tiny-random", *apart, *space, "--cache", model_cache)
+    assert profiled.code == 0, profiled.err
+    assert trained("fit", *apart, "-o", "apart").code == 0
+    words = ("--predictor", "apart", "--budget", "overhead=60%", "--evaluations", 8)
+    found = trained("search", "run", *words, "--json")
+    assert found.code == 0, found.err
+    (part,) = (each for each in found.json["baselines"] if each["name"] == "q+v 4")
+    assert part["extrapolates"]
+    assert part["predicted"]["upper"] < found.json["limit"]
+    assert not any(winner["extrapolates"] for winner in found.json["winners"])
+
+
+@pytest.mark.slow
 def test_from_a_search_below_the_base_to_a_model_of_fewer_layers(
     trained: Callable[..., Any], model_cache: Path, tmp_path: Path
 ) -> None:

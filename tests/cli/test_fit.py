@@ -148,6 +148,19 @@ def test_no_predictor_of_something_else_is_replaced_by_chance(run: Run, model_ca
     assert run("fit", *slow, "-o", "folder").code == 2
 
 
+def test_a_predictor_of_widths_is_not_replaced_by_one_of_ranks_alone(run: Run, model_cache: Path) -> None:
+    profile(run, model_cache)
+    profile(run, model_cache, "--store", "narrow.db", "--space", "lonas", "--rank", "4,8")
+    narrow = ("fit", "--device", "simulated", "--store", "narrow.db", "-o", "predictor")
+    assert run(*narrow).code == 0
+    before = Path("predictor.json").read_bytes()
+    refused = run("fit", "--device", "simulated", "-o", "predictor")
+    assert refused.code == 2
+    assert "of lengths 64, of widths; name another output file, or replace it" in refused.err
+    assert Path("predictor.json").read_bytes() == before
+    assert run(*narrow).code in {0, 1}  # a newer one of the same kind
+
+
 def test_what_cannot_be_read_is_not_replaced_by_chance(run: Run, model_cache: Path) -> None:
     profile(run, model_cache)
     Path("predictor-decode.json").write_text('{"schema": 99}')

@@ -169,9 +169,10 @@ def reason_to_keep(predictor: FittedPredictor, base: Path) -> str:
     except InputError as error:
         raise InputError(f"{error}; or name another output file, or replace it", parameter="replace") from error
     if _identity(existing) != _identity(predictor):
+        cuts = "".join(f", of {kind.key}" for kind in existing.features.cuts)
         raise InputError(
             f"{base} is of {existing.template.describe()} on {existing.device.device}, of lengths "
-            f"{', '.join(map(str, existing.lengths))}; "
+            f"{', '.join(map(str, existing.lengths))}{cuts}; "
             "name another output file, or replace it",
             parameter="replace",
         )
