@@ -18,14 +18,13 @@ from adaptare.profiler.workloads import DEFAULT_RANKS
 from adaptare.search.algorithms.algorithm import STAGED
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.super_adapter.elastic import ElasticLinear
+from adaptare.search.super_adapter.merging import SPARSE
 from adaptare.search.super_adapter.model import ALPHA
 from adaptare.search.training.step import DEFAULT_STEP, TrainingStep
 from adaptare.search.training.token_examples import TokenExample
 
 RECIPES = "adaptare.recipes"
 DEFAULT_RECIPE = "placement"
-# A merge into a base with fewer zeros than these is not refused; see `super_adapter.merging.SPARSE`.
-LEAST_SPARSITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Recipe:
         """The recipe with another share of zeros in its base, or itself for `None`.
 
         Raises:
-            InputError: It prunes nothing, or the share is not from 30 % to below 100 %.
+            InputError: It prunes nothing, or the share is not from 25 % to below 100 %.
         """
         if asked is None:
             return self
@@ -99,9 +98,9 @@ class Recipe:
                 f"the recipe {self.name!r} keeps its base dense, so it takes no sparsity; leave it out, or take one of "
                 f"{pruned}"
             )
-        if not LEAST_SPARSITY <= asked < 1:
+        if not SPARSE <= asked < 1:
             raise InputError(
-                f"the sparsity must be from {LEAST_SPARSITY:.0%} to below 100 %, not {asked:.0%}, because fewer zeros "
+                f"the sparsity must be from {SPARSE:.0%} to below 100 %, not {asked:.0%}, because fewer zeros "
                 "cannot be told from those of rounding to 4 bits; for example 40 %"
             )
         return replace(self, prepare=partial(self.prepare, sparsity=asked), sparsity=asked)

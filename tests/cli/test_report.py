@@ -142,7 +142,12 @@ def test_how_to_search_again_gives_each_budget_its_predictor(there: Run) -> None
         Path(file).write_text(json.dumps(content), encoding="utf-8")
         assert there("report", file).code == 0
         words = "--predictor 'of decode' --budget decode=3ms --predictor 'of memory' --budget memory=+20% --bf16"
+        words += " --algorithm nsga2 -o front.json"
         assert (words in html.unescape(read())) == (file == "front.json"), "the adapter that was shrunk had no training"
+    Path("printed.json").write_text(json.dumps({name: content[name] for name in content if name != "schema"}))
+    assert there("report", "printed.json").code == 0
+    assert "--budget memory=+20% --bf16 --algorithm nsga2<" in html.unescape(read())
+    assert "verify None" not in read()
 
 
 def test_what_failed_and_was_measured_later_is_no_failure(there: Run) -> None:

@@ -158,7 +158,7 @@ def test_a_sparsity_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(InputError, match=r"'lonas' keeps its base dense.* take one of shears, sqft"):
         recipe_named("lonas").at_sparsity(0.4)
     for share in (0.0, 0.2, 1.0, -0.1, float("nan")):
-        with pytest.raises(InputError, match="sparsity must be from 30% to below 100 %"):
+        with pytest.raises(InputError, match="sparsity must be from 25% to below 100 %"):
             recipe_named("shears").at_sparsity(share)
 
 

@@ -76,8 +76,9 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
     if request.polish and request.data is None:
         raise InputError(f"{request.polish} steps of training need examples, and there are none; give data")
     cost = Cost.of(request.budget, request.predictor)
-    source = open_model(request.base, cache=request.cache).with_weights()
+    source = open_model(request.base, cache=request.cache)
     check_predictor(cost.fitted, source.shape, request.quantisation)
+    source = source.with_weights()  # of a GGUF file, these are converted now
     template = cost.fitted.template
     if template.in_weights:
         raise InputError(

@@ -67,10 +67,16 @@ def _lines(result: object) -> Iterator[str]:
         pairs = [
             word for each in result.under_each for word in ("--predictor", each.predictor, "--budget", each.budget)
         ]
-        precision = ["--bf16"] if result.bf16 else []
+        algorithms = sorted(result.evaluations, key=lambda name: name == "random")[:1]  # random is compared with others
+        options = [
+            *(["--bf16"] if result.bf16 else []),
+            *(word for each in algorithms for word in ("--algorithm", each)),
+        ]
         if result.file is None or result.file.name != SHRUNK:
-            yield f"{place}: {command_line('search', result.folder, *pairs, *precision)}"
-        yield f"measured again: {command_line('verify', result.file)}"
+            output = ["-o", result.file] if result.file else []
+            yield f"{place}: {command_line('search', result.folder, *pairs, *options, *output)}"
+        if result.file:
+            yield f"measured again: {command_line('verify', result.file)}"
 
 
 def _options(given: Mapping[str, Any]) -> Sequence[str]:
