@@ -2,10 +2,10 @@
 
 python benchmarks/search.py [--json] [--folder search-benchmark] [--predictor FILE] [--data FILE]
     [--model smollm2-135m] [--device ort-cpu:int4,threads=1] [--parts 0.25 0.5 0.75] [--seeds 0 1 2 3 4]
-    [--steps 90] [--held-out 200] [--evaluations 120] [--bf16] [--count 13] [--seconds 800]
+    [--steps 90] [--held-out 200] [--evaluations 120] [--bf16] [--count 40] [--seconds 1600]
     [--trained FOLDER] [--no-published]
 
-Adapters of ranks 0 to 16 are profiled in decode, in the spaces `kinds` and `blocks`, and a predictor is fitted, unless
+Adapters of ranks 0 to 16 are profiled in decode, each linear with a rank of its own, and a predictor is fitted, unless
 one is given; `error_card` has its errors on held-out adapters. A seed is a split of the dialogues into examples to
 train on, to validate and to test, and one training of a super-adapter. For each seed and each part of the overhead of
 the largest adapter, `adaptare search` looks for a winner; beside it stand
@@ -34,7 +34,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--held-out", type=int, default=200)
     found.add_argument("--evaluations", type=int, default=120)
     found.add_argument("--bf16", action="store_true", help="train, search and compute losses in bfloat16")
-    found.add_argument("--count", type=int, default=13, help="adapters to profile in each of two spaces")
-    found.add_argument("--seconds", type=float, default=800.0, help="of profiling in each space")
+    found.add_argument("--count", type=int, default=40, help="adapters to profile")
+    found.add_argument("--seconds", type=float, default=1600.0, help="of profiling")
     found.add_argument("--no-published", action="store_true", help="without the published methods")
     return found
 
@@ -139,14 +139,10 @@ def profiled(options: argparse.Namespace) -> Path:
     """A predictor of swappable adapters, from a profile."""
     on = ("--device", options.device, "--store", options.folder / "store.db", *DECODE, "--mode", "swappable")
     how = ("--rank", ",".join(map(str, RANKS)), "--count", options.count, "--half-width", "0.5%")
-
-    def profile(space: str) -> Any:
-        return command("profile", options.model, *on, *how, "--space", space, "--seconds", options.seconds)
-
-    for space in ("kinds", "blocks"):
-        kept(options.folder / f"profile-{space}.json", partial(profile, space))
+    pace = ("--seconds", options.seconds)
+    kept(options.folder / "profile.json", lambda: command("profile", options.model, *on, *how, *pace))
     predictor: Path = options.folder / "predictor"
-    kept(options.folder / "fit-kinds-blocks.json", lambda: command("fit", *on, "-o", predictor))
+    kept(options.folder / "fit.json", lambda: command("fit", *on, "-o", predictor))
     return predictor
 
 

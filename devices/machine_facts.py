@@ -28,6 +28,8 @@ LINES = {
 }
 CLUSTER_FILES = ("related_cpus", "scaling_governor", "scaling_cur_freq", "scaling_max_freq", "cpuinfo_max_freq")
 ENERGY_FILES = ("sys/class/powercap/intel-rapl:*/name", "sys/class/powercap/intel-rapl:*/energy_uj")
+# Time that a container may compute in each period: both in one line, or each in a file of its own.
+QUOTA_FILES = ("sys/fs/cgroup/cpu.max", *(f"sys/fs/cgroup/cpu/cpu.cfs_{name}_us" for name in ("quota", "period")))
 FILES = (
     *(f"proc/{name}" for name in ("cpuinfo", "meminfo", "stat", "pressure/cpu", "pressure/memory")),
     *("proc/device-tree/model", "sys/hypervisor/type", *LINES.values()),
@@ -40,6 +42,7 @@ FILES = (
     *("sys/class/hwmon/hwmon*/name", "sys/class/hwmon/hwmon*/temp*_input"),
     *(f"sys/class/power_supply/*/{name}" for name in ("type", "capacity", "status")),
     *(f"sys/fs/cgroup/memory.{name}" for name in ("max", "current", "stat")),
+    *QUOTA_FILES,
     *ENERGY_FILES,
 )
 # Android hides the files of the battery, and reports it by a program.
@@ -196,6 +199,7 @@ class MachineFacts:
             "physical_cores": self.physical_cores,
             "logical_processors": raw.get("logical_processors"),
             "allowed_processors": list(self.processors),
+            "processor_quota": self._processor_quota(),
             "virtualisation": self._virtualisation(),
             "frequency_hz": self._frequency_hz(),
             "clusters": self._clusters(),
@@ -219,6 +223,12 @@ class MachineFacts:
             return "none"
         product = [self._line(f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")]
         return " ".join(filter(None, product)) or "unnamed hypervisor"
+
+    def _processor_quota(self) -> float | None:
+        """Number of processors whose time a container may use before it is stopped for a while; `None`: no limit."""
+        both, *apart = (self._line(file) or "" for file in QUOTA_FILES)
+        numbers = [int(number) for number in (both.split() or apart) if number.isdigit()]
+        return numbers[0] / numbers[1] if len(numbers) == 2 and all(numbers) else None
 
     def _frequency_hz(self) -> dict[str, float | None] | None:
         """Mean over the processors at present, and the limits of the first."""

@@ -57,14 +57,19 @@ def _one(path: Path, ranks: object, shape: ModelShape) -> Configuration:
 
 def _table(path: Path, text: str, shape: ModelShape) -> dict[str, Configuration]:
     reader = csv.DictReader(text.splitlines())
-    columns = [column for column in reader.fieldnames or [] if column != NAME]
+    try:
+        columns = [column for column in reader.fieldnames or [] if column != NAME]
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        where = f"{str(path)!r} is not CSV after line {reader.line_num}"
+        raise InputError(f"{where}: {error}; look for a lone quote") from error
     if len(set(columns)) < len(columns):
         raise InputError(f"{str(path)!r} has two columns of one name; give each a name of its own")
     paths, adapters = _paths(columns, path, shape), {}
-    for number, row in enumerate(reader, start=1):
+    for number, (line, row) in enumerate(rows, start=1):
         if None in row or None in row.values():
             wanted = len(reader.fieldnames or [])
-            raise InputError(f"{str(path)!r}, line {reader.line_num}: a row has {wanted} cells, as the first line does")
+            raise InputError(f"{str(path)!r}, line {line}: a row has {wanted} cells, as the first line does")
         stated = {column: _rank(row[column], path, number) for column in columns if row[column]}
         name = row.get(NAME) or f"{path}:{number}"
         if name in adapters:

@@ -10,7 +10,7 @@ from adaptare.profiler import Quantisation, open_model, read_peft
 from adaptare.profiler.workloads import CONFIG, WEIGHTS, peft_settings
 from adaptare.search import Origin
 from adaptare.search.checking import AdapterRuntime, Finding, finding_by_rule, finding_of_logits
-from adaptare.search.export import import_peft
+from adaptare.search.export import check_plain, import_peft
 from adaptare.search.super_adapter import load_rounded
 from adaptare.workflows.adapter_files import base_named_in
 
@@ -75,8 +75,9 @@ def check_adapter(request: CheckRequest, *, feedback: Feedback = SILENT) -> Chec
     if runtime.read is None:
         if given := [str(each) for each in (request.file, request.adapter_file, request.quantisation) if each]:
             raise InputError(f"{runtime.name} is checked by its rule and loads no files; leave {given[0]!r} out")
-        ranks = read_peft(adapter if (adapter / WEIGHTS).exists() else adapter / CONFIG, source.shape).by_path
-        return CheckResult(adapter, runtime, adapter, "none", finding_by_rule(runtime, settings, ranks))
+        config = read_peft(adapter if (adapter / WEIGHTS).exists() else adapter / CONFIG, source.shape)
+        check_plain(adapter, config)
+        return CheckResult(adapter, runtime, adapter, "none", finding_by_rule(runtime, settings, config.by_path))
     if request.file is None and runtime.holds != CONFIG:
         raise InputError(f"name the files that {runtime.name} loads, a folder with {runtime.holds}")
     folder = source.weights_folder().resolve()

@@ -225,7 +225,7 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
     same = one.session == other.session and one.device == other.device
     together = same and one.visits[0].round == other.visits[0].round
     difference = overhead(other, one) if together else _independent(one, other, latencies=latencies)
-    workload = other.workload
+    workload, too_few = other.workload, one.too_few_openings or other.too_few_openings
     return Compared(
         workload=workload.hash,
         name=workload.describe(),
@@ -234,9 +234,9 @@ def _compared(one: Measurement, other: Measurement, *, latencies: bool, band: fl
         one_s=one.latency_s,
         other_s=other.latency_s,
         difference=difference,
-        verdict=verdict(difference, band=band),
+        verdict=verdict(difference, band=band, too_few=bool(too_few)),
         origin=" and ".join(dict.fromkeys((one.origin, other.origin))),
-        too_few_openings=one.too_few_openings or other.too_few_openings,
+        too_few_openings=too_few,
     )
 
 

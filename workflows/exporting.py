@@ -1,6 +1,5 @@
 """Export of a winner, or of a PEFT adapter, to files that unmodified PEFT, transformers or ONNX Runtime load."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +98,7 @@ def export_files(request: ExportRequest, *, feedback: Feedback = SILENT) -> Expo
         StorageError: The folder could not be written; its earlier content is intact.
     """
     request.kind.check_installed()  # before anything is loaded
-    check_replaceable(request.folder, source=request.source)
+    check_replaceable(request.folder, read=(request.source, request.base, request.adapter_of))
     with feedback.progress("exporting") as update:
         return _exported(request, feedback.note, update)
 
@@ -108,9 +107,9 @@ def _exported(request: ExportRequest, note: Callable[[str], None], update: Updat
     kind = request.kind
     update(0.0, "loading the base")
     if request.base is not None:
-        name, adapted, opened = "", _peft_adapter(request), False
+        name, adapted, predictor = "", _peft_adapter(request), None
     else:
-        name, adapted, opened = _sub_adapter(request, note)
+        name, adapted, predictor = _sub_adapter(request, note)
     origin = adapted.base.origin
     if request.base_name is not None and origin.prepared:
         raise InputError(
@@ -118,9 +117,12 @@ def _exported(request: ExportRequest, note: Callable[[str], None], update: Updat
             f"{request.base_name!r}; leave the base name out"
         )
     origin = replace(origin, name=request.base_name or origin.name)
+    every_site = request.every_site
+    if every_site is None:
+        every_site = "every_site" in kind.options and predictor is not None and _of_open_graphs(predictor, note)
     options = ExportOptions(
         quantisation=request.quantisation or (origin.quantisation if "quantisation" in kind.options else "none"),
-        every_site=opened and "every_site" in kind.options if request.every_site is None else request.every_site,
+        every_site=every_site,
         cache=request.cache,
         note=note,
         adapter_of=request.adapter_of,
@@ -144,8 +146,8 @@ def _exported(request: ExportRequest, note: Callable[[str], None], update: Updat
     )
 
 
-def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[str, SubAdapter[Base], bool]:
-    """Name and adapter of a winner or choice, and true if latency was predicted for graphs that are open."""
+def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[str, SubAdapter[Base], Path | None]:
+    """Name and adapter of a winner or choice, and the predictor of its search."""
     folder, rows, predictor = request.source, tuple[Choice, ...](), None
     if not (folder / TASK).exists():
         result = load_result(request.source)
@@ -160,16 +162,25 @@ def _sub_adapter(request: ExportRequest, note: Callable[[str], None]) -> tuple[s
             parameter="choice",
         )
     adaptation, super_adapter = reload_adaptation(folder)
-    opened = False
-    with contextlib.suppress(InputError):  # an export needs no predictor, so it may be missing
-        opened = predictor is not None and load_predictor(predictor).template.graph == "open"
     if request.choice is not None:
         name = request.choice
         configuration = _chosen(name, super_adapter, _choices(super_adapter, adaptation.recipe, rows))
         _note_untrained(configuration, super_adapter, note)
     else:
         name, configuration = rows[request.winner - 1].name, rows[request.winner - 1].configuration
-    return name, super_adapter.sub_adapter(configuration, adaptation.origin), opened
+    return name, super_adapter.sub_adapter(configuration, adaptation.origin), predictor
+
+
+def _of_open_graphs(predictor: Path, note: Callable[[str], None]) -> bool:
+    """True if a predictor is of graphs in which every linear takes an adapter; false, and noted, if it is missing."""
+    try:
+        return load_predictor(predictor).template.graph == "open"
+    except InputError as error:
+        note(
+            f"{error}; so whether latency was predicted for a graph in which every linear takes an adapter is unknown, "
+            "and only linears with an adapter take one in these files"
+        )
+        return False
 
 
 def _note_untrained(configuration: Configuration, super_adapter: SuperAdapter, note: Callable[[str], None]) -> None:

@@ -25,6 +25,7 @@ LONGEST_S: Final = 24 * 60 * 60.0
 STABLE: Final = (
     *("system", "python", "packages", "variables", "governor", "clock_source", "large_pages"),
     *("virtualisation", "physical_cores", "logical_processors", "allowed_processors"),
+    "processor_quota",
 )
 
 

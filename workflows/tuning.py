@@ -11,6 +11,7 @@ import numpy as np
 
 from adaptare.core import DeviceError, InputError, ProgramError, StorageError
 from adaptare.core.codec import to_json
+from adaptare.core.folder_lock import locked
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.versioned_json import read_as, write_versioned
 from adaptare.predictor import ErrorCard, FittedPredictor, load_predictor
@@ -125,10 +126,15 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     """Runs all steps; the same call after an interruption at any time goes on, and repeats no finished step.
 
     Raises:
-        InputError: An input cannot be read or does not fit the others, or the folder is of another request.
+        InputError: An input cannot be read or does not fit the others, or the folder is of another request, or in use.
         InfeasibleBudgetError: No adapter is predicted to meet the budgets.
         DeviceError: The latencies that define the default budget could not be measured.
     """
+    with locked(request.output):
+        return _tune(request, feedback)
+
+
+def _tune(request: TuneRequest, feedback: Feedback) -> TuneResult:
     started, folder, device = time.monotonic(), request.output, request.device
 
     def begin(step: int, words: str) -> None:
@@ -143,6 +149,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
     begin(1, f"opening {request.model}")
     source, target = open_model(request.model, cache=request.cache).with_weights(), target_of(device)
     space = named_space("blocks", source.shape, ranks=RANKS)
+    linears = named_space("sites", source.shape, ranks=RANKS)  # for a predictor that knows each kind of linear
     # With the weights that are exported, so that measurements and exports share their graphs.
     programs = programs_for(target.device.info(), cache=request.cache, weights=source)
     phases: dict[tuple[Phase, int], list[str]] = {}
@@ -205,7 +212,7 @@ def tune(request: TuneRequest, *, feedback: Feedback = SILENT) -> TuneResult:
             request.model,
             device,
             programs,
-            space,
+            linears,
             count=request.configurations,
             phase=phase,
             length=length,

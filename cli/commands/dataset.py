@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -41,13 +42,18 @@ def export_command(
     """
     from adaptare.views import dataset as view
     from adaptare.workflows.dataset.cost_table import check_table, costs_of, write_costs
-    from adaptare.workflows.dataset.files import export_dataset, read_rows
+    from adaptare.workflows.dataset.files import export_dataset
+    from adaptare.workflows.dataset.rows import Row, distinct
 
     if cost_table:
         check_table(cost_table)
-    written = export_dataset(stores, folder, licence=licence, title=title, feedback=console().feedback)
-    if cost_table:
-        write_costs(costs_of(read_rows(folder)), cost_table)
+
+    def before(rows: Sequence[Row]) -> None:
+        if cost_table:
+            write_costs(costs_of(distinct(rows)), cost_table)
+
+    told = console().feedback
+    written = export_dataset(stores, folder, licence=licence, title=title, before=before, feedback=told)
     return console().show(written, view.sections)
 
 

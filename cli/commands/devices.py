@@ -6,6 +6,7 @@ from typer.core import TyperGroup
 
 from adaptare.arguments import registered
 from adaptare.console import command, console, requested
+from adaptare.core import InputError
 
 
 class DevicesGroup(TyperGroup):
@@ -88,6 +89,10 @@ def agent(
 
     chosen = target_named(target)
     if not build:
+        given: dict[str, object] = {"-o": folder, "--agent": agent, "--headers": headers}
+        given |= {"--runtime-library": runtime_library, "--wheel": wheel, "--libraries": libraries}
+        if idle := [option for option, value in given.items() if value]:
+            raise InputError(f"{idle[0]} is for a new bundle; add --build, or leave it out")
         return console().show(AgentBundles(chosen.name, kept_for(chosen)), view.bundle_sections)
     bundle = requested(build_bundle, target=chosen, libraries=libraries or [])
     return console().show(AgentBundles(chosen.name, [bundle], is_new=True), view.bundle_sections)

@@ -10,10 +10,7 @@ from adaptare.console import command, console, requested
 def profile(
     model: arguments.ModelArgument,
     device: arguments.DeviceOption = arguments.DEFAULT_DEVICE,
-    space: Annotated[
-        str | None,
-        typer.Option("--space", help=arguments.SPACE_HELP, show_default="blocks; with --stubs sites, in all layers"),
-    ] = None,
+    space: Annotated[str, typer.Option("--space", help=arguments.SPACE_HELP)] = "sites",
     ranks: arguments.RanksOption = None,
     count: Annotated[int, typer.Option("--count", help="Number of configurations; all of a smaller space.")] = 40,
     prefill: arguments.PrefillOption = None,

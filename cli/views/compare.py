@@ -29,7 +29,7 @@ def exit_code(comparison: Comparison) -> ExitCode:
 
     Among many rows without a true difference, some are slower by chance, but hardly any by the whole band.
     """
-    slower = any(row.difference.lower > comparison.band for row in comparison.rows)
+    slower = any(row.difference.lower > comparison.band and not row.too_few_openings for row in comparison.rows)
     return ExitCode.ANSWER_IS_NO if slower else ExitCode.DONE
 
 

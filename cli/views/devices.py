@@ -10,6 +10,7 @@ from adaptare.workflows.devices import AgentBundles, Machines, Reach
 # Facts about machines to display; the environment has more.
 SHOWN: Final = {
     "virtualisation": "virtualisation",
+    "processor_quota": "processors that a container may use",
     "governor": "governor",
     "frequency_hz": "frequency, Hz",
     "clock_source": "clock source",

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from string import ascii_uppercase
 from typing import Final
 
@@ -68,14 +69,18 @@ ENERGY: Final[tuple[Column[EnergyRow], ...]] = (
 WAYS: Final[tuple[Column[Way], ...]] = (
     Column("mode", lambda way: way.mode),
     Column("disk MB", lambda way: megabytes(way.disk_bytes)),
-    Column("memory MB, one task", lambda way: megabytes(way.memory_bytes)),
-    Column("all", lambda way: megabytes(way.memory_of_all_bytes), 2),
-    Column("peak MB", lambda way: megabytes(way.peak_bytes), 3),
+    Column("memory MB, one task", lambda way: _known_megabytes(way.memory_bytes)),
+    Column("all", lambda way: _known_megabytes(way.memory_of_all_bytes), 2),
+    Column("peak MB", lambda way: _known_megabytes(way.peak_bytes), 3),
     Column("change of task ms", lambda way: milliseconds(way.swap_s.middle)),
     Column("cold", lambda way: "" if way.cold_swap_s is None else milliseconds(way.cold_swap_s.middle), 1),
     Column("ms", lambda way: f"{way.phase} {milliseconds(way.latency_s.middle)}", 4),
     Column("overhead", lambda way: percent(way.overhead)),
 )
+
+
+def _known_megabytes(count: int) -> str:
+    return megabytes(count) if count else ""
 
 
 def title(report: OverheadReport) -> str:
@@ -260,7 +265,10 @@ def sections_of_several(result: SideBySide) -> Iterator[Section]:
             yield Note(f"{letter}: {device.spelling}: {device.problem}")
     for letter, report in reports.items():
         for section in remarks(report):
-            yield Note(f"{letter}: {section.text}") if isinstance(section, Note) else f"{letter}: {section}"
+            if isinstance(section, Table):
+                yield replace(section, title=f"{letter}: {section.title}")
+            else:
+                yield Note(f"{letter}: {section.text}") if isinstance(section, Note) else f"{letter}: {section}"
     if len(reports) < len(named):
         yield Note("what was measured is kept; the same command with --resume measures only what is missing")
 

@@ -40,6 +40,8 @@ def salvage_sections(result: Salvage) -> Iterator[Section]:
     yield f"{counted(result.kept, 'measurement')} of {result.store} kept in {result.new}, {len(result.lost)} lost"
     for number, reason in list(result.lost.items())[:SHOWN]:
         yield Note(f"measurement {number}: {reason}")
+    for number, reason in list(result.uninterpreted.items())[:SHOWN]:
+        yield Note(f"measurement {number} is kept as it is; this installation cannot interpret it: {reason}")
     if result.obsolete:
         yield Note(f"{counted(result.obsolete, 'measurement')} of an earlier version left out, which no version reads")
     yield Note(f"next: {command_line('store', result.new)}")

@@ -95,6 +95,8 @@ class GenaiModel:
         write_adapter(file, {name: filled(name, spec) for name, spec in adapter.items()})
         adapters = og.Adapters(self._model)
         adapters.load(file, ADAPTER)
+        if os.name == "posix":  # the content stays as long as the library maps it; a fork ends without finalizers
+            place.cleanup()
         generator.set_active_adapter(adapters, ADAPTER)
         return adapters, place
 

@@ -38,12 +38,20 @@ def mapped_file_bytes() -> int:
 
 def forget(file: str) -> bool:
     """Drops a file from the page cache, unless a process maps it. Returns True on success; False where unsupported."""
-    if not hasattr(os, "posix_fadvise"):
+    if not hasattr(os, "posix_fadvise") or _is_in_memory(file):
         return False
     with open(file, "rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return True
+
+
+def _is_in_memory(file: str) -> bool:
+    """True for a file in memory: its file system has no storage but the page cache."""
+    device = os.stat(file).st_dev
+    place = f"{os.major(device)}:{os.minor(device)}"
+    mounts = [line.partition(" - ") for line in _lines_of("/proc/self/mountinfo")]
+    return any(at.split()[2] == place and kind.split()[0] in ("tmpfs", "ramfs") for at, _, kind in mounts if kind)
 
 
 def _lines_of(file: str) -> list[str]:

@@ -6,9 +6,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from adaptare.core import InputError, ProgramError
+from adaptare.core import InputError, ProgramError, WorkerDiedError
 from adaptare.core.content_hash import canonical_json
-from adaptare.devices.agent_device import AgentDevice
+from adaptare.devices.agent_device import USUAL, AgentDevice
 from adaptare.devices.agent_worker import Check
 from adaptare.devices.browser.transport import RUNTIME, BrowserTransport
 from adaptare.devices.contracts import Loaded, Worker
@@ -33,9 +33,14 @@ class WebOptions(TypedDict, total=False):
 
 
 class HostOutputs:
-    """Outputs of programs on this machine: each is computed once, by a worker that is started when it is needed."""
+    """Outputs of programs on this machine: each is computed once, by a worker that is started when it is needed.
 
-    def __init__(self) -> None:
+    Args:
+        timeout_s: Limit for one load.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._known: dict[str, Mapping[str, Sequence[float]]] = {}
         self._worker: Worker | None = None
         self._stack = ExitStack()  # of the present context
@@ -58,12 +63,15 @@ class HostOutputs:
 
     def _computed(self, program: Program) -> Mapping[str, Sequence[float]]:
         if self._worker is None:
-            self._worker = self._stack.enter_context(ort_cpu(threads=1).open())
+            self._worker = self._stack.enter_context(ort_cpu(threads=1, timeout_s=self._timeout_s).open())
         try:
             loaded = self._worker.load(replace(program, arguments=ONCE, others_bytes=0, between_bytes=0))
+            self._worker.unload(loaded.program_id)
         except ProgramError as error:
+            if isinstance(error, WorkerDiedError):
+                self._stack.close()
+                self._worker = None
             raise ProgramError(f"this machine has no outputs to compare those of the page with: {error}") from error
-        self._worker.unload(loaded.program_id)
         self._known[program.hash] = loaded.outputs
         return loaded.outputs
 
@@ -94,7 +102,7 @@ def ort_web(
         options={"backend": backend},
         spelled={"backend": backend} if backend != BACKENDS[0] else {},
         described={"backend": backend, "graph": GRAPH, "timed_steps": "100"},
-        compared=HostOutputs().compared,
+        compared=HostOutputs(options.get("timeout_s", USUAL["timeout_s"])).compared,
         transport=transport,
         **options,
     )

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { COPIED_BYTES = 1 << 20 };
@@ -57,11 +59,17 @@ int64_t file_bytes(const char *path) {
     return facts.st_size;
 }
 
+/* Whether a file is of a file system that has no storage but the page cache. */
+static bool is_in_memory(int file) {
+    struct statfs facts;
+    return fstatfs(file, &facts) == 0 && (facts.f_type == TMPFS_MAGIC || facts.f_type == RAMFS_MAGIC);
+}
+
 /* Drops a file from the page cache, as if it had not been read since system start. */
 bool forget(const char *path) {
     int file = open(path, O_RDONLY);
     if (file < 0) fail_for(path);
-    bool done = fsync(file) == 0 && posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0;
+    bool done = !is_in_memory(file) && fsync(file) == 0 && posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0;
     close(file);
     return done;
 }

@@ -165,6 +165,21 @@ class OpenSsh:
         if answer.code:
             raise OSError(f"{self.name}: {reason(answer)}")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps the connection during work here, by a session that ends with the context, or with this process."""
+        with subprocess.Popen(
+            self.command("cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is handled by the caller
+        ) as session:
+            try:
+                yield
+            finally:
+                session.kill()
+
     def cause(self, code: int) -> str:
         return f"a lost connection to {self.name}" if code == FAILED else ended_by(code)
 
@@ -229,8 +244,12 @@ class SshTransport(Transport):
     def linked(self, runtime: str) -> Iterator[Link]:
         """Prepares an agent. Raises `MissingPackageError` for a package that is to be installed on the device."""
         with self.connected() as shell:
-            agent = PythonAgent(shell, self._python, f"ssh {self._address.by_hand}")
-            yield native_link(shell, runtime) if is_native(runtime) else agent.link(runtime)
+            if is_native(runtime):
+                with shell.held():  # it may have to be compiled first
+                    link = native_link(shell, runtime)
+            else:
+                link = PythonAgent(shell, self._python, f"ssh {self._address.by_hand}").link(runtime)
+            yield link
 
     @contextmanager
     def connected(self) -> Iterator[OpenSsh]:

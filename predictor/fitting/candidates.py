@@ -104,8 +104,8 @@ CLEARLY_BETTER = 2.0
 # Likewise for the shrunken fit over a line, and for a line over a constant; with a larger margin, few noisy rows could
 # never show more than a line. The shrinkage strength uses the same margin.
 WORTH_ITS_COLUMNS = 0.5
-# Smaller differences of errors (0.001 points of overhead) are of rounding.
-ROUNDING = 1e-5
+# Smaller differences of errors are 0.00 points of overhead in tables, and no reason for more columns.
+SMALLEST_GAIN = 5e-5
 # A transferred fit is not simpler, but uses more data.
 TRANSFER_BETTER = 1.0
 
@@ -154,4 +154,4 @@ def _errors(predicted: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
 
 
 def _clearly(gains: NDArray[np.float64], standard_errors: float) -> bool:
-    return bool(gains.mean() > max(standard_errors * gains.std(ddof=1) / np.sqrt(len(gains)), ROUNDING))
+    return bool(gains.mean() > max(standard_errors * gains.std(ddof=1) / np.sqrt(len(gains)), SMALLEST_GAIN))

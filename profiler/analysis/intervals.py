@@ -160,7 +160,7 @@ Verdict = Literal["faster", "slower", "same", "ambiguous"]
 EQUIVALENCE_BAND = 0.01
 
 
-def verdict(overhead: Interval, *, band: float = EQUIVALENCE_BAND) -> Verdict:
+def verdict(overhead: Interval, *, band: float = EQUIVALENCE_BAND, too_few: bool = False) -> Verdict:
     """Classifies an overhead.
 
     `same`: the whole interval lies within the band around zero, so any difference is negligible. `slower` and `faster`:
@@ -169,7 +169,10 @@ def verdict(overhead: Interval, *, band: float = EQUIVALENCE_BAND) -> Verdict:
     Args:
         overhead: Relative difference; 0.05 is 5 % slower.
         band: Half-width of the equivalence band.
+        too_few: True if openings are too few for an interval, which decide nothing.
     """
+    if too_few:
+        return "ambiguous"
     if -band <= overhead.lower and overhead.upper <= band:
         return "same"
     if overhead.lower > 0:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -46,6 +46,7 @@ class GroupRun:
     reference: TimedWorkload
     probe: Probe
     device: Device
+    info: DeviceInfo
     programs: Programs
     rng: np.random.Generator
     next_opening: int = 0
@@ -55,10 +56,6 @@ class GroupRun:
     _deaths: int = 0
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _worker: Worker | None = None
-
-    @cached_property
-    def _info(self) -> DeviceInfo:
-        return self.device.info()
 
     @cached_property
     def _checks(self) -> OutputChecks:
@@ -126,9 +123,14 @@ class GroupRun:
                 return
 
     def _new(self) -> Worker:
-        """A new worker, after the end of the present one."""
+        """A new worker, after the end of the present one. Raises `DeviceError` if it is of another device."""
         self.close()
         worker = self._worker = self._open.enter_context(self.device.open())
+        if (now := self.device.info()) != self.info:
+            raise DeviceError(
+                f"a session is of one device, and it changed from {_described(self.info)} to {_described(now)}; "
+                "measure again on one of them"
+            )
         self._told.append(worker.info)
         return worker
 
@@ -163,14 +165,24 @@ class GroupRun:
     def _load(self, worker: Worker) -> None:
         """Loads all programs, checks outputs, and sets the calls per visit."""
         self.next_opening += 1
-        reference = (self._program(self.reference), [self.reference])
-        others = shared([(self._program(candidate), candidate) for candidate in self.running()])
+        (program, _), *built = list(self._built([self.reference, *self.running()]))
+        reference, others = (program, [self.reference]), shared(built)
         # The first program loaded often gets the worst place in memory, so the load order is random.
         shuffled = [[reference, *others][index] for index in self.rng.permutation(1 + len(others))]
         # After the reference failed it is loaded first: if memory is short, another program fails instead.
         for program, sharing in [reference, *others] if self._deaths else shuffled:
             self._load_program(program, sharing, worker)
         self._checks.check([candidate for candidate in self.running() if not candidate.checked], worker)
+
+    def _built(self, candidates: Sequence[TimedWorkload]) -> Iterator[tuple[Program, TimedWorkload]]:
+        """Programs of those candidates of which one can be built; see `_blame` for the others and the reference."""
+        for candidate in candidates:
+            try:
+                program = self._program(candidate)
+            except ProgramError as error:
+                self._blame([candidate], error)
+            else:
+                yield program, candidate
 
     def _program(self, candidate: TimedWorkload) -> Program:
         """Builds the program of a candidate, which its visits then find there without delay."""
@@ -205,7 +217,7 @@ class GroupRun:
         if self.reference in candidates:
             self._deaths += 1
             if self._deaths >= REFERENCE_DEATHS:
-                raise DeviceError(f"the reference does not run on {self._info.device}: {error}") from error
+                raise DeviceError(f"the reference does not run on {self.info.device}: {error}") from error
             raise _NewWorkerNeededError
         if len(candidates) > 1:  # the inputs of one may have broken all that share the program
             for index, candidate in enumerate(candidates):  # halves, of which each loads the program for itself
@@ -225,6 +237,7 @@ class GroupRun:
                 visits.setdefault(candidate, []).append(visit)
         for candidate, own in visits.items():
             candidate.visits.append(sorted(own, key=lambda visit: visit.median_s)[len(own) // 2])
+            candidate.first_visits.extend(own[:1] if len(own) > 1 else [])
         self.next_round += 1
 
     def _stops(self, candidates: Sequence[TimedWorkload]) -> list[list[TimedWorkload]]:
@@ -248,7 +261,7 @@ class GroupRun:
         touch_s, visits = None, []
         for candidate in stop:
             copies = candidate.loaded.copies if candidate.loaded else 1
-            touches = copies if touch_s is None and not self._info.counts_first_call else 0
+            touches = copies if touch_s is None and not self.info.counts_first_call else 0
             values = self._visit(candidate, worker, touches=touches)
             if values is None:
                 continue
@@ -274,23 +287,27 @@ class GroupRun:
     ) -> Mapping[str, Sequence[float]] | None:
         """Samples of one visit; `None` if the candidate has failed."""
         workload, call_s = candidate.workload, candidate.warmup_s[-1] if candidate.warmup_s else 0.0
-        program = candidate.program or self._program(candidate)
-        subject = Subject(workload, program, self.programs, candidate.loaded, call_s, candidate.calls, touches)
         try:
+            program = candidate.program or self._program(candidate)
+            subject = Subject(workload, program, self.programs, candidate.loaded, call_s, candidate.calls, touches)
             return self.probe.visit(worker, subject)
         except ProgramError as error:
             self._blame([candidate], error)
             return None
         except InputError as error:
-            raise InputError(f"{self._info.device}: {error}") from error
+            raise InputError(f"{self.info.device}: {error}") from error
+
+
+def _described(info: DeviceInfo) -> str:
+    return f"{info.device} ({', '.join([info.hardware, info.runtime, *info.options])})"
 
 
 def reference_visits(candidates: int) -> int:
-    """Number of visits of the reference per round; the one with the median latency is kept.
+    """Number of visits of the reference per round; ratios are to the one with the median latency.
 
     An error of the reference affects the ratios of all its candidates, so it deserves more time than each of them: the
     optimum is the square root of their number, for a session of any length. An odd number has a middle visit, whose
-    latency is above the expected one as often as below.
+    latency is above the expected one as often as below. It seldom has slow calls, so percentiles are of the first one.
 
     References:
         Dunnett 1955, "A multiple comparison procedure for comparing several treatments with a control".

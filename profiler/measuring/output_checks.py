@@ -56,9 +56,15 @@ class OutputChecks:
     def _unequal_references(self, candidates: Sequence[TimedWorkload]) -> Iterator[tuple[Program, TimedWorkload]]:
         """Merged references to compare with; a program that equals its own needs no comparison."""
         for candidate in candidates:
-            if not candidate.failure and needs_merged_reference(candidate.workload):
+            if candidate.failure or not needs_merged_reference(candidate.workload):
+                continue
+            try:
                 merged = self.programs.merged_reference(candidate.workload)
-                if merged != self.programs.program(candidate.workload):
+                equal = merged == self.programs.program(candidate.workload)
+            except ProgramError as error:
+                self.blame([candidate], error)
+            else:
+                if not equal:
                     yield merged, candidate
 
     def _check_merged(self, program: Program, candidates: Sequence[TimedWorkload], worker: Worker) -> None:

@@ -37,6 +37,7 @@ class Parts:
             workload=self.head.reference,
             visits=tuple(_sum([(visits[number], count) for visits, count in own]) for number in common),
             reference_visits=tuple(theirs[number] for number in common),
+            first_reference_visits=(),
             resident_bytes=round(total("resident_bytes")),
             load_s=total("load_s"),
             first_call_s=total("first_call_s"),

@@ -123,9 +123,14 @@ class Memory:
     """Resident memory of a worker for a program with one adapter, and the peak until it is loaded, bytes.
 
     The peak includes libraries, and is not measured where the device does not report it.
+
+    Args:
+        needed: A device that reports no memory of its programs, as browsers and macOS do not, is an error. Otherwise
+            nothing is measured there.
     """
 
     openings: int = 4
+    needed: bool = True
 
     units: ClassVar[Mapping[str, str]] = {"memory": "B", "peak_memory": "B"}
     alone: ClassVar[bool] = True
@@ -134,6 +139,10 @@ class Memory:
         workload, program = subject.workload, subject.program
         # A model with its adapter in the weights has the form of one without adapter, of the same widths and depth.
         loaded = worker.load(subject.programs.program(workload.bare) if workload.in_weights else program)
+        if not loaded.resident_bytes and not loaded.peak_bytes:
+            if self.needed:
+                raise InputError("the device does not report the memory of a program, and it is not estimated")
+            return {}
         peak = {"peak_memory": [float(loaded.peak_bytes)]} if loaded.peak_bytes else {}
         return {"memory": [float(loaded.resident_bytes)], **peak}
 

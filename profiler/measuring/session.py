@@ -129,11 +129,11 @@ class Session:
         """Measures workloads, as many at once as fit into half of the free memory.
 
         Each round of latency visits every candidate of the group in a new random order, and the reference several times
-        if there are many candidates (`reference_visits`), of which the median visit is kept. The first call of a visit
-        loads the weights into the caches and is discarded, as are those of the other copies of a cold part. Workloads
-        that share a program (several ranks of one placement, where adapters are runtime inputs) are timed in the same
-        load of it, and visited consecutively if calls are long. Then every other probe visits every candidate and the
-        reference once in each of its openings.
+        if there are many candidates (`reference_visits`), of which the median visit and the first one are kept. The
+        first call of a visit loads the weights into the caches and is discarded, as are those of the other copies of a
+        cold part. Workloads that share a program (several ranks of one placement, where adapters are runtime inputs)
+        are timed in the same load of it, and visited consecutively if calls are long. Then every other probe visits
+        every candidate and the reference once in each of its openings.
 
         Candidates whose outputs differ from their merged reference are not measured. A candidate that fails, crashes or
         hangs yields a measurement with its failure, and the others continue in a new worker. The failure of another
@@ -152,7 +152,7 @@ class Session:
 
         Raises:
             InputError: A workload is a duplicate, there is none, or the device cannot run or measure one.
-            DeviceError: No worker can be started, or the reference does not run.
+            DeviceError: No worker can be started, the reference does not run, or the device changed.
         """
         if not workloads:
             raise InputError("profile needs at least one workload; none came")
@@ -222,8 +222,8 @@ class _Group:
                 return
             candidates = [TimedWorkload(row.workload, checked=bool(row.visits)) for row in running]
             reference = TimedWorkload(running[0].reference)
-            device, programs = self.session.device, self.session.builder
-            run = GroupRun(candidates, reference, probe, device, programs, self.rng, self.opening, self.round)
+            device, info, programs = self.session.device, running[0].device, self.session.builder
+            run = GroupRun(candidates, reference, probe, device, info, programs, self.rng, self.opening, self.round)
             with contextlib.closing(run):
                 if isinstance(probe, Latency):
                     self._time(run, seen)
@@ -333,6 +333,7 @@ def _timed(
         row,
         visits=tuple(candidate.visits),
         reference_visits=tuple(visit for visit in reference.visits if visit.round in rounds),
+        first_reference_visits=tuple(visit for visit in reference.first_visits if visit.round in rounds),
         warmup_s=tuple(candidate.warmup_s),
         stopped_by=stopped_by,
         resident_bytes=loaded.resident_bytes // copies if loaded else 0,

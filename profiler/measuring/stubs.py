@@ -83,6 +83,7 @@ class Stubs:
             reference=self.whole,
             visits=tuple(own[place] for place in rounds),
             reference_visits=tuple(base[place] for place in rounds),
+            first_reference_visits=(),
             resident_bytes=max(0, round(_line(shallow.resident_bytes, deep.resident_bytes, share))),
             load_s=max(0.0, _line(shallow.load_s, deep.load_s, share)),
             first_call_s=max(0.0, _line(shallow.first_call_s, deep.first_call_s, share)),

@@ -14,6 +14,7 @@ class TimedWorkload:
 
     Args:
         visits: Visits (one turn of the candidate per round) of completed rounds.
+        first_visits: First visits of the rounds that had several, of which `visits` has the median ones.
         values: Quantity other than latency -> opening of the probe -> samples of the visit.
         warmup_s: Seconds of the warm-up calls of each opening (one fresh load of all programs).
         calls: Timed calls per visit.
@@ -27,6 +28,7 @@ class TimedWorkload:
 
     workload: Workload
     visits: list[Visit] = field(default_factory=list)
+    first_visits: list[Visit] = field(default_factory=list)
     values: dict[str, dict[int, tuple[float, ...]]] = field(default_factory=dict)
     warmup_s: list[float] = field(default_factory=list)
     calls: int = 1

@@ -8,10 +8,10 @@ from adaptare.profiler.store.measurement import INTERRUPTED, LATENCY, P90, Origi
 from adaptare.profiler.store.samples import Samples
 
 if TYPE_CHECKING:
-    from adaptare.profiler.store.database import url_of
+    from adaptare.profiler.store.database import ForeignDatabaseError, url_of
     from adaptare.profiler.store.salvaging import Salvage, salvage
 
-__all__ = ["CALIBRATION_HOLDS", "INTERRUPTED", "LATENCY", "P90", "Origin", "Salvage", "Samples", "calibrated"]
-__all__ += ["overhead", "pooled", "salvage", "url_of"]
+__all__ = ["CALIBRATION_HOLDS", "INTERRUPTED", "LATENCY", "P90", "ForeignDatabaseError", "Origin", "Salvage"]
+__all__ += ["Samples", "calibrated", "overhead", "pooled", "salvage", "url_of"]
 
 __getattr__ = lazy_names(__name__)

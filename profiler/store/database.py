@@ -1,6 +1,5 @@
 """Append-only store of measurements: SQLite by default, or any database supported by SQLAlchemy."""
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,15 @@ from adaptare.devices import DeviceInfo
 from adaptare.profiler.store.calibration import calibrated
 from adaptare.profiler.store.measurement import LATENCY, Measurement, Origin
 from adaptare.profiler.store.measurements import Measurements
-from adaptare.profiler.store.rows import DAMAGE, Shapes, measurement_to_json, read_row, reason_of
+from adaptare.profiler.store.rows import (
+    DAMAGE,
+    Shapes,
+    StoredRow,
+    UninterpretedError,
+    read_row,
+    reason_of,
+    stored_row,
+)
 from adaptare.profiler.workloads.workload import Workload
 
 # Seconds that one process waits for another to write.
@@ -76,6 +83,14 @@ for _table in (_shapes, _measurements):
 
 # Advice in errors of a damaged store.
 SALVAGE = "restore a copy, name another store, or let the command store salvage what can be read"
+# Advice for a row that another installation has written.
+INSTALL = (
+    "install the package, or the version of adaptare or transformers, that it was measured with, or name another store"
+)
+
+
+class ForeignDatabaseError(InputError):
+    """A database has tables, and none of a store."""
 
 
 class Store:
@@ -86,7 +101,8 @@ class Store:
         create: If true, a missing store is created; otherwise it is an error.
 
     Raises:
-        InputError: The store is missing, has a newer schema, or the file is not a store.
+        InputError: The store is missing, has a newer schema, or the file is not a store; a `ForeignDatabaseError` if
+            it is a database of something else.
         StorageError: It cannot be opened or created.
     """
 
@@ -126,7 +142,9 @@ class Store:
     def _check_or_create(self, create: bool) -> None:
         present = set(sql.inspect(self._engine).get_table_names())
         if present and "meta" not in present:
-            raise InputError(f"{self.location!r} is a database of something else; name another file", parameter="store")
+            raise ForeignDatabaseError(
+                f"{self.location!r} is a database of something else; name another file", parameter="store"
+            )
         if "meta" in present:
             with self._engine.connect() as connection:
                 query = sql.select(_meta.c.value).where(_meta.c.name == "schema_version")
@@ -146,31 +164,40 @@ class Store:
                 _fill(connection)
 
     def append(self, measurements: Sequence[Measurement]) -> None:
-        """Adds all measurements; if that fails, none, and raises `StorageError`."""
+        """Adds all measurements; if that fails, none.
+
+        Raises:
+            InputError: One could not be read back, such as one of a shape without the config of its model.
+            StorageError: The store cannot be written.
+        """
+        rows = [stored_row(measurement) for measurement in measurements]
+        shapes = Shapes({name: config for row in rows for name, config in row.configs.items()})
+        for row in rows:
+            try:
+                read_row(row.columns["content"], shapes)
+            except DAMAGE as error:
+                raise InputError(
+                    f"a measurement could not be read back from a store ({reason_of(error)}), so none was added; take "
+                    "its shape from a model or config, and dimensions of kinds that installed packages register"
+                ) from error
+        self.append_rows(rows)
+
+    def append_rows(self, rows: Sequence[StoredRow]) -> None:
+        """Adds rows as they are; if that fails, none, and raises `StorageError`."""
         with self._writing() as connection:
             earlier = (_meta.c.name == "schema_version") & (_meta.c.value < str(SCHEMA_VERSION))
             connection.execute(_meta.update().where(earlier).values(value=str(SCHEMA_VERSION)))
-            for measurement in measurements:
-                info, reference = measurement.device.hash, measurement.reference
-                for shape in {measurement.workload.shape, reference.shape}:
-                    known = sql.select(_shapes.c.hash).where(_shapes.c.hash == shape.hash)
+            for row in rows:
+                for name, config in row.configs.items():
+                    known = sql.select(_shapes.c.hash).where(_shapes.c.hash == name)
                     if connection.execute(known).first() is None:
-                        connection.execute(_shapes.insert().values(hash=shape.hash, config=shape.config))
-                connection.execute(
-                    _measurements.insert().values(
-                        session=measurement.session,
-                        device=info,
-                        workload=measurement.workload.hash,
-                        reference=reference.hash,
-                        complete=measurement.complete,
-                        content=json.dumps(measurement_to_json(measurement)),
-                    )
-                )
+                        connection.execute(_shapes.insert().values(hash=name, config=config))
+                connection.execute(_measurements.insert().values(**row.columns))
 
     def calibration(self, device: DeviceInfo, reference: Workload, *, origin: Origin = "measured") -> float | None:
-        """Calibrated seconds of the reference, of measured or composed rows; `None` without a complete measurement."""
+        """Calibrated seconds of the reference, of measured or composed rows; `None` without a complete latency."""
         rows = self.measurements(device, reference)
-        return next((row.reference_s for row in rows if row.complete and row.origin == origin), None)
+        return next((row.reference_s for row in rows if row.complete and row.visits and row.origin == origin), None)
 
     def finished(
         self,
@@ -222,6 +249,12 @@ class Store:
     def _row(self, number: int, text: str, shapes: Shapes) -> Measurement | None:
         try:
             return read_row(text, shapes)
+        except UninterpretedError as error:
+            raise InputError(
+                f"store {self.location!r}: measurement {number} cannot be interpreted by this installation "
+                f"({reason_of(error)}); {INSTALL}",
+                parameter="store",
+            ) from error
         except DAMAGE as error:
             raise InputError(
                 f"store {self.location!r}: measurement {number} is damaged ({reason_of(error)}); {SALVAGE}",
@@ -335,4 +368,22 @@ def _take_place(fresh: Path, file: Path) -> None:
     except FileExistsError:  # another process was faster
         return
     except OSError:  # a file system without links
-        fresh.rename(file)
+        with _alone_in(file.parent):
+            if not file.exists():
+                fresh.rename(file)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Excludes other processes in the same context, where the system locks folders."""
+    place = None
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        place = os.open(folder, os.O_RDONLY)
+        fcntl.flock(place, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if place is not None:
+            os.close(place)

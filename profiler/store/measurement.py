@@ -92,6 +92,8 @@ class Measurement:
         origin: `measured`, or `composed` from measured parts.
         recalibrates: True if its session calibrates the device, even if the calibration before it holds.
         quantities: Samples of every measured quantity other than latency, by name.
+        first_reference_visits: First visits of the reference in the rounds that had several, for percentiles;
+            `reference_visits` has the median ones, which seldom have slow calls.
     """
 
     workload: Workload
@@ -112,6 +114,7 @@ class Measurement:
     origin: Origin = "measured"
     recalibrates: bool = False
     quantities: Mapping[str, Samples] = field(default_factory=dict, hash=False)
+    first_reference_visits: tuple[Visit, ...] = field(default=(), repr=False)
 
     def has(self, quantity: str) -> bool:
         """True if a quantity was measured without failure."""
@@ -147,12 +150,13 @@ class Measurement:
     def _p90(self) -> Samples:
         """90th percentile of the calls of each opening, in settled rounds, of the candidate and of the reference."""
         counts, openings = self._settled, contributing(self.openings[self._settled])
+        first = {visit.round: visit for visit in self.first_reference_visits}
 
         def of(visits: Sequence[Visit]) -> tuple[tuple[float, ...], ...]:
             rounds = [visit.samples_s for visit, counted in zip(visits, counts, strict=True) if counted]
             return tuple((float(np.quantile(np.concatenate([rounds[row] for row in own]), 0.9)),) for own in openings)
 
-        return Samples("s", of(self.visits), of(self.reference_visits))
+        return Samples("s", of(self.visits), of([first.get(visit.round, visit) for visit in self.reference_visits]))
 
     @property
     def complete(self) -> bool:
@@ -370,6 +374,7 @@ def pooled(earlier: Measurement, later: Measurement) -> Measurement:
         later,
         visits=(*earlier.visits, *numbered_on(later.visits)),
         reference_visits=(*earlier.reference_visits, *numbered_on(later.reference_visits)),
+        first_reference_visits=(*earlier.first_reference_visits, *numbered_on(later.first_reference_visits)),
         warmup_s=(*earlier.warmup_s, *later.warmup_s),
         quantities={
             name: samples.after(earlier.quantities[name]) if name in earlier.quantities else samples

@@ -20,10 +20,10 @@ def design(space: Space, n: int, *, seed: int) -> list[Configuration]:
     """At most n distinct configurations, spread over their cost, or all of a small space that has fewer.
 
     The first has every site at its largest rank, width and depth, the second every site at its smallest rank above 0
-    and the smallest width and depth: their difference is the cost of rank and width, and
-    that between the second and the base the cost of presence. Each further one is selected from a pool drawn by
-    `space.spread`, as the one whose calls, bytes and FLOPs (`quantities`) are farthest from all before it (Kennard and
-    Stone 1969). A longer design starts with the rows of a shorter one, so a campaign can be extended.
+    and the smallest width and depth: their difference is the cost of rank and width, and that between the second and
+    the base the cost of presence. Each further one is selected from a pool that `space.spread` draws by kind of linear,
+    as the one whose calls, bytes and FLOPs (`quantities`) are farthest from all before it (Kennard and Stone 1969). A
+    longer design starts with the rows of a shorter one, so a campaign can be extended.
 
     Args:
         space: Space to select from.
@@ -42,7 +42,7 @@ def design(space: Space, n: int, *, seed: int) -> list[Configuration]:
     scale = np.maximum(quantities(space, ends).max(axis=0), 1)
     rng, idle = np.random.default_rng(seed), 0
     while 0 < len(chosen) < n and idle < 100:
-        pool = space.distinct(space.at(space.spread(POOL, rng)))
+        pool = space.distinct(space.at(space.spread(POOL, rng, by_kind=True)))
         pool = pool[[row.tobytes() not in seen for row in pool]]
         idle = 0 if len(pool) else idle + 1
         places = quantities(space, pool) / scale
@@ -67,7 +67,7 @@ def design(space: Space, n: int, *, seed: int) -> list[Configuration]:
 
 
 def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Quantities that determine latency, per size of linear and in total. Shape (n, 2 n_sizes + 2), and more of cuts.
+    """Quantities that determine latency, per kind of linear and in total. Shape (n, 2 n_kinds + 2), and more of cuts.
 
     Two columns each: number of adapted linears, proportional to calls; and number of adapter weights, proportional to
     bytes and FLOPs. For each kind of dimension that cuts the base: number of places that are cut, and by how much; one
@@ -75,8 +75,9 @@ def quantities(space: Space, codes: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     sites = space.sites
     linears = linears_of(space.shape, sites, space.dimensions, codes)
-    known, of = np.unique([site.out_features * 2**32 + site.in_features for site in sites], return_inverse=True)
-    member = (of.reshape(-1)[:, None] == np.arange(len(known))).astype(np.float64)
+    kinds = list(dict.fromkeys(site.kind for site in sites))
+    members = [site.kind == kind for site in sites for kind in kinds]
+    member = np.array(members, dtype=np.float64).reshape(len(sites), len(kinds))
     both = [(linears.ranks > 0) @ member, linears.adapter_weights @ member]
     columns = [part for counts in both for part in (counts, counts.sum(axis=1, keepdims=True))]
     for kind in space.kinds:

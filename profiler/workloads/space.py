@@ -15,6 +15,8 @@ from adaptare.profiler.workloads.shape import ModelShape, Site
 
 Points = NDArray[np.int64]
 Codes = NDArray[np.int64]
+# With shares drawn this far beyond 0 and 1, one in seven of a kind of linear is 0, and one is 1.
+BEYOND = 0.2
 
 
 @dataclass(frozen=True)
@@ -234,21 +236,42 @@ class Space:
         """Points drawn uniformly from the choices. Shape (n, n_axes)."""
         return rng.integers(0, self.n_choices, size=(n, self.n_axes))
 
-    def spread(self, n: int, rng: np.random.Generator) -> Points:
+    def spread(self, n: int, rng: np.random.Generator, *, by_kind: bool = False) -> Points:
         """Points spread from few to many sites, and from low to high ranks, widths and depths. Shape (n, n_axes).
 
         Independent uniform choices concentrate around one total cost; a predictor needs the whole range. So the share
         of axes with an adapter, and the mean position within the choices, are drawn from a Latin hypercube, one point
         per row.
+
+        Args:
+            n: Number of points.
+            rng: Source of the draws.
+            by_kind: True for a share and a position of each kind of linear, and of each kind of cut, by itself. Of one
+                share for all, adapters on few kinds, in most layers, are never drawn.
         """
-        share, level = ((rng.permuted(np.arange(n)) + rng.random(n)) / n for _ in range(2))
         points = np.empty((n, self.n_axes), dtype=np.int64)
-        has_zero = np.array([axis.choices[0] == 0 for axis in self.axes])
+        for axes in self._axes_by_kind if by_kind else [np.arange(self.n_axes)]:
+            points[:, axes] = self._spread_of(axes, n, rng, beyond=BEYOND if by_kind else 0.0)
+        return points
+
+    def _spread_of(self, axes: NDArray[np.int64], n: int, rng: np.random.Generator, *, beyond: float) -> Points:
+        """Spread points of some axes; shares are drawn from beyond 0 and 1, and cut there. Shape (n, len(axes))."""
+        share, level = ((rng.permuted(np.arange(n)) + rng.random(n)) / n for _ in range(2))
+        share = (1 + 2 * beyond) * share - beyond
+        points, n_choices = np.empty((n, len(axes)), dtype=np.int64), self.n_choices[axes]
+        has_zero = np.array([self.axes[axis].choices[0] == 0 for axis in axes])
         lowest = has_zero.astype(np.int64)
         for row in range(n):
             # Beta(2 level, 2 - 2 level) has mean `level` and keeps some spread between the axes.
-            height = rng.beta(max(2 * level[row], 1e-3), max(2 - 2 * level[row], 1e-3), size=self.n_axes)
-            steps = np.minimum((height * (self.n_choices - lowest)).astype(np.int64), self.n_choices - lowest - 1)
-            active = rng.random(self.n_axes) < share[row]
+            height = rng.beta(max(2 * level[row], 1e-3), max(2 - 2 * level[row], 1e-3), size=len(axes))
+            steps = np.minimum((height * (n_choices - lowest)).astype(np.int64), n_choices - lowest - 1)
+            active = rng.random(len(axes)) < share[row]
             points[row] = np.where(active | ~has_zero, np.maximum(lowest + steps, 0), 0)
         return points
+
+    @cached_property
+    def _axes_by_kind(self) -> list[NDArray[np.int64]]:
+        """Axes that set the same kinds of linears, such as those of the MLPs of all layers, or the same kind of cut."""
+        kinds: dict[object, str] = {site.path: site.kind for site in self.shape.sites}
+        sets = [frozenset(kinds.get(each.place, each.kind.key) for each in axis.dimensions) for axis in self.axes]
+        return [np.array([axis for axis, own in enumerate(sets) if own == each]) for each in dict.fromkeys(sets)]

@@ -51,7 +51,7 @@ class Workload:
         tokens: Tokens per sequence in prefill; ignored in decode, also in comparisons.
         past: Cached positions in decode; ignored in prefill, also in comparisons.
         caches: Processor caches at the call of a block or head: `cold`, as left by the rest of its model, or
-            `hot`, as left by its previous call. A whole model has the caches to itself.
+            `hot`, as left by its previous call. A whole model has the caches to itself, and is always `cold`.
         dtype: Data type of base and adapter.
         quantisation: Of the base's linears and head, 8 or 4 bits in blocks of 32; adapters stay in `dtype`.
     """
@@ -83,6 +83,8 @@ class Workload:
         ):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if self.scope == "model":
+            object.__setattr__(self, "caches", "cold")
         decoding = self.phase == "decode"
         object.__setattr__(self, "length", self.past if decoding else self.tokens)
         counts = (("batch", self.batch, 1), ("past", self.past, 0) if decoding else ("tokens", self.tokens, 1))

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
         StorageError: The folder could not be written; its earlier content is intact.
     """
     check_replaceable(folder)
-    target = Path(folder).absolute()
+    target = Path(folder).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{target.name}-new-"
@@ -45,10 +45,21 @@ def export_folder(folder: str | Path, *, origin: Mapping[str, Json]) -> Iterator
         raise StorageError(f"the export cannot be written to {str(folder)!r}: {reason}") from error
 
 
-def check_replaceable(folder: str | Path, *, source: Path | None = None) -> None:
-    """Raises `InputError` if the folder holds anything but an earlier export, or is what is read."""
+def check_replaceable(folder: str | Path, *, read: Iterable[str | Path | None] = ()) -> None:
+    """Checks that a folder may be replaced by an export.
+
+    Args:
+        folder: Folder of the export.
+        read: Files, folders and names of models that the export reads; `None` is ignored.
+
+    Raises:
+        InputError: The folder holds anything but an earlier export, or what is read.
+    """
     target = Path(folder)
-    if source and source.resolve() == target.resolve():
-        raise InputError(f"{str(folder)!r} is the adapter that is read, which would be lost; name another folder")
+    for path in [Path(each) for each in read if each is not None and Path(each).exists()]:
+        whole = path.resolve() == target.resolve()
+        if whole or target.resolve() in path.resolve().parents:
+            words = "is what is read" if whole else f"holds {str(path)!r}, which is read"
+            raise InputError(f"{str(folder)!r} {words} and would be lost; name another folder")
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARK).exists())):
         raise InputError(f"{str(folder)!r} exists and is no earlier export; name another folder, or remove it")

@@ -7,13 +7,31 @@ from transformers import PreTrainedModel
 
 from adaptare.core import DeviceError, InputError
 from adaptare.core.strict_json import read_json
-from adaptare.profiler import ModelShape, read_peft
+from adaptare.profiler import Configuration, ModelShape, read_peft
 from adaptare.profiler.workloads import CONFIG, SubAdapter
 from adaptare.search.export.peft import read_halves, scale_of_patterns
 from adaptare.search.super_adapter.base_model import IN_MEMORY, Base, Origin
 
 # Initialisations that leave the base unchanged; others move a part of its weights into the adapter.
 BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
+
+
+def check_plain(folder: str | Path, config: Configuration) -> None:
+    """Checks that an adapter is a LoRA beside an unchanged base. Raises `InputError`.
+
+    Args:
+        folder: Folder with `adapter_config.json`.
+        config: Its configuration.
+    """
+    if config.kind != "lora":
+        raise InputError(
+            f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, which gives a model like any other"
+        )
+    if (beginning := read_json(Path(folder) / CONFIG).get("init_lora_weights", True)) not in BEGINNINGS:
+        raise InputError(
+            f"{folder} was initialised with {beginning!r}, which changes the base; save it again with "
+            "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
+        )
 
 
 def import_peft(folder: str | Path, model: PreTrainedModel, origin: Origin = IN_MEMORY) -> SubAdapter[Base]:
@@ -29,16 +47,7 @@ def import_peft(folder: str | Path, model: PreTrainedModel, origin: Origin = IN_
             infinity among them once they are scaled.
     """
     config = read_peft(folder, ModelShape.from_config(model.config))
-    if config.kind != "lora":
-        raise InputError(
-            f"{folder} is a DoRA; merge it with PEFT's merge_and_unload, which gives a model like any other"
-        )
-    settings = read_json(Path(folder) / CONFIG)
-    if (beginning := settings.get("init_lora_weights", True)) not in BEGINNINGS:
-        raise InputError(
-            f"{folder} was initialised with {beginning!r}, which changes the base; save it again with "
-            "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...), then it fits the base as it was"
-        )
+    check_plain(folder, config)
     try:
         halves = read_halves(Path(folder), scale_of_patterns)
     except DeviceError as error:

@@ -358,3 +358,9 @@ def test_words_of_a_program_around_it_do_not_count(monkeypatch: pytest.MonkeyPat
     assert answer.exit_code == 2
     assert "nosuch" in answer.stderr
     assert answer.stdout == ""
+
+
+@pytest.mark.parametrize("words", [("-o", "bundle"), ("--libraries", "debian"), ("--wheel", "ort.whl")])
+def test_options_of_a_new_bundle_need_one(run: Run, words: tuple[str, ...]) -> None:
+    answer = run("devices", "agent", *words)
+    assert (answer.code, f"{words[0]} is for a new bundle; add --build, or leave it out" in answer.err) == (2, True)

@@ -167,7 +167,7 @@ def test_too_few_rounds_for_an_interval_have_a_difference_without_one() -> None:
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
 def test_two_adapters_of_one_store(run: Callable[..., Any], saved: Callable[..., Path], model_cache: Any) -> None:
     small, large, other = saved("small", target_modules=["q_proj"]), saved("large"), saved("other", r=2)
-    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", 1, "--seconds", 0.3, "-p", 0)
+    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", 4, "--seconds", 0.3, "-p", 0)
     assert run(*words, small, large, "--store", "one.db", "--cache", model_cache).code == 0
     answer = run("compare", "one.db", "--adapter", small, "--other-adapter", large, "--json")
     assert answer.code == 1

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adaptare.devices import SimulatedDevice
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Store, Workload, profile
+
 
 def test_a_profile_becomes_a_valid_data_set(
     shares_of: Callable[..., list[int]], run: Callable[..., Any], model_cache: Path, tmp_path: Path
@@ -37,3 +40,19 @@ def test_a_wrong_table_of_costs_is_refused_before_anything_is_written(run: Calla
     assert "written as .csv or .json" in answer.err
     assert not (tmp_path / "set").exists()
     assert run("dataset", "export", "adaptare.db", "-o", "set").code == 2
+
+
+def test_a_table_of_costs_without_rows_is_refused_before_anything_is_written(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape = ModelShape.from_mapping({"model_type": "llama", "intermediate_size": 48, "vocab_size": 64, **sizes})
+    first, second = shape.sites[:2]
+    mixed = Workload(shape, Configuration.of({first.path: 4, second.path: 8}))
+    rows = profile([mixed], reference=mixed.base, device=SimulatedDevice(), stop=FixedRounds(4), seed=0, openings=4)
+    Store(tmp_path / "adaptare.db").append(rows)
+    answer = run("dataset", "export", "adaptare.db", "-o", "set", "--cost-table", "costs.csv")
+    assert answer.code == 2
+    assert "no measured adapter has one rank on all its linears" in answer.err
+    assert not (tmp_path / "set").exists()
+    assert run("dataset", "export", "adaptare.db", "-o", "set").code == 0

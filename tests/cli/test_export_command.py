@@ -225,8 +225,11 @@ def test_sites_stay_open_where_latency_was_predicted_so(
 
 
 def test_a_predictor_that_is_gone_leaves_sites_cut(export: Run) -> None:
-    assert export("-o", "out", "--to", "onnx-swappable", "--json").json["open"] is False
-    assert export("-o", "out", "--to", "onnx-swappable", "--open", "--json").json["open"] is True
+    unknown = "whether latency was predicted for a graph in which every linear takes an adapter is unknown"
+    answer = export("-o", "out", "--to", "onnx-swappable", "--json")
+    assert (answer.json["open"], unknown in " ".join(answer.err.split())) == (False, True)
+    asked = export("-o", "out", "--to", "onnx-swappable", "--open", "--json")
+    assert (asked.json["open"], unknown in " ".join(asked.err.split())) == (True, False)
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")

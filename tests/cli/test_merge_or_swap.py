@@ -20,6 +20,7 @@ from adaptare.devices import (
     WorkerInfo,
     connect,
 )
+from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import (
     Configuration,
     Measurement,
@@ -36,6 +37,7 @@ from adaptare.profiler.measuring.probes import Memory, Swap, fed_bytes
 from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.programs.builders import TaskPrograms, TorchPrograms
 from adaptare.profiler.workloads.workload import BYTES
+from adaptare.views.overhead import WAYS
 from adaptare.workflows.overhead.merge_or_swap import Way, conclude, tokens_to_pay
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
@@ -352,6 +354,16 @@ def test_torch_loads_a_program_for_every_task(workload: Workload) -> None:
     found = loaded(workload.merged, TorchCpu(threads=1), programs)
     assert found.value("swap").middle > 0  # as above
     assert found.value("peak_memory").middle > found.value("memory").middle >= 0
+
+
+def test_memory_that_a_device_does_not_report_is_left_blank(
+    overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = SimulatedWorker.load
+    monkeypatch.setattr(SimulatedWorker, "load", lambda own, program: replace(load(own, program), resident_bytes=0))
+    found = overhead("--device", "simulated", "--tasks", 3, "--json").json["merge_or_swap"]
+    assert {(each["memory_bytes"], each["memory_of_all_bytes"]) for each in found["ways"]} == {(0, 0)}
+    assert [column.text(way("merged")) for column in WAYS if "memory" in column.heading] == [""]
 
 
 def test_the_table_has_a_line_for_each_way(overhead: Callable[..., Any]) -> None:

@@ -166,10 +166,33 @@ def test_an_adapter_is_not_written_over_itself(run: Run, model_cache: Path, save
     words = ("--base", "tiny-random", "--cache", model_cache)
     assert run("export", "adapter", *words, "--to", "peft-uniform", "-o", "exported").code == 0
     before = Path("exported/adapter_model.safetensors").read_bytes()
-    refused(
-        run("export", "exported", *words, "--to", "peft-uniform", "-o", "./exported/"), "is the adapter that is read"
-    )
+    again = run("export", "exported", *words, "--to", "peft-uniform", "-o", "./exported/")
+    refused(again, "is what is read and would be lost")
     assert Path("exported/adapter_model.safetensors").read_bytes() == before
+
+
+def test_what_an_export_reads_beside_the_adapter_is_kept(
+    run: Run, model_cache: Path, saved: Callable[..., Path]
+) -> None:
+    saved()
+    words = ("export", "adapter", "--base", "tiny-random", "--cache", model_cache)
+    assert run(*words, "--to", "merged", "-o", "whole").code == 0
+    refused(
+        run("export", "adapter", "--base", "whole/", "--cache", model_cache, "--to", "merged", "-o", "whole"),
+        "'whole' is what is read and would be lost",
+    )
+    assert Path("whole/config.json").exists()
+
+
+def test_an_export_goes_to_where_a_link_points(run: Run, model_cache: Path, saved: Callable[..., Path]) -> None:
+    saved()
+    Path("large disk/exported").mkdir(parents=True)
+    Path("exported").symlink_to("large disk/exported")
+    words = ("export", "adapter", "--base", "tiny-random", "--cache", model_cache, "--to", "peft-uniform")
+    for _ in range(2):
+        assert run(*words, "-o", "exported").code == 0
+        assert Path("exported").is_symlink()
+        assert Path("large disk/exported/adapter_config.json").exists()
 
 
 def test_a_data_set_replaces_no_file_of_others(folder: Run) -> None:

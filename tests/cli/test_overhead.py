@@ -27,7 +27,8 @@ def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
 
 
 def test_a_grid_has_every_rank_swappable_and_the_largest_in_every_way(overhead: Callable[..., Any]) -> None:
-    answer = overhead("--device", "simulated", "--rank", "8,1", "--sites", "q_proj,v_proj", "--sites", "all", "--json")
+    words = ("--device", "simulated", "--openings", 4, "--seconds", 2, "--json")
+    answer = overhead(*words, "--rank", "8,1", "--sites", "q_proj,v_proj", "--sites", "all")
     assert answer.code == 0, answer.err
     found = [(row["phase"], row["placement"], row["rank"], row["mode"]) for row in answer.json["rows"]]
     expected = [
@@ -206,7 +207,7 @@ def test_dora_is_refused_in_onnx_runtime_with_advice(overhead: Callable[..., Any
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
 def test_adapters_are_compared_round_by_round(overhead: Callable[..., Any], saved: Callable[..., Path]) -> None:
     small, large = saved("small", target_modules=["q_proj"]), saved("large")
-    answer = overhead(small, large, "--device", "simulated", "-p", 0, "--json")
+    answer = overhead(small, large, "--device", "simulated", "--openings", 4, "--seconds", 2, "-p", 0, "--json")
     assert answer.code == 0, answer.err
     rows = {(row["placement"], row["mode"]): row for row in answer.json["rows"]}
     assert {name for name, _ in rows} == {str(small), str(large)}

@@ -188,3 +188,11 @@ def test_a_grid_of_ranks_needs_no_file(fitted: Callable[..., Any]) -> None:
         answer = fitted("predict", "predictor", *words)
         assert answer.code == 2
         assert message in answer.err
+
+
+def test_a_lone_quote_in_a_table_of_ranks_is_named(fitted: Callable[..., Any]) -> None:
+    Path("many.csv").write_text('name,*.q_proj\nfirst,4\n"second,4\n' + "third,4\n" * 20_000)
+    answer = fitted("predict", "predictor", "many.csv")
+    assert answer.code == 2
+    assert "'many.csv' is not CSV after line" in answer.err
+    assert "look for a lone quote" in answer.err

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -182,6 +183,18 @@ def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(
         draw(chart, tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_bytes() == earlier
     assert [file.name for file in tmp_path.iterdir()] == ["a.svg"]
+
+
+def test_a_folder_may_hold_databases_of_other_programs(there: Run) -> None:
+    with closing(sqlite3.connect("browser.db")) as other, other:
+        other.execute("CREATE TABLE history (url TEXT)")
+    Path("Thumbs.db").write_bytes(b"no database")
+    answer = there("report", ".", "--json")
+    assert answer.code == 0, answer.err
+    assert "overheads.db" in read()
+    assert "browser.db" not in read()
+    alone = there("report", "browser.db")
+    assert (alone.code, "is a database of something else" in alone.err) == (2, True)
 
 
 def test_an_empty_store_has_a_page(run: Run) -> None:

@@ -148,8 +148,8 @@ def test_with_data_losses_are_those_of_what_was_written(
     )
     assert answer.code == 0, answer.err
     original, shrunk, *others = cuts(answer)
-    # 8 starts, 3 sets of kinds, one that these shrank to, and a uniform rank.
-    assert answer.json["evaluations"] == {"staged-fisher": 13}
+    # 8 starts, 3 sets of kinds, one that these shrank to, and a uniform rank. Latency decides which are equal.
+    assert answer.json["evaluations"] in [{"staged-fisher": count} for count in (12, 13)]
     assert shrunk["predicted"]["upper"] <= answer.json["limit"] < original["predicted"]["upper"]
     assert {each["name"] for each in others} >= {"first rows, same ranks"}
     split = tokenize_split(read_examples(data), load_base(weights(model_cache))[1], seed=0)

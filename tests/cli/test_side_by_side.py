@@ -60,6 +60,15 @@ def test_other_machines_measure_in_processes_of_their_own_into_one_store(
         assert {each.device.device for each in store.measurements()} == set(names)
 
 
+def test_tables_below_the_first_name_their_device(run: Callable[..., Any], model_cache: Any) -> None:
+    words = (*WORDS[:4], "-p", 8, "-n", 4, "--rank", "2", "--cache", model_cache)
+    shown = run(*words, "--device", "simulated", "--device", "simulated:launch_s=1e-4")
+    assert shown.code == 0, shown.err
+    assert "A: Requests of 8 tokens" in shown.out
+    assert "B: Requests of 8 tokens" in shown.out
+    assert "Column(" not in shown.out
+
+
 class Threads(ThreadPoolExecutor):
     """In place of processes, to which these functions cannot be sent."""
 

@@ -15,6 +15,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.core.extensions import extensions
+from adaptare.core.folder_lock import locked
 from adaptare.search import read_budget
 from adaptare.search.export import export_kind
 from adaptare.workflows import tuning
@@ -279,3 +280,14 @@ def test_a_folder_of_another_task_is_refused_before_anything_is_measured(
     assert answer.code == 2
     assert "2 of 7" not in answer.err
     assert not Path("adaptare-demo/adaptare.db").exists()
+
+
+@pytest.mark.parametrize("words", [DEMO, ("train", "tiny-random", "-o", "adaptare-demo")], ids=["demo", "train"])
+def test_a_folder_in_which_another_process_works_is_refused(
+    run: Callable[..., Any], model_cache: Path, words: tuple[str, ...]
+) -> None:
+    with locked("adaptare-demo"):
+        answer = run(*words, "--cache", model_cache)
+    assert answer.code == 2
+    assert "another process works in 'adaptare-demo' already; wait until it ends" in answer.err
+    assert not Path("adaptare-demo").exists()

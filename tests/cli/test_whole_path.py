@@ -316,8 +316,8 @@ def test_overhead_of_a_peft_folder(trained: Callable[..., Any], model_cache: Pat
     trained("export", "run/front.json", "-o", "adapter")
     answer = trained("overhead", MODEL, "adapter", *DEVICE, "--cache", model_cache, "--openings", 1, "--json")
     rows = {(row["phase"], row["mode"]): row for row in answer.json["rows"]}
-    assert rows["decode", "merged"]["verdict"] == "same"
-    assert rows["decode", "swappable"]["verdict"] == "slower"
+    assert {row["verdict"] for row in rows.values()} == {"ambiguous"}  # one opening
+    assert rows["decode", "merged"]["sites"] == 0
     sites = rows["decode", "swappable"]["sites"]
     assert sites == len(json.loads(Path("run/front.json").read_text())["winners"][0]["configuration"]["ranks"])
 

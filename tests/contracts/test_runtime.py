@@ -94,3 +94,22 @@ class TestRuntime(RuntimeSuite):
     @classmethod
     def options(cls, case: Case) -> dict[str, object]:
         return case.options
+
+
+def test_adapters_of_onnxruntime_genai_leave_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forks of the agent end without cleanup."""
+    made, temporary = genai_program(tmp_path), tmp_path / "temporary"
+    sites = [(f"{site.path}.lora_{half}", site) for site in SHAPE.sites for half in "AB"]
+    shapes = {name: [site.in_features, 4] if name[-1] == "A" else [4, site.out_features] for name, site in sites}
+    adapter = {name: {**MATRIX, "shape": shape} for name, shape in shapes.items()}
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    runtime = GenaiRuntime()
+    runtime.setup(1, {})
+    model = runtime.load(made.folder, made.source, made.arguments)
+    call, restore = model.bind({**made.feed, "adapter": adapter})
+    assert list(temporary.iterdir()) == []
+    first = call().tolist()
+    restore()
+    assert call().tolist() == first
+    assert first != model.bind(made.feed)[0]().tolist()

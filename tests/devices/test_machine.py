@@ -321,3 +321,18 @@ def test_the_step_of_the_clock_is_its_smallest_difference(monkeypatch: pytest.Mo
         machine, "time", SimpleNamespace(perf_counter=lambda: next(readings), get_clock_info=get_clock_info)
     )
     assert timer_step_s() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_container_tells_how_much_it_may_compute(make: Make, files: dict[str, str], quota: float | None) -> None:
+    made = make({f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert made.environment()["processor_quota"] == quota

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 
 from adaptare.core import DeviceError, WorkerDiedError
 from adaptare.devices import Program, connect
-from adaptare.devices.transports.ssh import SshTransport
+from adaptare.devices.transport import NATIVE, Link
+from adaptare.devices.transports import ssh
+from adaptare.devices.transports.remote_shell import Answer, agent_link
+from adaptare.devices.transports.ssh import OpenSsh, SshTransport
 
 Start = Callable[..., Any]
 pytestmark = pytest.mark.ssh
@@ -151,6 +155,45 @@ def test_nothing_is_left_when_the_host_is_killed(ssh_server: Start) -> None:
     host.kill()
     host.communicate()
     assert ends(agents)
+    assert ends(sessions)
+    assert ends(clients)
+
+
+def test_the_connection_lasts_while_an_agent_is_compiled(ssh_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, answers = ssh_server(), list[Answer]()
+
+    def slow(shell: OpenSsh, runtime: str) -> Link:
+        time.sleep(4 * ssh.PERSIST_S)
+        answers.append(shell.run("echo still here"))
+        return agent_link(shell, [], lambda package: "")
+
+    monkeypatch.setattr(ssh, "PERSIST_S", 1)
+    monkeypatch.setattr(ssh, "native_link", slow)
+    with SshTransport(server.target).linked(f"{NATIVE}:"):
+        assert [answer.out for answer in answers] == ["still here\n"]
+        sessions = server.sessions()
+    assert ends(sessions)
+
+
+def test_a_connection_that_is_held_ends_when_the_host_is_killed(ssh_server: Start) -> None:
+    server = ssh_server()
+    code = """
+import sys
+from adaptare.devices.transport import NATIVE, Link
+from adaptare.devices.transports import ssh
+from adaptare.devices.transports.remote_shell import Answer, agent_link
+from adaptare.devices.transports.ssh import OpenSsh, SshTransport
+with SshTransport(sys.argv[1]).connected() as shell, shell.held():
+    shell.run("exit 0")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code, server.target]
+    host = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert host.stdout.readline() == "held\n"
+    sessions, clients = server.sessions(), psutil.Process(host.pid).children(recursive=True)
+    host.kill()
+    host.communicate()
     assert ends(sessions)
     assert ends(clients)
 

@@ -76,6 +76,13 @@ def test_a_line_that_is_as_good_ships_before_a_better_fit_that_is_worse_than_it(
     assert choose_candidate(found, each_alone(ratios)) == "FLOPs-affine"
 
 
+@pytest.mark.parametrize(("gain", "chosen"), [(4e-5, "shrunken"), (1e-3, "curved")])
+def test_a_flexible_fit_that_gains_nothing_that_tables_show_does_not_ship(gain: float, chosen: str) -> None:
+    ratios = np.linspace(1, 2, 20)
+    found = left_out(ratios, {"shrunken": 0.01, "curved": 0.01 - gain})
+    assert choose_candidate(found, each_alone(ratios)) == chosen
+
+
 def test_a_lucky_flexible_fit_does_not_ship() -> None:
     ratios = np.linspace(1, 2, 20)
     found = left_out(ratios, {"shrunken": 0.01, "curved": 0.01})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,23 @@ def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
     assert closest["designed"] > 1.5 * max(closest["drawn"], closest["uniform"])
 
 
-def test_quantities_are_linears_and_weights_by_size(llama: ModelShape) -> None:
+@pytest.mark.parametrize("name", ["blocks", "sites"])
+def test_adapters_on_few_kinds_of_linears_are_among_them(name: str, llama: ModelShape) -> None:
+    space = named_space(name, replace(llama, layers=30))
+    ranked = designed(space, 40, seed=0) > 0
+    mlp = np.array([".mlp." in str(each.place) for each in space.dimensions])
+    apart = ranked[:, mlp].mean(axis=1) - ranked[:, ~mlp].mean(axis=1)
+    assert apart.max() > 0.4
+    assert apart.min() < -0.4
+
+
+def test_quantities_are_linears_and_weights_by_kind(llama: ModelShape) -> None:
     space = named_space("kinds", llama)
     codes = space.at(np.ones((1, space.n_axes), dtype=np.int64))
     found = quantities(space, codes)[0]
-    sizes = {(site.in_features, site.out_features) for site in space.sites}
-    assert len(found) == 2 * len(sizes) + 2
-    assert found[len(sizes)] == found[: len(sizes)].sum() == len(space.sites)
+    kinds = {site.kind for site in space.sites}
+    assert len(found) == 2 * len(kinds) + 2
+    assert found[len(kinds)] == found[: len(kinds)].sum() == len(space.sites)
     assert found[-1] == space.decode(codes[0]).adapter_parameters(llama)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
+from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload
 from adaptare.profiler.analysis.intervals import ratio_interval
 from adaptare.profiler.measuring.probe import probe_of, unit_of
@@ -134,6 +135,19 @@ def test_probes_are_found_by_the_name_of_their_quantity() -> None:
     assert [unit_of(name) for name in ("latency", "energy", "power", "peak_memory")] == ["s", "J", "W", "B"]
     with pytest.raises(InputError, match="unknown quantity 'mass'; installed packages measure cold_swap, energy"):
         unit_of("mass")
+
+
+def test_memory_that_a_device_does_not_report_is_no_memory_of_0_bytes(
+    llama: ModelShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = SimulatedWorker.load
+    monkeypatch.setattr(SimulatedWorker, "load", lambda own, program: replace(load(own, program), resident_bytes=0))
+    workload = Workload(llama, Configuration.uniform(llama, 8))
+    session = Session(SimulatedDevice(), FixedRounds(4))
+    with pytest.raises(InputError, match="the device does not report the memory of a program"):
+        session.measure([workload], reference=workload.base, probes=[Memory()])
+    (row,) = session.measure([workload], reference=workload.base, probes=[Latency(), Memory(needed=False)])
+    assert not row.has("memory")
 
 
 def test_a_store_is_of_the_new_schema_once_something_is_added(measured: Measurement, tmp_path: Path) -> None:

@@ -245,6 +245,24 @@ def test_a_device_that_is_lost_leaves_the_rounds_before(llama: ModelShape) -> No
         next(groups)
 
 
+def test_a_device_that_changes_leaves_the_openings_before(llama: ModelShape) -> None:
+    device = SimulatedDevice()
+
+    class Replaced(FixedRounds):
+        def opening_reason(self, progress: Progress) -> str:
+            reason = super().opening_reason(progress)
+            device.launch_s = 5e-6 if reason else device.launch_s
+            return reason
+
+    session = Session(device, Replaced(8), openings=2)
+    groups = session.groups(workloads(llama), reference=Workload(llama).base)
+    assert [(each.openings.tolist(), each.stopped_by) for each in next(groups)] == [([0] * 8, "interrupted")] * 3
+    with pytest.raises(
+        DeviceError, match=r"changed from simulated \(.*launch_s=2e-06\) to .*launch_s=5e-06\); measure"
+    ):
+        next(groups)
+
+
 def test_the_last_candidate_may_fail_at_any_round(llama: ModelShape) -> None:
     bad = workloads(llama)[:1]
     key = SimulatedPrograms().program(bad[0]).hash

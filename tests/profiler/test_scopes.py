@@ -36,6 +36,7 @@ def test_the_head_and_the_blocks_do_the_work_of_the_whole_model() -> None:
 def test_parts_are_different_workloads_cold_and_hot_and_whole_models_are_not() -> None:
     assert replace(PARTS[0], caches="hot").hash != PARTS[0].hash
     assert replace(BASE, caches="hot").hash == BASE.hash
+    assert replace(BASE, caches="hot") == BASE
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.scope)

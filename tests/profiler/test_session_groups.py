@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from simulated_noise import WarmUp
 
-from adaptare.core import InputError, ProgramError, StorageError
+from adaptare.core import DeviceError, InputError, ProgramError, StorageError
 from adaptare.devices import Loaded, Program, SimulatedDevice
 from adaptare.devices.simulated import SimulatedWorker
-from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, Measurement, Mode, ModelShape, Workload, profile
+from adaptare.profiler.measuring.probes import Swap
 from adaptare.profiler.measuring.session import Session
 from adaptare.profiler.measuring.stopping import Progress
 from adaptare.profiler.programs.builders import SimulatedPrograms
@@ -130,3 +131,40 @@ def test_the_one_that_breaks_a_shared_program_is_found_by_halves(
     )
     assert [each.workload for each in found if each.failure] == [every[5]]
     assert 1 < max(copies.values()) <= 5  # and not one for each of 16
+
+
+class Refusing(SimulatedPrograms):
+    """Cannot build the programs of one workload."""
+
+    def __init__(self, refused: Workload) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def program(self, workload: Workload) -> Program:
+        if workload == self.refused:
+            raise ProgramError("the converter refused it")
+        return super().program(workload)
+
+
+@pytest.mark.parametrize("mode", ["swappable", "merged"])
+def test_a_program_that_cannot_be_built_fails_alone(llama: ModelShape, mode: Mode) -> None:
+    """Its own, or the merged one that it is compared with."""
+    good, bad, other = workloads(llama)
+    session = Session(SimulatedDevice(), FixedRounds(8), programs=Refusing(replace(bad, mode=mode)))
+    found = session.measure([good, bad, other], reference=good.base)
+    assert [row.failure for row in found] == ["", "the converter refused it", ""]
+    assert [len(row.visits) for row in found] == [8, 0, 8]
+
+
+def test_a_program_that_cannot_be_built_is_the_failure_of_a_probe_too(llama: ModelShape) -> None:
+    good, bad, other = workloads(llama)
+    session = Session(SimulatedDevice(), FixedRounds(8), programs=Refusing(bad))
+    found = session.measure([good, bad, other], reference=good.base, probes=[Swap()])
+    assert [row.quantities["swap"].failure for row in found] == ["", "the converter refused it", ""]
+
+
+def test_a_reference_that_cannot_be_built_ends_the_session(llama: ModelShape) -> None:
+    base = Workload(llama).base
+    session = Session(SimulatedDevice(), FixedRounds(8), programs=Refusing(base))
+    with pytest.raises(DeviceError, match="the reference does not run on simulated: the converter refused it"):
+        session.measure(workloads(llama), reference=base)

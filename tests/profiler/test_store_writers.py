@@ -1,12 +1,14 @@
 """Stores that several processes write at once: SQLite, and PostgreSQL by its URL."""
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,40 @@ def check_writers(tmp_path: Path, target: str, measured: list[Measurement]) -> N
 @pytest.mark.slow
 def test_several_processes_make_and_write_one_file(tmp_path: Path, measured: list[Measurement]) -> None:
     check_writers(tmp_path, str(tmp_path / "adaptare.db"), measured)
+
+
+def test_without_links_too_a_store_that_another_process_made_meanwhile_stays(
+    tmp_path: Path, measured: list[Measurement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on FAT."""
+    take_place, started, made = store_module._take_place, threading.Event(), threading.Event()
+
+    def refused(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def begun(fresh: Path, target: Path) -> None:
+        started.set()
+        assert made.wait(60)
+        take_place(fresh, target)
+
+    def open_late() -> None:
+        with contextlib.closing(Store(tmp_path / "adaptare.db")):
+            pass
+
+    with contextlib.closing(Store(tmp_path / "first.db")) as first:
+        first.append(measured)
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(store_module, "_take_place", begun)
+    late = threading.Thread(target=open_late)
+    late.start()
+    assert started.wait(60)
+    with store_module._alone_in(tmp_path):  # as the process that is faster
+        (tmp_path / "first.db").rename(tmp_path / "adaptare.db")
+        made.set()
+    late.join()
+    with contextlib.closing(Store(tmp_path / "adaptare.db", create=False)) as store:
+        assert store.measurements() == measured
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["adaptare.db"]
 
 
 @pytest.mark.postgresql

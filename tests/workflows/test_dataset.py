@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from adaptare.devices import SimulatedDevice
 from adaptare.profiler import Configuration, FixedRounds, Measurement, ModelShape, Store, Workload, profile
 from adaptare.workflows.dataset.cost_table import costs_of, write_costs
 from adaptare.workflows.dataset.files import CARD, DATA, export_dataset, faults_of, merge_datasets, read_rows
-from adaptare.workflows.dataset.rows import SCHEMA, identity, public_spelling
+from adaptare.workflows.dataset.rows import SCHEMA, identity, public_spelling, row_of
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
 CONFIG |= {"num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 64}
@@ -189,6 +191,33 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 )
 def test_addresses_and_paths_stay_private(device: str, public: str) -> None:
     assert public_spelling(device) == public
+
+
+def test_folders_in_variables_of_the_environment_stay_private() -> None:
+    variables = {"LD_LIBRARY_PATH": "/opt/My files/lib:/opt/own", "OMP_PLACES": "{0:4}", "OMP_NUM_THREADS": "1"}
+    [row] = measured()[:1]
+    public = json.loads(row_of(replace(row, environment={"before": {"variables": variables}}))["environment"])
+    kept = {"LD_LIBRARY_PATH": "lib:own", "OMP_PLACES": "{0:4}", "OMP_NUM_THREADS": "1"}
+    assert public == {"before": {"variables": kept}}
+
+
+def test_a_measurement_without_an_interval_is_left_out(tmp_path: Path) -> None:
+    workload = Workload(SHAPE, Configuration.uniform(SHAPE, 4))
+    once = profile([workload], reference=workload.base, device=SimulatedDevice(), stop=FixedRounds(1), seed=0)
+    assert math.isinf(once[0].overhead.upper)
+    Store(tmp_path / "one.db").append([*once, *measured()])
+    written = export_dataset([str(tmp_path / "one.db")], tmp_path / "set")
+    assert (written.rows, written.left_out) == (5, 1)
+    assert [fault.column for fault in faults_of(tmp_path / "set")] == []
+
+
+def test_composed_and_measured_costs_are_different_rows(folder: Path) -> None:
+    rows = read_rows(folder)
+    composed = [{**row, "origin": "composed", "latency_s": 2 * row["latency_s"]} for row in rows]
+    costs = costs_of([*rows, *composed])
+    assert [cost["seconds"] for cost in costs if cost["origin"] == "measured"] == [
+        cost["seconds"] for cost in costs_of(rows)
+    ]
 
 
 def test_the_table_of_costs_has_the_base_and_each_rank_by_number_of_linears(folder: Path, tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_its_files_may_be_moved_together(tmp_path: Path) -> None:
     assert load_result(moved).folder == tmp_path / "there" / "run"
 
 
+def test_its_paths_hold_where_its_folder_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "deep" / "results").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "results").symlink_to(tmp_path / "disk" / "deep" / "results")
+    file = tmp_path / "results" / "front.json"
+    save_result(replace(RESULT, folder=tmp_path / "run"), file)
+    assert load_result(file).folder.samefile(tmp_path / "run")
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "4.5"])
 def test_a_rank_that_is_no_whole_number_is_refused(number: str, tmp_path: Path) -> None:
     file = tmp_path / "front.json"

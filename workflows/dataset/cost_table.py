@@ -15,7 +15,7 @@ from adaptare.workflows.dataset.rows import Row
 SUFFIXES: Final = (".csv", ".json")
 SAME: Final = (
     *("device", "hardware", "runtime", "model", "quantisation", "dtype", "phase", "length", "batch", "mode"),
-    *("graph", "adapter"),
+    *("graph", "adapter", "origin"),
 )
 
 

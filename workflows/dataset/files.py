@@ -1,7 +1,8 @@
 """Folders of data sets: one Parquet file, and a card as Hugging Face displays it."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,8 @@ class Written:
     """A written data set.
 
     Args:
-        left_out: Measurements of the stores that are not in it: incomplete, failed, or not of a whole model.
+        left_out: Measurements of the stores that are not in it: incomplete, failed, without an interval, or not of a
+            whole model.
         duplicates: Rows that came more than once.
     """
 
@@ -61,6 +63,7 @@ def export_dataset(
     *,
     licence: str = "unknown",
     title: str = "",
+    before: Callable[[Sequence[Row]], None] = lambda rows: None,
     feedback: Feedback = SILENT,
 ) -> Written:
     """Writes the complete measurements of whole models in some stores as a data set.
@@ -70,6 +73,7 @@ def export_dataset(
         folder: Its data and its card are replaced.
         licence: Identifier of the hub, such as `cc-by-4.0`.
         title: Name of the data set; by default that of the folder.
+        before: Called with the rows before they are written; if it raises, nothing is.
         feedback: Receives progress.
 
     Raises:
@@ -78,7 +82,8 @@ def export_dataset(
     """
     check_free(folder, DATA)
     measured = [row for store in stores for row in read_store(Store(store, create=False), feedback)]
-    whole = [row for row in measured if row.complete and row.visits and row.workload.scope == "model"]
+    timed = [row for row in measured if row.complete and row.visits and row.workload.scope == "model"]
+    whole = [row for row in timed if math.isfinite(row.overhead.upper)]
     if not whole:
         raise InputError(f"{', '.join(stores)} has no complete measurement of a whole model; measure something first")
     with feedback.progress("exporting") as update:
@@ -86,6 +91,7 @@ def export_dataset(
         for number, row in enumerate(whole):
             update(ROWS * number / len(whole), f"{number} of {len(whole)} measurements")
             rows.append(row_of(row))
+        before(rows)
         update(ROWS, "writing Parquet")
         return _write(rows, folder, licence, title, left_out=len(measured) - len(whole))
 

@@ -193,6 +193,9 @@ def _without_path(option: str) -> str:
 
 
 def _public(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _public(each) for name, each in value.items() if name not in PRIVATE}
-    return value
+    if not isinstance(value, Mapping):
+        return value
+    known = {name: _public(each) for name, each in value.items() if name not in PRIVATE}
+    if isinstance(variables := known.get("variables"), Mapping):
+        known["variables"] = {name: re.sub(f"[^:;,=]*{SEPARATORS}", "", str(each)) for name, each in variables.items()}
+    return known

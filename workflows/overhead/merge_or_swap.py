@@ -19,8 +19,8 @@ class Way:
 
     Args:
         disk_bytes: Base and adapters, or one model per task.
-        memory_bytes: Memory with one task loaded.
-        memory_of_all_bytes: Memory with all tasks loaded.
+        memory_bytes: Memory with one task loaded; 0 if unknown.
+        memory_of_all_bytes: Memory with all tasks loaded; 0 if unknown.
         peak_bytes: Peak of the memory until one task is loaded, including libraries; 0 if unknown.
         swap_s: Time of a task change, see `Swap`, with a 95 % interval; `cold_swap_s` with files read from storage.
         latency_s: Measured latency in that phase, with a 95 % interval; `base_s` without adapter.
@@ -85,14 +85,15 @@ def weigh_ways(case: Case, rows: Sequence[Measurement], *, tasks: int, band: flo
     session = Session(campaign.device, programs=programs)
     with campaign.feedback.progress("loading") as update:
         update(0.0, ", ".join(workload.mode for workload in workloads))
-        loaded = session.measure(workloads, reference=base, probes=[Memory(openings=1), Swap()])
+        loaded = session.measure(workloads, reference=base, probes=[Memory(openings=1, needed=False), Swap()])
         update(1.0, f"{len(loaded)} ways")
     failures, ways = dict[Mode, str](), list[Way]()
     for row, loading in zip(measured, loaded, strict=True):
         if failure := next((each.failure for each in loading.quantities.values() if each.failure), ""):
             failures[row.workload.mode] = failure
         else:
-            ways.append(_way(row, loading, tasks, adapter_bytes, programs, verdict(row.overhead, band=band)))
+            found = verdict(row.overhead, band=band, too_few=bool(row.too_few_openings))
+            ways.append(_way(row, loading, tasks, adapter_bytes, programs, found))
     base_bytes = programs.disk_bytes(base)
     return MergeOrSwap(
         tasks=tasks,
@@ -115,12 +116,12 @@ def _way(
     one_more = fed_bytes(workload, programs) or programs.need(workload).program_bytes
     if workload.in_weights:
         one_more = programs.need(workload.base).program_bytes
-    memory = round(loading.value("memory").middle)
+    memory = round(loading.value("memory").middle) if loading.has("memory") else 0
     return Way(
         mode=workload.mode,
         disk_bytes=tasks * base_bytes if workload.in_weights else base_bytes + tasks * adapter_bytes,
         memory_bytes=memory,
-        memory_of_all_bytes=memory + (tasks - 1) * one_more,
+        memory_of_all_bytes=memory + (tasks - 1) * one_more if memory else 0,
         peak_bytes=round(loading.value("peak_memory").middle) if loading.has("peak_memory") else 0,
         swap_s=loading.value("swap"),
         phase=workload.phase,

@@ -146,7 +146,7 @@ def row_of(case: Case, measurement: Measurement, *, band: float) -> Row:
         p90_s=measurement.quantile_s(0.9),
         p99_s=measurement.quantile_s(0.99),
         over_base=share,
-        verdict=verdict(share, band=band),
+        verdict=verdict(share, band=band, too_few=bool(measurement.too_few_openings)),
         rounds=len(measurement.visits),
         openings=len(set(measurement.openings.tolist())),
         providers=measurement.environment.get("providers", {}),
@@ -242,6 +242,7 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
         times, first_s = np.array([1.0, generated / 2, generated / 2]), parts[0].latency_s
         total = Interval(*(times @ [astuple(part.latency) for part in parts]).tolist())
         base_s = times * [part.base_s for part in parts]
+        too_few = max(part.too_few_openings for part in parts)
         share = Interval(*(base_s @ [astuple(part.over_base) for part in parts] / base_s.sum()).tolist())
         request = ComposedRequest(
             placement,
@@ -256,8 +257,8 @@ def requests_of(rows: Sequence[Row], *, prompts: Sequence[int], generated: int, 
             base_s=float(base_s.sum()),
             tokens_per_s=parts[0].batch * generated / total.middle,
             over_base=share,
-            verdict=verdict(share, band=band),
-            too_few_openings=max(part.too_few_openings for part in parts),
+            verdict=verdict(share, band=band, too_few=bool(too_few)),
+            too_few_openings=too_few,
         )
         composed.append(request)
     return composed

@@ -3,9 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 
+from adaptare.core import ProgramError
 from adaptare.core.interrupts import interrupts_noted
 from adaptare.core.progress import SILENT, Feedback, Update
 from adaptare.core.units import milliseconds, percent
@@ -195,7 +196,8 @@ class Campaign:
                 share, doing = number / len(timed), f"{workload.mode} {workload.scope}"
                 update(share, doing)
                 announcement.change(share=share, doing=doing)
-                self.programs.program(workload)
+                with suppress(ProgramError):  # measuring notes it as the failure of this workload
+                    self.programs.program(workload)
             update(1.0, f"{len(timed)} programs")
 
 
@@ -285,7 +287,7 @@ def _placements(measured: Sequence[Measurement]) -> Iterator[str]:
 
 def _calibration_change(measured: Sequence[Measurement], before_s: float | None) -> Iterator[str]:
     """Deviation of the device from its calibration, and its consequence."""
-    last = next((row for row in reversed(measured) if row.complete), None)
+    last = next((row for row in reversed(measured) if row.complete and row.visits), None)
     if last is None or before_s is None:
         return
     share = last.reference_raw_s / before_s - 1

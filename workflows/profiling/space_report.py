@@ -36,7 +36,8 @@ class ProfileRequest:
     """Configurations of a space to measure into a store; fields without a description are those of `OverheadRequest`.
 
     Args:
-        space: A `Space`, its name, or a YAML file; default: `blocks`, or `sites` with stubs.
+        space: A `Space`, its name, or a YAML file. By default each linear has a rank of its own, so that a predictor
+            knows each kind of linear.
         ranks: Ranks that a site may have, for a space by name.
         count: Number of configurations; all of a smaller space.
         length: Tokens of prefill, or cached positions of decode.
@@ -52,7 +53,7 @@ class ProfileRequest:
     model: str
     device: str | Device = "torch-cpu:threads=1"
     programs: Programs | None = None
-    space: str | Space | None = None
+    space: str | Space = "sites"
     ranks: Sequence[int] | None = None
     count: int = 40
     phase: Phase = "decode"
@@ -255,7 +256,7 @@ def _workloads(
     Raises:
         InputError: There are none, or the runtime does not run one of them.
     """
-    space = request.space or ("sites" if request.stubs else "blocks")
+    space = request.space
     if not isinstance(space, Space):
         space = space_of(space, template.shape, ranks=request.ranks, layers_alike=request.stubs)
     only_cuts = space.cuts_base and template.in_weights

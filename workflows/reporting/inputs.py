@@ -13,6 +13,7 @@ from adaptare.core.progress import SILENT, Feedback
 from adaptare.core.strict_json import parse_json
 from adaptare.predictor import FittedPredictor, load_predictor
 from adaptare.profiler import Store
+from adaptare.profiler.store import ForeignDatabaseError
 from adaptare.workflows.comparison import Comparison
 from adaptare.workflows.fit.fitting import FitResult
 from adaptare.workflows.fit.predicting import PredictResult
@@ -103,7 +104,7 @@ def just_measured(name: str, result: OverheadReport | SideBySide, store: str) ->
 
 def _read_folder(place: str, folder: Path, feedback: Feedback) -> Source:
     files = [file for file in sorted(folder.iterdir()) if file.is_file()]
-    found = {file: _read_file(file, feedback) for file in files if file.suffix in STORES or _holds_result(file)}
+    found = {file: _read_file(file, feedback) for file in files if _holds_store(file) or _holds_result(file)}
     if not found:
         raise InputError(f"the folder {place!r} holds nothing to report; give {KNOWN}")
     if folder / VERIFIED in found:  # has all of the search, and more
@@ -124,6 +125,19 @@ def _place(result: Result) -> int:
     return isinstance(result, StoreReport) - isinstance(result, SearchResult)
 
 
+def _holds_store(file: Path) -> bool:
+    """True for a store, also a damaged one; false for databases of other programs."""
+    if file.suffix not in STORES or not _begins_as_sqlite(file):
+        return False
+    try:
+        Store(file, create=False).close()
+    except ForeignDatabaseError:
+        return False
+    except InputError:  # reading it will say what is wrong
+        return True
+    return True
+
+
 def _holds_result(file: Path) -> bool:
     try:
         return file.suffix == ".json" and _reader_of(_parsed(file)) is not None
@@ -133,9 +147,7 @@ def _holds_result(file: Path) -> bool:
 
 def _read_file(file: Path, feedback: Feedback) -> Result:
     """Result in a file. Raises `InputError` if it holds none."""
-    with file.open("rb") as stream:
-        begin = stream.read(len(SQLITE))
-    if begin in (SQLITE, b""):
+    if _begins_as_sqlite(file) or not file.stat().st_size:
         return report_store(Store(file, create=False), feedback=feedback)
     if file.suffix == ".npz":
         return load_predictor(file)
@@ -146,6 +158,11 @@ def _read_file(file: Path, feedback: Feedback) -> Result:
     if read is None:
         raise InputError(f"{str(file)!r} holds no result that can be reported; give {KNOWN}")
     return read(file)
+
+
+def _begins_as_sqlite(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(SQLITE)) == SQLITE
 
 
 def _reader_of(content: Any) -> Callable[[Path], Result] | None:

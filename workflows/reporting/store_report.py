@@ -179,9 +179,10 @@ def case_of(workload: Workload) -> Case:
 
 
 def _overheads(rows: Sequence[Measurement]) -> OverheadReport:
-    """The latest measurement of each workload."""
+    """The latest measurement of each workload, complete if any is."""
     workload = rows[0].workload
-    latest = {row.workload: row for row in rows if row.visits and not row.failure}
+    measured = sorted((row for row in rows if row.visits and not row.failure), key=lambda row: row.complete)
+    latest = {row.workload: row for row in measured}
     lost = {row.workload: row.failure for row in rows if row.failure and row.workload not in latest}
     failed = [(workload, case_of(workload), failure) for workload, failure in lost.items()]
     return OverheadReport(

@@ -225,8 +225,11 @@ def text_of(result: SearchResult, file: Path) -> str:
 
 
 def _relative(result: SearchResult, file: Path) -> dict[str, Any]:
-    moved = _moved(replace(result, file=None), lambda path: Path(os.path.relpath(path, file.parent)))
-    content: dict[str, Any] = to_json(moved)
+    def below(path: Path) -> Path:
+        """Relative path that holds where a folder is a link, behind which `..` is another folder."""
+        return Path(os.path.relpath(path.parent.resolve() / path.name, file.parent.resolve()))
+
+    content: dict[str, Any] = to_json(_moved(replace(result, file=None), below))
     return content
 
 

@@ -86,7 +86,7 @@ def shrink_adapter(request: ShrinkRequest, *, feedback: Feedback) -> SearchResul
             "the mode static or swappable"
         )
     read_peft(request.adapter, source.shape).on(source.shape)
-    check_replaceable(request.output, source=request.adapter)
+    check_replaceable(request.output, read=(request.adapter, request.base))
     if request.recalibrate:
         cost = cost.recalibrated(cache=request.cache, feedback=feedback)
     weights = str(source.weights_folder().resolve())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptare.core import InputError
+from adaptare.core.folder_lock import locked
 from adaptare.core.progress import SILENT, Feedback
 from adaptare.predictor import load_predictor
 from adaptare.profiler import ModelShape, Quantisation, Space, open_model
@@ -88,9 +89,14 @@ def train(request: TrainRequest, *, feedback: Feedback = SILENT) -> TrainResult:
     The base that a recipe prepares is made once, and saved there.
 
     Raises:
-        InputError: An input cannot be read or does not fit the others, or the folder is of another training.
+        InputError: An input cannot be read or does not fit the others, or the folder is of another training, or in use.
         InfeasibleBudgetError: No adapter of the space is predicted to meet the budget.
     """
+    with locked(request.folder):
+        return _train(request, feedback)
+
+
+def _train(request: TrainRequest, feedback: Feedback) -> TrainResult:
     check_trackers(request.settings.report_to)
     folder, recipe = request.folder, recipe_named(request.recipe).at_sparsity(request.sparsity)
     source = open_model(request.model, cache=request.cache)

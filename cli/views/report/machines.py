@@ -70,6 +70,7 @@ def _state(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "packages", ", ".join(f"{name} {version}" for name, version in _part(state, "packages").items())
     yield "physical cores", state.get("physical_cores")
     yield "logical processors", state.get("logical_processors")
+    yield "processors that a container may use", state.get("processor_quota")
     yield "virtualisation", state.get("virtualisation")
     yield "clock frequency, MHz", f"{hertz / 1e6:.0f}" if isinstance(hertz, int | float) else None
     yield "frequency governor", state.get("governor")
