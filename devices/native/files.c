@@ -59,7 +59,7 @@ int64_t file_bytes(const char *path) {
     return facts.st_size;
 }
 
-/* Whether a file is of a file system that has no storage but the page cache. */
+/* True for a file in memory: its file system has no storage but the page cache. */
 static bool is_in_memory(int file) {
     struct statfs facts;
     return fstatfs(file, &facts) == 0 && (facts.f_type == TMPFS_MAGIC || facts.f_type == RAMFS_MAGIC);

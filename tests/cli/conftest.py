@@ -205,21 +205,27 @@ def data(tmp_path: Path, write_data: Callable[[Path], Path]) -> Path:
     return write_data(tmp_path)
 
 
-@pytest.fixture
-def saved(model_cache: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Adapters of random weights that PEFT itself has saved."""
+@pytest.fixture(scope="session")
+def save_adapter(model_cache: Path) -> Callable[..., Path]:
+    """Writes adapters of random weights, saved by PEFT itself, into folders."""
 
-    def save(name: str = "adapter", **settings: object) -> Path:
+    def save(folder: Path, **settings: object) -> Path:
         from peft import LoraConfig, get_peft_model
 
         from adaptare.profiler.models.random_model import random_model
 
         base = random_model(json.loads(open_model("tiny-random", cache=model_cache).shape.config))
         arguments = {"r": 4, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **settings}
-        get_peft_model(base, LoraConfig(**arguments)).save_pretrained(tmp_path / name)
-        return tmp_path / name
+        get_peft_model(base, LoraConfig(**arguments)).save_pretrained(folder)
+        return folder
 
     return save
+
+
+@pytest.fixture
+def saved(save_adapter: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Writes such adapters into the folder of a test."""
+    return lambda name="adapter", **settings: save_adapter(tmp_path / name, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -26,22 +26,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield "browser:path"
 
 
-@pytest.mark.slow
-def test_overhead_shows_every_way_to_apply_an_adapter(run: Callable[..., Any], model_cache: Path, page: str) -> None:
-    words = ("overhead", "tiny-random", "--rank", 4, "-p", 4, "-d", 4, *QUICKLY, "--cache", model_cache, "--json")
-    found = run(*words, "--device", page).json
-    assert not found["failures"]
-    assert found["device"] == "browser:path/ort-web:threads=1"
-    modes = ["swappable", "static", "merged"]
-    assert [(row["phase"], row["mode"]) for row in found["rows"]] == [
-        (phase, mode) for phase in ("prefill", "decode") for mode in modes
-    ]
-    found = run(*words, "--device", f"{page}/ort-web:int4,threads=2").json
-    assert not found["failures"]
-    assert (found["device"], found["quantisation"]) == ("browser:path/ort-web:threads=2", "int4")
-    assert {row["mode"] for row in found["rows"]} == {"swappable", "static", "requantised"}
-
-
 def test_ranks_from_0_are_fed_to_one_graph(run: Callable[..., Any], model_cache: Path, page: str) -> None:
     words = ("overhead", "tiny-random", "--rank", "0,8", "-p", 0, "-d", 4, *QUICKLY, "--cache", model_cache, "--json")
     found = run(*words, "--device", page).json
@@ -61,25 +45,10 @@ def test_parts_are_timed_in_a_page(run: Callable[..., Any], model_cache: Path, p
         )
 
 
-def test_a_model_larger_than_the_memory_is_composed_from_stubs(
-    run: Callable[..., Any], model_cache: Path, page: str
-) -> None:
-    device = f"{page}/ort-web:threads=1,memory_bytes={18 * 2**20}"
-    answer = run("overhead", "tiny-random", "-p", 0, "-d", 4, *QUICKLY, "--device", device, "--cache", model_cache)
-    assert answer.code == 2
-    assert "compose it from stubs, or free memory (option --stubs)" in answer.err
-
-
 def test_a_page_is_among_the_devices(run: Callable[..., Any], page: str) -> None:
     found = {each["name"]: each for each in run("devices", "--json").json["devices"]}
     assert found[page]["info"]["device"] == "browser:path/ort-web:threads=1"
     assert found["ort-web"]["problem"].startswith("ort-web runs in a page: start its server")
-
-
-def test_a_page_does_not_attribute_time_to_operators(run: Callable[..., Any], model_cache: Path, page: str) -> None:
-    answer = run("operators", "tiny-random", "--device", page, "--cache", model_cache)
-    assert answer.code in (2, 3)
-    assert "Traceback" not in answer.err
 
 
 def rows(file: Path) -> int:

@@ -70,26 +70,22 @@ def test_a_pipe_shows_no_table_before_the_end(capsys: pytest.CaptureFixture[str]
     assert "so far" not in both.err
 
 
-@pytest.mark.parametrize(("columns", "openings"), [(80, 1), (80, 4), (70, 4), (40, 4)])
+@pytest.mark.parametrize("openings", [1, 4])
 def test_narrow_pipes_lose_columns_and_no_digits(
-    run: Callable[..., Any], model_cache: Path, monkeypatch: pytest.MonkeyPatch, columns: int, openings: int
+    run: Callable[..., Any], model_cache: Path, monkeypatch: pytest.MonkeyPatch, openings: int
 ) -> None:
-    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", openings, "-p", 512, "-d", 4)
-    words = (*words, "--seconds", 0.3, "--cache", model_cache)
+    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", openings, "-p", 0, "-d", 4)
+    words = (*words, "--seconds", 0.1, "--cache", model_cache)
     rows = run(*words, "--json").json["rows"]
-    monkeypatch.setenv("COLUMNS", str(columns))
+    assert "tokens/s" in run(*words).out
+    monkeypatch.setenv("COLUMNS", "40")
     out = run(*words).out
     table = [line for line in out.splitlines() if line and line[0] in "┏┃┡│└"]
     assert table
-    assert max(map(len, table)) <= max(columns, 70)  # wider rather than cut
+    assert max(map(len, table)) <= 70  # wider rather than cut
     assert "…" not in out
     for row in rows:
         interval = f"[{row['over_base']['lower']:+.1%}, {row['over_base']['upper']:+.1%}]"
-        words = interval.split() if openings == 4 else ["too few", "openings: 1"]
-        assert all(word in "".join(table) for word in words)
+        parts = interval.split() if openings == 4 else ["too few", "openings: 1"]
+        assert all(part in "".join(table) for part in parts)
     assert "tokens/s" not in out
-
-
-def test_wide_pipes_have_every_column(run: Callable[..., Any], model_cache: Path) -> None:
-    words = ("overhead", "tiny-random", "--device", "simulated", "--openings", 2, "--seconds", 0.3)
-    assert "tokens/s" in run(*words, "--cache", model_cache).out

@@ -1,6 +1,6 @@
 """`adaptare overhead --tasks`: disk, memory and time for adapters of several tasks, merged and swapped."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +11,15 @@ import pytest
 from adaptare.core import ProgramError
 from adaptare.devices import (
     Device,
-    DeviceInfo,
     Loaded,
     Program,
     SimulatedDevice,
-    TorchCpu,
     Worker,
-    WorkerInfo,
     connect,
 )
-from adaptare.devices.simulated import SimulatedWorker
 from adaptare.profiler import (
     Configuration,
     Measurement,
-    Mode,
     Need,
     Programs,
     Workload,
@@ -33,11 +28,10 @@ from adaptare.profiler import (
 )
 from adaptare.profiler.analysis import Interval
 from adaptare.profiler.measuring.probe import Subject
-from adaptare.profiler.measuring.probes import Memory, Swap, fed_bytes
+from adaptare.profiler.measuring.probes import Memory, Swap
 from adaptare.profiler.measuring.session import Session
-from adaptare.profiler.programs.builders import TaskPrograms, TorchPrograms
+from adaptare.profiler.programs.builders import SimulatedPrograms, TaskPrograms
 from adaptare.profiler.workloads.workload import BYTES
-from adaptare.views.overhead import WAYS
 from adaptare.workflows.overhead.merge_or_swap import Way, conclude, tokens_to_pay
 
 WORDS = ("overhead", "tiny-random", "--openings", 2, "--seconds", 0.3, "-p", 4, "-d", 4, "--rank", 4)
@@ -85,11 +79,12 @@ MERGED = way("merged", swap_s=1.02, latency_s=0.020, overhead=0.0, verdict="same
 
 
 def test_disk_and_memory_are_sums_of_bases_and_adapters(overhead: Callable[..., Any], workload: Workload) -> None:
-    found = overhead("--device", "simulated", "--tasks", 3, "--json").json["merge_or_swap"]
+    grid = ("--rank", "1,4", "--sites", "q_proj", "--sites", "all")
+    found = overhead("--device", "simulated", "--tasks", 3, *grid, "--json").json["merge_or_swap"]
     adapter = BYTES["float32"] * workload.configuration.adapter_parameters(workload.shape)
     programs = programs_for(SimulatedDevice().info())
     base, held = programs.disk_bytes(workload.base), programs.need(workload.base).program_bytes
-    assert (found["tasks"], found["placement"], found["rank"]) == (3, "all", 4)
+    assert (found["tasks"], found["placement"], found["rank"]) == (3, "all", 4)  # the largest adapter
     assert (found["adapter_bytes"], found["base_bytes"]) == (adapter, base)
     ways = {way["mode"]: way for way in found["ways"]}
     assert {mode: way["disk_bytes"] for mode, way in ways.items()} == {
@@ -113,78 +108,61 @@ def test_changing_the_task_takes_loading_without_the_inputs_of_a_call(workload: 
     assert found.value("swap").middle == pytest.approx(device.latency_s(workload.work()))
     assert [len(samples) for samples in found.quantities["swap"].rounds] == [1] * 4
     assert not found.has("peak_memory")
+    assert not found.has("cold_swap")
 
 
-class FedPrograms:
+class FedPrograms(SimulatedPrograms):
     """As of a runtime whose adapters are inputs."""
-
-    def __init__(self) -> None:
-        self._programs = programs_for(SimulatedDevice().info())
-
-    def modes(self, workload: Workload) -> tuple[Mode, ...]:
-        return self._programs.modes(workload)
-
-    def check(self, workload: Workload) -> None: ...
 
     def need(self, workload: Workload) -> Need:
         """The adapter is among the feeds."""
         return Need("one", 1000, 10 + 7 * len(workload.configuration.ranks))
 
-    def disk_bytes(self, base: Workload) -> int:
-        return self._programs.disk_bytes(base)
 
-    def program(self, workload: Workload) -> Program:
-        return self._programs.program(workload)
+class Binding:
+    """A worker whose feeds take a second, two seconds and so on to bind."""
 
-    def merged_reference(self, workload: Workload) -> Program:
-        return self._programs.merged_reference(workload)
+    def __init__(self, worker: Worker, loads: list[Program]) -> None:
+        self._loads, self.run, self.unload, self.info = loads, worker.run, worker.unload, worker.info
+        self._load = worker.load
 
-    def unrounded(self, workload: Workload) -> Program:
-        return self.program(workload)
+    def load(self, program: Program) -> Loaded:
+        self._loads.append(program)
+        seconds = {feed.name: 1.0 + n for n, feed in enumerate(program.feeds)}
+        return replace(self._load(program), bind_s=seconds)
 
 
-class SlowlyBinding:
-    """A simulated device whose feeds take a second, two seconds and so on to bind."""
+class Forgetful(Binding):
+    """A worker whose programs load a second slower from storage."""
 
-    def __init__(self) -> None:
-        self._device = SimulatedDevice()
-        self.capacity_bytes = self._device.capacity_bytes
+    _forgotten = False
+
+    def forget(self, program: Program) -> bool:
+        self._forgotten = True
+        return True
+
+    def load(self, program: Program) -> Loaded:
+        late_s, self._forgotten = float(self._forgotten), False
+        loaded = self._load(program)
+        return replace(loaded, load_s=loaded.load_s + late_s)
+
+
+class DeviceOf:
+    """A simulated device with workers of a class, and the programs that they loaded."""
+
+    def __init__(self, worker: type[Binding]) -> None:
+        self._worker, self._device = worker, SimulatedDevice()
+        self.capacity_bytes, self.info = self._device.capacity_bytes, self._device.info
         self.loads: list[Program] = []
-
-    def info(self) -> DeviceInfo:
-        return self._device.info()
 
     @contextmanager
     def open(self) -> Iterator[Worker]:
         with self._device.open() as worker:
-            yield Recording(worker, self.loads)
-
-
-class Recording:
-    """See `SlowlyBinding`."""
-
-    def __init__(self, worker: Worker, loads: list[Program]) -> None:
-        self._worker, self._loads = worker, loads
-
-    @property
-    def info(self) -> WorkerInfo:
-        return self._worker.info
-
-    def load(self, program: Program) -> Loaded:
-        self._loads.append(program)
-        loaded = self._worker.load(program)
-        seconds: Mapping[str, float] = {feed.name: 1.0 + n for n, feed in enumerate(program.feeds)}
-        return replace(loaded, bind_s=seconds)
-
-    def run(self, program_id: str, feed_id: str, calls: int) -> Sequence[float]:
-        return self._worker.run(program_id, feed_id, calls)
-
-    def unload(self, program_id: str) -> None:
-        self._worker.unload(program_id)
+            yield self._worker(worker, self.loads)
 
 
 def test_changing_the_task_is_feeding_another_adapter_where_that_is_an_input(workload: Workload) -> None:
-    device = SlowlyBinding()
+    device = DeviceOf(Binding)
     found = loaded(workload, device, FedPrograms())
     own = FedPrograms().program(workload)
     assert [len(program.feeds) for program in device.loads if program.arguments == own.arguments] == [1, 2, 2, 2, 2]
@@ -192,43 +170,12 @@ def test_changing_the_task_is_feeding_another_adapter_where_that_is_an_input(wor
     assert found.value("swap").middle == pytest.approx(2.0 + SimulatedDevice().latency_s(workload.work()))
 
 
-class Forgetful(Recording):
-    """A worker whose programs load a second slower from storage."""
-
-    def __init__(self, worker: Worker, loads: list[Program]) -> None:
-        super().__init__(worker, loads)
-        self._forgotten = False
-
-    def forget(self, program: Program) -> bool:
-        self._forgotten = True
-        return True
-
-    def load(self, program: Program) -> Loaded:
-        loaded = self._worker.load(program)
-        late_s, self._forgotten = float(self._forgotten), False
-        return replace(loaded, load_s=loaded.load_s + late_s)
-
-
-class ForgetfulDevice(SlowlyBinding):
-    """A simulated device that can drop files from its page cache."""
-
-    @contextmanager
-    def open(self) -> Iterator[Worker]:
-        with self._device.open() as worker:
-            yield Forgetful(worker, self.loads)
-
-
 def test_a_program_from_storage_and_one_from_the_page_cache_are_told_apart(workload: Workload) -> None:
-    device = ForgetfulDevice()
+    device = DeviceOf(Forgetful)
     found = loaded(workload, device)
     call_s = SimulatedDevice().latency_s(workload.work())
     assert found.value("swap").middle == pytest.approx(call_s)
     assert found.value("cold_swap").middle == pytest.approx(1.0 + call_s)
-
-
-def test_nothing_is_said_of_storage_where_the_page_cache_cannot_be_dropped(workload: Workload) -> None:
-    device = SimulatedDevice()
-    assert not loaded(workload, device).has("cold_swap")
 
 
 def test_merging_pays_once_the_tokens_it_saves_make_up_for_loading() -> None:
@@ -263,30 +210,25 @@ def test_tokens_are_not_told_where_decode_may_be_as_fast() -> None:
 @pytest.mark.parametrize(
     "ways",
     [
-        [way("swappable")],
         [MERGED],
         [way("swappable", swap_s=2.0), MERGED],
         [way("swappable", latency_s=0.019), MERGED],
         [way("swappable", phase="prefill"), MERGED],
     ],
-    ids=["only beside", "only merged", "merging is quicker", "swapping is faster", "no decode"],
+    ids=["only merged", "merging is quicker", "swapping is faster", "no decode"],
 )
 def test_there_is_no_such_number_where_one_of_both_is_better_throughout(ways: list[Way]) -> None:
     assert tokens_to_pay(ways) is None
 
 
 def test_the_conclusion_weighs_both() -> None:
-    said = conclude([way("swappable"), MERGED], tasks=8, base_bytes=538 * MEGABYTE)
+    slow = replace(MERGED, cold_swap_s=exactly(2.5))
+    said = conclude([way("swappable"), slow], tasks=8, base_bytes=538 * MEGABYTE)
     assert said == (
-        "merged is as fast as the base, needs 8 times 538 MB on disk and 1,020 ms per change of task; swappable costs "
-        "+10.0% in decode, needs 600 MB on disk in all and 20.0 ms per change; merging pays from 500 [500, 500] tokens "
-        "per change of task on"
+        "merged is as fast as the base, needs 8 times 538 MB on disk and 1,020 ms per change of task, 2,500 ms from "
+        "storage; swappable costs +10.0% in decode, needs 600 MB on disk in all and 20.0 ms per change; merging pays "
+        "from 500 [500, 500] tokens per change of task on"
     )
-
-
-def test_the_conclusion_tells_what_loading_from_storage_takes() -> None:
-    said = conclude([way("swappable"), replace(MERGED, cold_swap_s=exactly(2.5))], tasks=8, base_bytes=538 * MEGABYTE)
-    assert "1,020 ms per change of task, 2,500 ms from storage; swappable" in said
 
 
 @pytest.mark.parametrize(
@@ -304,33 +246,6 @@ def test_the_conclusion_warns_of_quantising_again() -> None:
     )
 
 
-def test_there_is_nothing_to_conclude_without_both() -> None:
-    assert conclude([MERGED], tasks=2, base_bytes=MEGABYTE) == ""
-
-
-@pytest.mark.parametrize(
-    ("device", "modes"),
-    [
-        ("ort-cpu:threads=1", {"swappable", "static", "merged"}),
-        ("ort-cpu:int4,threads=1", {"swappable", "static", "requantised"}),
-    ],
-)
-@pytest.mark.slow
-def test_onnx_runtime_loads_every_way(overhead: Callable[..., Any], device: str, modes: set[str]) -> None:
-    answer = overhead("--device", device, "--tasks", 2, "-p", 0, "--openings", 1, "--json")
-    assert answer.code == 0, answer.err
-    found = answer.json["merge_or_swap"]
-    assert {way["mode"] for way in found["ways"]} == modes
-    assert found["failures"] == {}
-    assert found["conclusion"]
-    for each in found["ways"]:
-        assert (
-            each["swap_s"]["middle"] > 0
-        )  # 0 would be a change that was not timed; how long it takes is the machine's
-        assert each["peak_bytes"] > each["memory_bytes"] >= 0
-        assert each["memory_of_all_bytes"] > each["memory_bytes"]
-
-
 @pytest.mark.slow
 def test_an_adapter_of_a_file_is_that_of_the_inputs(workload: Workload, model_cache: Path, tmp_path: Path) -> None:
     device = connect("ort-cpu:threads=1")
@@ -344,42 +259,6 @@ def test_an_adapter_of_a_file_is_that_of_the_inputs(workload: Workload, model_ca
     found = loaded(workload, device, programs)
     assert found.value("swap").middle > 0  # as above
     assert found.has("cold_swap"), "the file is dropped from the page cache"
-
-
-@pytest.mark.slow
-def test_torch_loads_a_program_for_every_task(workload: Workload) -> None:
-    """Swappable adapters are modules of their own, and no inputs, so they are loaded as merged ones are."""
-    programs = TorchPrograms()
-    assert fed_bytes(workload, programs) == fed_bytes(workload.merged, programs) == 0
-    found = loaded(workload.merged, TorchCpu(threads=1), programs)
-    assert found.value("swap").middle > 0  # as above
-    assert found.value("peak_memory").middle > found.value("memory").middle >= 0
-
-
-def test_memory_that_a_device_does_not_report_is_left_blank(
-    overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = SimulatedWorker.load
-    monkeypatch.setattr(SimulatedWorker, "load", lambda own, program: replace(load(own, program), resident_bytes=0))
-    found = overhead("--device", "simulated", "--tasks", 3, "--json").json["merge_or_swap"]
-    assert {(each["memory_bytes"], each["memory_of_all_bytes"]) for each in found["ways"]} == {(0, 0)}
-    assert [column.text(way("merged")) for column in WAYS if "memory" in column.heading] == [""]
-
-
-def test_the_table_has_a_line_for_each_way(overhead: Callable[..., Any]) -> None:
-    shown = overhead("--device", "simulated", "--tasks", 5).out
-    assert "Merge or swap for 5 tasks, all r4" in shown
-    assert "needs 5 times" in shown
-
-
-def test_the_largest_adapter_is_weighed(overhead: Callable[..., Any]) -> None:
-    options = ("--device", "simulated", "--tasks", 2, "--rank", "1,8", "--sites", "q_proj", "--sites", "all")
-    found = overhead(*options, "--json").json["merge_or_swap"]
-    assert (found["placement"], found["rank"]) == ("all", 8)
-
-
-def test_without_tasks_nothing_is_loaded_again(overhead: Callable[..., Any]) -> None:
-    assert overhead("--device", "simulated", "--json").json["merge_or_swap"] is None
 
 
 def test_a_way_that_cannot_be_loaded_is_told(overhead: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

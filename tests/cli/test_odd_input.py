@@ -1,5 +1,6 @@
 """Files that are damaged or contradict themselves: a clear error instead of a traceback or a wrong result."""
 
+import gc
 import json
 import shlex
 import sqlite3
@@ -13,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 Run = Callable[..., Any]
-PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 14, "--openings", 2)
+PROFILE = ("profile", "tiny-random", "--device", "simulated", "--count", 14, "--openings", 1)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -41,22 +42,29 @@ def with_samples(content: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {**content, "visits": [[*visit[:3], [seconds] * len(visit[3])] for visit in content["visits"]]}
 
 
+@pytest.fixture(scope="module")
+def store(commands_in: Callable[..., Any], model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store."""
+    folder = tmp_path_factory.mktemp("store")
+    with commands_in(folder) as run:
+        assert run(*PROFILE, "--cache", model_cache).code == 0
+    gc.collect()  # closes the store, which moves its newest rows into the file
+    return folder
+
+
 @pytest.fixture
-def measured(run: Run, model_cache: Path) -> Run:
+def measured(run_in_copy: Callable[[Path], Run], store: Path) -> Run:
     """Runs commands in a folder with a store."""
-    assert run(*PROFILE, "--cache", model_cache).code == 0
-    return run
+    return run_in_copy(store)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda _: "junk", "measurement 3 is damaged"),
-        (lambda _: [], "measurement 3 is damaged"),
         (lambda content: {**content, "workload": {**content["workload"], "shape": "0"}}, "'0' is missing"),
         (lambda content: {**content, "visits": content["visits"][1:]}, "not those of the reference"),
-        (lambda content: {**content, "origin": "heaven"}, "origin must be one of measured, composed"),
-        *((lambda content, s=s: with_samples(content, s), "above 0, not") for s in (float("nan"), 0.0, -1.0)),
+        (lambda content: with_samples(content, float("nan")), "above 0, not"),
     ],
 )
 def test_a_damaged_row_of_a_store_is_named(
@@ -87,32 +95,11 @@ def test_a_salvage_without_space_leaves_no_store_and_is_repeated(
     assert measured("store", "adaptare.db", "--salvage", "rescued.db", "--json").json["kept"] == 14
 
 
-@pytest.mark.parametrize("seconds", [float("nan"), 0.0, -1.0])
-def test_a_predictor_without_the_time_of_its_base_is_refused(measured: Run, seconds: float) -> None:
-    measured("fit", "--device", "simulated", "-o", "predictor")
-    change(Path("predictor.json"), base_values={"64": seconds})
-    Path("ranks.json").write_text('{"*.q_proj": 8}')
-    refused(measured("predict", "predictor", "ranks.json"), "base_values must be finite numbers above 0")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"r": 8}, "has rank 8 by the config and rank 4 in the weights"),
-        ({"r": 10**12}, "has rank 1000000000000 by the config"),
-        ({"target_modules": ["v_proj"]}, "has no adapter by the config and rank 4 in the weights"),
-        ({"target_modules": ["q_proj", "down_proj", "v_proj"]}, "rank 4 by the config and no adapter in the weights"),
-        ({"target_modules": "("}, "target_modules or patterns cannot be understood"),
-        ({"target_modules": 7}, "target_modules or patterns cannot be understood"),
-        ({"alpha_pattern": {"(": 4}}, "target_modules or patterns cannot be understood"),
-        ({"lora_alpha": []}, "lora_alpha must be finite numbers, not []"),
-    ],
-)
 def test_a_config_that_contradicts_its_weights_is_refused(
-    run: Run, model_cache: Path, saved: Callable[..., Path], settings: dict[str, object], message: str
+    run: Run, model_cache: Path, saved: Callable[..., Path]
 ) -> None:
-    change(saved() / CONFIG, **settings)
-    tail = ("--cache", model_cache)
+    change(saved() / CONFIG, r=8)
+    tail, message = ("--cache", model_cache), "has rank 8 by the config and rank 4 in the weights"
     refused(run("overhead", "tiny-random", "adapter", "--device", "simulated", *tail), message)
     refused(run("export", "adapter", "--base", "tiny-random", "--to", "merged", "-o", "out", *tail), message)
     assert not Path("out").exists()
@@ -132,33 +119,10 @@ def test_an_export_of_an_adapter_without_effect_is_refused_or_noted(
     assert "the adapter changes nothing: A or B is zero everywhere" in answer.err
 
 
-def test_a_rank_that_was_never_trained_is_noted(run: Run, model_cache: Path, data: Path) -> None:
-    words = ("train", "tiny-random", "-o", "run", "--steps", 2, "--data", data, "--cache", model_cache)
-    assert run(*words).code == 0
-    Path("ranks.json").write_text('{"*.self_attn.*": 3}')
-    answer = run("export", "run", "--choice", "ranks.json", "-o", "out", "--cache", model_cache)
-    assert answer.code == 0
-    assert "rank 3 is no choice of the training (0, 2, 4, 8, 16), so no step has drawn it" in answer.err
-
-
-def test_training_does_not_mix_its_files_with_others(run: Run, model_cache: Path, data: Path) -> None:
-    Path("mine").mkdir()
-    Path("mine/thesis.txt").write_text("mine")
-    words = ("train", "tiny-random", "--steps", 2, "--data", data, "--cache", model_cache)
-    refused(run(*words, "-o", "mine"), "'mine' holds files of another program, such as 'thesis.txt'", "--output")
-    refused(run(*words, "-o", data), "is a file; name a folder")
-    assert [each.name for each in Path("mine").iterdir()] == ["thesis.txt"]
-
-
 @pytest.fixture
 def folder(run_in_copy: Callable[[Path], Run], results: Path) -> Run:
     """A folder with a training, a predictor, a store and a front."""
     return run_in_copy(results)
-
-
-@pytest.fixture
-def predictor(results: Path) -> str:
-    return next(file.stem for file in results.glob("*.npz"))
 
 
 def test_an_adapter_is_not_written_over_itself(run: Run, model_cache: Path, saved: Callable[..., Path]) -> None:
@@ -169,19 +133,6 @@ def test_an_adapter_is_not_written_over_itself(run: Run, model_cache: Path, save
     again = run("export", "exported", *words, "--to", "peft-uniform", "-o", "./exported/")
     refused(again, "is what is read and would be lost")
     assert Path("exported/adapter_model.safetensors").read_bytes() == before
-
-
-def test_what_an_export_reads_beside_the_adapter_is_kept(
-    run: Run, model_cache: Path, saved: Callable[..., Path]
-) -> None:
-    saved()
-    words = ("export", "adapter", "--base", "tiny-random", "--cache", model_cache)
-    assert run(*words, "--to", "merged", "-o", "whole").code == 0
-    refused(
-        run("export", "adapter", "--base", "whole/", "--cache", model_cache, "--to", "merged", "-o", "whole"),
-        "'whole' is what is read and would be lost",
-    )
-    assert Path("whole/config.json").exists()
 
 
 def test_an_export_goes_to_where_a_link_points(run: Run, model_cache: Path, saved: Callable[..., Path]) -> None:
@@ -223,19 +174,6 @@ def test_only_regular_files_are_replaced(folder: Run, tmp_path: Path) -> None:
     assert not Path("page.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name,*.q_proj\nx,4,5\n", "line 2: a row has 2 cells"),
-        ("name,*.q_proj\nx\n", "line 2: a row has 2 cells"),
-        ("name,*.q_proj,*.q_proj\nx,4,8\n", "two columns of one name"),
-    ],
-)
-def test_rows_of_a_table_of_ranks_are_complete(folder: Run, predictor: str, text: str, message: str) -> None:
-    Path("ranks.csv").write_text(text)
-    refused(folder("predict", predictor, "ranks.csv"), message)
-
-
 def test_a_search_replaces_nothing_but_its_earlier_result_and_its_commands_can_be_pasted(
     folder: Run, data: Path, model_cache: Path
 ) -> None:
@@ -248,11 +186,10 @@ def test_a_search_replaces_nothing_but_its_earlier_result_and_its_commands_can_b
     words = ("--steps", 2, "--data", data, "--cache", model_cache, "--held-out", 8)
     assert folder("train", "tiny-random", "-o", "my run", *words).code == 0
     search = ("search", "my run", *following[3:], "--evaluations", 1, "-o")
-    for _ in range(2):
-        found = folder(*search, "a front.json")
-        assert found.code == 0, found.err
+    found = folder(*search, "a front.json", "--algorithm", "random")
+    assert found.code == 0, found.err
     assert "adaptare verify 'a front.json'" in " ".join(found.out.split())
-    for other in ("one.json", "my run/super_adapter.safetensors", "my predictor.json", "adaptare.db"):
+    for other in ("one.json", "my run/super_adapter.safetensors", "adaptare.db"):
         before = Path(other).read_bytes()
         refused(folder(*search, other), f"{other!r} exists and is no earlier result of a search")
         assert Path(other).read_bytes() == before

@@ -12,19 +12,8 @@ Run = Callable[..., Any]
 SHORT = ("--seconds", 2, "--openings", 2, "-p", 8, "-d", 8, "--json")
 
 
-def overhead(run: Run, model_cache: Path, device: str, *words: object) -> Any:
-    return run("overhead", "tiny-random", *(words or ("--rank", 4)), "--device", device, *SHORT, "--cache", model_cache)
-
-
-@pytest.mark.slow
-def test_an_adapter_is_measured_against_its_base(run: Run, saved: Callable[..., Path], model_cache: Path) -> None:
-    written = overhead(run, model_cache, "openvino-cpu:execution_mode=accuracy", saved())
-    assert written.code == 0, written.err
-    assert {(row["phase"], row["mode"]) for row in written.json["rows"]} >= {
-        ("prefill", "swappable"),
-        ("decode", "static"),
-    }
-    assert written.json["device"] == "openvino-cpu:threads=1,execution_mode=accuracy"
+def overhead(run: Run, model_cache: Path, device: str) -> Any:
+    return run("overhead", "tiny-random", "--rank", 4, "--device", device, *SHORT, "--cache", model_cache)
 
 
 @pytest.mark.parametrize(

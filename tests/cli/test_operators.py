@@ -48,27 +48,15 @@ def test_every_second_is_accounted_for_and_every_linear_gets_two_products(
     assert {kind: added(found)[kind] for kind in calls} == calls
 
 
-def test_only_chosen_linears_get_more(operators: Callable[..., Any]) -> None:
-    found = operators("--device", ORT, "--sites", "q_proj,v_proj", "-p", 4, "--json").json
-    assert (found["placement"], found["sites"], found["phase"]) == ("q_proj,v_proj", 4, "prefill")
-    assert (added(found)["MatMul"], added(found)["Add"]) == (8, 4)
-
-
-def test_a_merged_adapter_adds_nothing(operators: Callable[..., Any]) -> None:
-    assert added(operators("--device", ORT, "--mode", "merged", "--json").json) == {}
-
-
 def test_a_quantised_base_shows_its_own_operators(operators: Callable[..., Any]) -> None:
     found = operators("--device", "ort-cpu:int4,threads=1", "--json").json
     rows = {row["operator"]: row for row in found["operators"]}
-    assert found["quantisation"] == "int4"
+    assert (found["quantisation"], found["placement"], found["sites"]) == ("int4", "all", SITES)
     assert rows["MatMulNBits"]["base_calls"] == rows["MatMulNBits"]["adapted_calls"] == SITES + 1 - 4
     assert (added(found)["MatMul"], added(found)["Gemm"]) == (SITES, SITES)
 
 
-def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust(
-    operators: Callable[..., Any],
-) -> None:
+def test_the_table_ends_with_the_latency_without_profiler(operators: Callable[..., Any]) -> None:
     answer = operators("--device", ORT)
     assert answer.code == 0, answer.err
     lines = [line for line in answer.out.splitlines() if line.startswith("│")]
@@ -77,9 +65,7 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
         "total, profiled",
         "total, not profiled",
     ]
-    assert "~MatMul" in answer.out
     assert "the profiler makes a call" in answer.out
-    assert "take below 50 µs each time, much of which may be the profiler's own" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -89,22 +75,11 @@ def test_the_table_ends_with_the_latency_without_profiler_and_says_what_to_trust
             ("--device", "simulated"),
             "simulated: the device does not attribute time to operators; torch-cpu, ort-cpu and",
         ),
-        (("--sites", "w_proj"), "the model has no w_proj; it has q_proj, k_proj"),
-        (("-d", -1), "-d must be at least 0, not -1"),
-        (("-p", 0), "-p must be at least 1, not 0"),
         (("adapter", "--rank", 4), "an adapter folder has sites and ranks of its own"),
         (("--mode", "static"), "torch applies adapters swappable or merged, not 'static'"),
-        (("--calls", 0), "--calls"),
     ],
 )
 def test_bad_input_is_refused(operators: Callable[..., Any], options: tuple[object, ...], message: str) -> None:
     answer = operators(*options)
     assert answer.code == 2
     assert message in answer.err
-
-
-@pytest.mark.llama
-def test_a_runtime_without_a_profiler_says_so(operators: Callable[..., Any]) -> None:
-    answer = operators("--device", "llama-cpu:threads=1")
-    assert answer.code == 2
-    assert "the device does not attribute time to operators; torch-cpu, ort-cpu and openvino-cpu do" in answer.err

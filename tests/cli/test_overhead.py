@@ -27,7 +27,7 @@ def overhead(run: Callable[..., Any], model_cache: Path) -> Callable[..., Any]:
 
 
 def test_a_grid_has_every_rank_swappable_and_the_largest_in_every_way(overhead: Callable[..., Any]) -> None:
-    words = ("--device", "simulated", "--openings", 4, "--seconds", 2, "--json")
+    words = ("--device", "simulated", "--openings", 4, "--seconds", 600, "--json")
     answer = overhead(*words, "--rank", "8,1", "--sites", "q_proj,v_proj", "--sites", "all")
     assert answer.code == 0, answer.err
     found = [(row["phase"], row["placement"], row["rank"], row["mode"]) for row in answer.json["rows"]]
@@ -59,19 +59,11 @@ def test_slopes_are_seconds_of_a_rank_and_of_a_site(overhead: Callable[..., Any]
     )
 
 
-def test_onnx_runtime_has_rank_0(overhead: Callable[..., Any]) -> None:
-    answer = overhead("--device", "ort-cpu:threads=1", "--rank", "0,4", "-p", 0, "--json")
-    assert answer.code == 0, answer.err
-    found = {(row["rank"], row["mode"]) for row in answer.json["rows"]}
-    assert found == {(0, "swappable"), (4, "swappable"), (4, "static"), (4, "merged")}
-
-
 def test_the_figure_is_a_picture(overhead: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    answer = overhead("--device", "simulated", "--rank", "1,8", "--figure", tmp_path / "curve.png")
+    answer = overhead("--device", "simulated", "--rank", "1,8", "-p", 0, "--figure", tmp_path / "curve.png")
     assert answer.code == 0, answer.err
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert "one more rank on every site adds" in answer.out
 
 
 def test_a_figure_that_cannot_be_written_costs_no_result(overhead: Callable[..., Any], tmp_path: Path) -> None:
@@ -98,13 +90,7 @@ def test_without_a_row_there_is_no_figure(
     assert not (tmp_path / "curve.png").exists()
 
 
-def test_simulated_bases_may_be_quantised(overhead: Callable[..., Any]) -> None:
-    answer = overhead("--device", "simulated:int4", "--json")
-    assert answer.code == 0, answer.err
-    assert answer.json["quantisation"] == "int4"
-
-
-@pytest.mark.parametrize("openings", [1, 3, 4])
+@pytest.mark.parametrize("openings", [3, 4])
 def test_what_rests_on_too_few_openings_says_so(overhead: Callable[..., Any], openings: int) -> None:
     # So much time that no pause of this machine cuts an opening short, which would then not count.
     words = ("--device", "simulated", "--rank", "1,8", "-p", 2, "-n", 2, "--openings", openings, "--seconds", 600)
@@ -112,9 +98,8 @@ def test_what_rests_on_too_few_openings_says_so(overhead: Callable[..., Any], op
     assert answer.code == 0, answer.err
     parts = [*answer.json["rows"], *answer.json["slopes"], *answer.json["requests"]]
     assert {each["too_few_openings"] for each in parts} == {openings if openings < 4 else 0}
-    out = overhead(*words).out
-    assert out.count(f"too few openings: {openings}") == (0 if openings > 3 else len(parts))
-    assert out.count("merged adapters run the graph of the base, so their overheads here are measurement error") == 1
+    if openings == 3:
+        assert overhead(*words).out.count("too few openings: 3") == len(parts)
 
 
 def test_the_table_is_shown_from_the_first_opening_on(
@@ -153,61 +138,10 @@ def test_one_key_leaves_queries_nothing_to_choose_from(overhead: Callable[..., A
     assert answer.code == 0, answer.err
 
 
-@pytest.mark.slow
-def test_bases_may_be_of_narrower_floating_point(overhead: Callable[..., Any]) -> None:
-    answer = overhead("--device", "torch-cpu:bfloat16,threads=1", "-p", 0, "--openings", 1, "--json")
-    assert answer.code == 0, answer.err
-    assert (answer.json["dtype"], answer.json["quantisation"]) == ("bfloat16", "none")
-    assert {row["mode"] for row in answer.json["rows"]} == {"swappable", "merged"}
-    refused = overhead("--device", "ort-cpu:bfloat16,threads=1", "-p", 0)
-    assert refused.code == 2
-    assert "ONNX programs are made in float32, not bfloat16" in refused.err
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
-@pytest.mark.parametrize(
-    ("device", "settings", "kind", "modes"),
-    [
-        (
-            "ort-cpu:threads=1",
-            {"use_rslora": True, "lora_alpha": 32, "alpha_pattern": {"q_proj": 3}},
-            "lora",
-            ["swappable", "static", "merged"],
-        ),
-        ("torch-cpu:threads=1", {"use_dora": True}, "dora", ["swappable", "merged"]),
-    ],
-    ids=["rslora", "dora"],
-)
-def test_an_adapter_that_peft_saved_is_measured_beside_the_base_and_merged(
-    overhead: Callable[..., Any],
-    saved: Callable[..., Path],
-    device: str,
-    settings: dict[str, object],
-    kind: str,
-    modes: list[str],
-) -> None:
-    answer = overhead(saved(**settings), "--device", device, "-p", 0, "--openings", 1, "--json")
-    assert answer.code == 0, answer.err
-    found = answer.json
-    assert not found["failures"]
-    rows = [(row["mode"], row["kind"], row["rank"], row["sites"]) for row in found["rows"]]
-    assert rows == [(mode, kind, 4, 4) for mode in modes]
-
-
-@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
-def test_dora_is_refused_in_onnx_runtime_with_advice(overhead: Callable[..., Any], saved: Callable[..., Path]) -> None:
-    answer = overhead(saved(use_dora=True), "--device", "ort-cpu:threads=1")
-    assert answer.code == 2
-    assert "DoRA is not put into ONNX graphs" in answer.err
-    assert "merge it with PEFT's merge_and_unload" in answer.err
-    assert not Path("adaptare.db").exists()
-
-
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
 def test_adapters_are_compared_round_by_round(overhead: Callable[..., Any], saved: Callable[..., Path]) -> None:
     small, large = saved("small", target_modules=["q_proj"]), saved("large")
-    answer = overhead(small, large, "--device", "simulated", "--openings", 4, "--seconds", 2, "-p", 0, "--json")
+    answer = overhead(small, large, "--device", "simulated", "--openings", 4, "--seconds", 600, "-p", 0, "--json")
     assert answer.code == 0, answer.err
     rows = {(row["placement"], row["mode"]): row for row in answer.json["rows"]}
     assert {name for name, _ in rows} == {str(small), str(large)}
@@ -217,7 +151,6 @@ def test_adapters_are_compared_round_by_round(overhead: Callable[..., Any], save
     ratio = rows[str(large), "swappable"]["latency"]["middle"] / rows[str(small), "swappable"]["latency"]["middle"]
     assert swappable["difference"]["middle"] == pytest.approx(ratio - 1, rel=1e-6)
     assert (swappable["verdict"], merged["verdict"]) == ("slower", "same")
-    assert "compared with" in overhead(small, large, "--device", "simulated", "-p", 0).out
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
@@ -233,13 +166,8 @@ def test_adapters_that_cost_the_same_by_construction_are_refused(
     ("options", "message"),
     [
         (("--rank", "1,x"), "--rank must be whole numbers with commas between them, such as 16 or 4,8,64, not '1,x'"),
-        (("--rank", ""), "--rank is empty ('')"),
         (("--rank", "0,4", "--device", "torch-cpu:threads=1"), "torch has no adapters of rank 0"),
-        (
-            ("--sites", "w_proj"),
-            "down_proj, or all; did you mean 'v_proj'? (option --sites)",
-        ),
-        (("--figure", "nowhere/curve.png"), "--figure: there is no folder 'nowhere'"),
+        (("--sites", "w_proj"), "down_proj, or all; did you mean 'v_proj'? (option --sites)"),
         (("--figure", "curve.xyz"), "--figure must end in .png, .svg, .pdf, not 'curve.xyz'"),
     ],
 )

@@ -48,35 +48,29 @@ def test_a_folder_gives_one_page_of_everything_in_it(there: Run) -> None:
     ):
         assert heading in headings(page, 3), heading
     assert headings(page, 2) == ["Devices side by side", "."]
+    assert "Overhead of the same adapters on each device" in headings(page, 4)
     assert page.count("<figure") == page.count('class="plot"') == page.count("<figcaption") > 8
     assert "SHA-256" in page
 
 
-@pytest.mark.parametrize("words", [("report",), ("store",), ("compare", "overheads.db", "--device", "simulated")])
-def test_reading_a_store_shows_progress(
-    shares_of: Callable[..., list[int]], there: Run, words: tuple[str, ...]
-) -> None:
-    answer = there(*words, "overheads.db")
+def test_reading_a_store_shows_progress(shares_of: Callable[..., list[int]], there: Run) -> None:
+    answer = there("report", "overheads.db")
     assert answer.code == 0, answer.err
     shares = shares_of(answer, "reading")
     assert shares[0] > 0
-    assert (70 in shares) == (words == ("report",))  # then overheads and sessions are computed
+    assert 70 in shares  # then overheads and sessions are computed
 
 
-def test_nothing_is_loaded_from_anywhere(there: Run) -> None:
-    assert there("report", "one.json").code == 0
+def test_nothing_is_loaded_from_anywhere_and_plotly_is_there_once(there: Run) -> None:
+    assert there("report", "one.json", "other.json").code == 0
+    assert len(re.findall(r"\* plotly\.js v", read())) == 1
     body = re.sub(r"<script>.*?</script>", "", read(), flags=re.DOTALL)  # Plotly itself names places
     assert re.findall(r"(?:src|href)=\"([^#\"][^\"]*)\"", body) == ["data:,"]
     assert "default-src 'none'" in html.unescape(body)
     assert "connect-src 'none'" in html.unescape(body)
 
 
-def test_plotly_is_in_the_page_once(there: Run) -> None:
-    assert there("report", "one.json", "other.json").code == 0
-    assert len(re.findall(r"\* plotly\.js v", read())) == 1
-
-
-def test_text_of_results_is_never_html(there: Run) -> None:
+def test_text_of_results_is_never_html_and_figures_have_finite_numbers(there: Run) -> None:
     assert there("report", "front.json").code == 0
     page = read()
     assert HOSTILE not in page
@@ -85,11 +79,6 @@ def test_text_of_results_is_never_html(there: Run) -> None:
     for data in re.findall(r'<script type="application/json">(.*?)</script>', page):
         assert "<" not in data
         assert json.loads(data)["data"]
-
-
-def test_what_is_not_finite_is_left_out_of_figures(there: Run) -> None:
-    assert there("report", "front.json").code == 0
-    for data in re.findall(r'<script type="application/json">(.*?)</script>', read()):
         assert "NaN" not in data
         assert "Infinity" not in data
 
@@ -118,13 +107,6 @@ def test_a_front_without_measurements_says_so(there: Run) -> None:
     assert "Loss and cost of winners and baselines" not in page
 
 
-def test_several_devices_are_side_by_side(there: Run) -> None:
-    assert there("report", "one.json", "other.json", "-o", "both.html").code == 0
-    page = read("both.html")
-    assert headings(page, 2) == ["Devices side by side", "one.json", "other.json"]
-    assert "Overhead of the same adapters on each device" in headings(page, 4)
-
-
 def test_how_to_reproduce_names_command_seed_and_sessions(there: Run) -> None:
     assert there("report", "one.json").code == 0
     page = html.unescape(read())
@@ -145,10 +127,6 @@ def test_how_to_search_again_gives_each_budget_its_predictor(there: Run) -> None
         words = "--predictor 'of decode' --budget decode=3ms --predictor 'of memory' --budget memory=+20% --bf16"
         words += " --algorithm nsga2 -o front.json"
         assert (words in html.unescape(read())) == (file == "front.json"), "the adapter that was shrunk had no training"
-    Path("printed.json").write_text(json.dumps({name: content[name] for name in content if name != "schema"}))
-    assert there("report", "printed.json").code == 0
-    assert "--budget memory=+20% --bf16 --algorithm nsga2<" in html.unescape(read())
-    assert "verify None" not in read()
 
 
 def test_what_failed_and_was_measured_later_is_no_failure(there: Run) -> None:
@@ -224,7 +202,6 @@ def test_a_file_of_something_else_is_refused(run: Run, content: str, message: st
     [
         (("nothing.json",), "there is no file 'nothing.json'; give a store, a front"),
         ((".",), "the folder '.' holds nothing to report"),
-        (("empty.db",), "is an empty file and no store"),
         (("broken.db",), "is not a store of adaptare"),
         ((".", "-o", "page.pdf"), "a report is a page that ends in .html, not 'page.pdf'"),
         ((".", "-o", "nowhere/page.html"), "there is no folder 'nowhere' for the report"),
@@ -233,18 +210,9 @@ def test_a_file_of_something_else_is_refused(run: Run, content: str, message: st
 def test_bad_input_is_refused_with_advice(run: Run, words: tuple[str, ...], message: str) -> None:
     if "broken.db" in words:
         Path("broken.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
-    if "empty.db" in words:
-        Path("empty.db").touch()
     answer = run("report", *words)
     assert answer.code == 2, answer.out
     assert message in answer.err
-
-
-def test_unknown_values_of_printed_results_come_back(there: Run) -> None:
-    content = json.loads(Path("one.json").read_text(encoding="utf-8"))
-    content["rows"][0]["over_base"].update(lower=None, upper=None)
-    Path("one.json").write_text(json.dumps(content), encoding="utf-8")
-    assert there("report", "one.json").code == 0
 
 
 def test_overhead_ends_by_writing_its_page(run: Run, model_cache: Path) -> None:
@@ -253,10 +221,9 @@ def test_overhead_ends_by_writing_its_page(run: Run, model_cache: Path) -> None:
     assert answer.code == 0, answer.err
     assert "report: page.html" in answer.err
     assert {"Overhead", "Sessions", "Device and environment", "How to reproduce"} <= set(headings(read("page.html"), 3))
-    assert run(*words, "--report", "page.txt").code == 2
 
 
-PROFILE = ("profile", "tiny-random", "--space", "sites", "--count", 24, "--seconds", 0.1)
+PROFILE = ("profile", "tiny-random", "--space", "sites", "--count", 10, "--seconds", 0.1)
 TWO_DEVICES = ("overhead", "tiny-random", "-p", 0, "--openings", 2, "--device", "simulated:seed=1")
 
 
@@ -265,11 +232,12 @@ TWO_DEVICES = ("overhead", "tiny-random", "-p", 0, "--openings", 2, "--device", 
     [
         (("predict", "predictor", "--rank", 4), ["Predictions"]),
         ((*PROFILE, "--device", "simulated"), ["Profiled configurations"]),
-        (
-            (*TWO_DEVICES, "--device", "simulated"),
-            ["Side by side", "Overhead, simulated"],
+        ((*TWO_DEVICES, "--device", "simulated"), ["Side by side", "Overhead, simulated"]),
+        pytest.param(
+            ("operators", "tiny-random", "--calls", 2, "--device", "ort-cpu:threads=1"),
+            ["Where the time goes"],
+            marks=pytest.mark.slow,
         ),
-        (("operators", "tiny-random", "--calls", 2, "--device", "ort-cpu:threads=1"), ["Where the time goes"]),
     ],
     ids=lambda words: words[0],
 )

@@ -36,31 +36,15 @@ def test_an_adapter_is_exported_for_runtimes_that_have_programs() -> None:
     assert {export_kind(kind).name for kind in tuning.APART.values()} == set(tuning.APART.values())
 
 
-def test_what_is_given_beside_quick_is_taken(run: Callable[..., Any], model_cache: Path) -> None:
-    answer = run(*TUNE, "--cache", model_cache, "--steps", 7, "--budget", "overhead=0.0001%")
+def test_an_infeasible_budget_is_answered_before_training_and_what_is_given_beside_quick_is_taken(
+    run: Callable[..., Any], model_cache: Path
+) -> None:
+    answer = run(*TUNE, "--cache", model_cache, "--steps", 7, "--budget", "overhead=0.0001%", "--json")
     assert answer.code == 1, answer.err
+    assert "smallest" in answer.json["error"]
+    assert "4 of 7" not in answer.err
     recorded = json.loads(Path("tuned/tune.json").read_text(encoding="utf-8"))
     assert (recorded["steps"], recorded["held_out"]) == (7, 18)
-
-
-@pytest.mark.slow
-def test_the_page_says_where_the_time_goes(
-    run: Callable[..., Any], model_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise InputError("far enough")
-
-    monkeypatch.setattr(tuning, "profile_space", stop)
-    monkeypatch.setattr(tuning, "FIRST_LOOK_S", 0.5)
-    words = ("tune", "tiny-random", "--quick", "--device", "torch-cpu:threads=1", "-o", "tuned", "--cache", model_cache)
-    assert "far enough" in run(*words).err
-    before = Path("tuned/operators.json").stat().st_mtime_ns
-    assert "far enough" in run(*words).err
-    assert Path("tuned/operators.json").stat().st_mtime_ns == before
-    assert run("report", "tuned", "-o", "page.html").code == 0
-    page = Path("page.html").read_text(encoding="utf-8")
-    assert ">Where the time goes</h3>" in page
-    assert "aten::mm" in page
 
 
 def test_a_folder_of_other_files_is_refused_before_anything_is_measured(
@@ -87,28 +71,15 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     assert verified["bf16"]
     assert (found["model"], found["device"]) == ("tiny-random", "simulated")
     assert [verified["place"][name] for name in ("model", "device", "phase")] == ["tiny-random", "simulated", "decode"]
-    first = {row["mode"]: row for row in found["first"]["rows"]}
-    assert first["swappable"]["base_s"] <= first["swappable"]["latency"]["middle"]
     assert verified["base"] < verified["limit"]
-    assert {"rows", "mae_overhead_points", "mape", "kendall_tau", "coverage"} <= set(found["predictors"][0])
     for winner in verified["winners"]:
         assert winner["predicted"]["upper"] <= verified["limit"]
         value = winner["measured"]["value"]
         assert value["lower"] <= value["middle"] <= value["upper"]
         assert all(winner["configuration"]["ranks"].values())
     assert any(winner["measured"]["verdict"] == "met" for winner in verified["winners"])
-    names = [baseline["name"] for baseline in verified["baselines"]]
-    assert names == [
-        "merged",
-        *(f"uniform {rank}" for rank in (2, 4, 8, 16)),
-        "midpoint",
-        "q+v 16",
-        "attention 16",
-        "MLP 16",
-        "greedy by gate gradients",
-        "random search",
-    ]
     merged = verified["baselines"][0]
+    assert merged["name"] == "merged"
     assert merged["measured"]["value"]["middle"] == pytest.approx(verified["base"])
 
     delivered, before = found["delivered"], times(Path("tuned"))
@@ -119,14 +90,10 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     (export,) = delivered["exports"]
     assert (export["kind"], (Path(export["folder"]) / "adapter_model.safetensors").is_file()) == ("peft", True)
 
-    assert "the report does not say where the time goes" in answer.err
     page = Path("tuned/report.html").read_text(encoding="utf-8")
     for heading in ("Winners under the budget", "Predictor of latency", "Overhead", "Sessions", "How to reproduce"):
         assert f">{heading}</h3>" in page
-    assert "Predicted and measured, of adapters held out from the fit" in page
     assert re.search("run: adaptare tune tiny-random --data .* --bf16 .*-o tuned", page)
-    assert page.count(">Overhead</h3>") == page.count(">Memory</h3>") == 1
-    assert "Devices side by side" not in page
 
     Path("tuned").rename("moved")
     again = run(*words, "-o", "moved")
@@ -135,9 +102,6 @@ def test_the_whole_path_in_one_command(run: Callable[..., Any], model_cache: Pat
     assert f"{Path('moved') / delivered['name']}" in again.out
     assert "tuned" not in again.out
     Path("moved").rename("tuned")
-    assert "Budget overhead=" in again.out
-    assert "The best winners, each trained alone" in again.out
-    assert "What to run next" in again.out
 
     for other, message in (
         ((*words, "--seed", 1), "seed 0, not 1"),
@@ -195,15 +159,6 @@ def test_several_budgets_have_a_predictor_each(run: Callable[..., Any], model_ca
     assert {"predictor-decode-32.json", "predictor-prefill-16.json"} <= {each.name for each in Path("tuned").iterdir()}
 
 
-def test_an_infeasible_budget_is_answered_before_training(
-    run: Callable[..., Any], model_cache: Path, data: Path
-) -> None:
-    answer = run(*DEMO, "--cache", model_cache, "--data", data, "--budget", "overhead=0.01%", "--json")
-    assert answer.code == 1
-    assert "smallest" in answer.json["error"]
-    assert "4 of 7" not in answer.err
-
-
 def test_until_training_begins_the_folder_takes_another_budget(tmp_path: Path) -> None:
     request = TuneRequest("tiny-random", tmp_path / "tuned", "simulated", (read_budget("overhead=1%"),))
     other = replace(request, budgets=(read_budget("overhead=30%"),))
@@ -244,31 +199,22 @@ def test_budgets_that_nothing_can_decide_are_refused_before_anything_is_measured
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_data_is_refused_before_anything_is_measured(run: Callable[..., Any], model_cache: Path) -> None:
-    Path("empty.jsonl").write_text("")
-    answer = run(*DEMO, "--cache", model_cache, "--data", "empty.jsonl")
-    assert answer.code == 2
-    assert "is empty" in answer.err
-    assert not Path("adaptare-demo").exists()
-
-
-def test_examples_of_which_none_fits_are_refused_before_anything_is_measured(
-    run: Callable[..., Any], model_cache: Path
+@pytest.mark.parametrize(
+    ("rows", "words", "message"),
+    [
+        ([], DEMO, "is empty"),
+        ([40 * f"{number} + " for number in range(12)], DEMO, "none of 8 examples has a completion within 64 tokens"),
+        ([f"{number} + 1" for number in range(12)], (*TUNE, "--max-tokens", 1), "max_tokens must be at least 2, not 1"),
+    ],
+)
+def test_bad_data_is_refused_before_anything_is_measured(
+    run: Callable[..., Any], model_cache: Path, rows: list[str], words: tuple[object, ...], message: str
 ) -> None:
-    rows = [json.dumps({"prompt": 40 * f"{number} + ", "completion": "1"}) for number in range(12)]
-    Path("long.jsonl").write_text("\n".join(rows))
-    answer = run(*DEMO, "--cache", model_cache, "--data", "long.jsonl")
+    Path("rows.jsonl").write_text("\n".join(json.dumps({"prompt": row, "completion": "1"}) for row in rows))
+    answer = run(*words, "--cache", model_cache, "--data", "rows.jsonl")
     assert answer.code == 2
-    assert "none of 8 examples has a completion within 64 tokens" in answer.err
-    assert not Path("adaptare-demo").exists()
-
-
-def test_lengths_that_no_dialogue_fits_are_refused_before_anything_is_measured(
-    run: Callable[..., Any], model_cache: Path
-) -> None:
-    answer = run(*TUNE, "--cache", model_cache, "--max-tokens", 1)
-    assert (answer.code, "max_tokens must be at least 2, not 1" in answer.err) == (2, True), answer.err
-    assert not Path("tuned").exists()
+    assert message in answer.err
+    assert [file.name for file in Path().iterdir()] == ["rows.jsonl"]
 
 
 def test_a_folder_of_another_task_is_refused_before_anything_is_measured(

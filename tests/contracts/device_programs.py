@@ -67,20 +67,3 @@ def flat_programs(folder: Path) -> Programs:
 
     good, product = made("good", "y = MatMul(x, w)", 8), "p = MatMul(x, w) y = Reshape(p, seven)"
     return Programs(good, made("other", "y = MatMul(x, w)", 4), good, made("failing", product, 8))
-
-
-def javascript_programs(folder: Path) -> Programs:
-    """Functions of their arguments that give an object with `bind`."""
-
-    def made(name: str, call: str, restore: str = "() => {}") -> Program:
-        file = folder / f"{name}.js"
-        bound = f"bind: () => [() => {{ {call} }}, {restore}]"
-        file.write_text(f"let used = 0;\nmodule.exports = () => ({{ {bound} }});\n", encoding="utf-8")
-        return Program(name, file.name, "{}", FEEDS, (program_file(file),))
-
-    return Programs(
-        made("good", "let sum = 0; for (let i = 0; i < 1e5; i++) sum += i; return [sum];"),
-        made("other", "return [1];"),
-        made("stateful", "if (used++) throw Error('called again'); return [2];", "() => { used = 0; }"),
-        made("failing", "throw Error('a matter of principle');"),
-    )

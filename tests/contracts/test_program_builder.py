@@ -11,9 +11,9 @@ from adaptare.devices import Device, SimulatedDevice, TorchCpu, ort_cpu
 from adaptare.devices.genai_device import ort_genai
 from adaptare.devices.llama_device import llama_cpu
 from adaptare.devices.openvino_device import openvino_cpu
-from adaptare.profiler import Programs, programs_for
+from adaptare.profiler import Programs, Workload, programs_for
 from adaptare.testing import ProgramBuilderSuite
-from adaptare.testing.program_builder import SHAPE
+from adaptare.testing.program_builder import DECODE, PREFILL, SHAPE
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,12 @@ def builder(device: Device, shared_folder: Path) -> Programs:
 
 class TestProgramBuilder(ProgramBuilderSuite):
     """Every builder of the list."""
+
+    @pytest.fixture(
+        scope="class", params=[DECODE, pytest.param(PREFILL, marks=pytest.mark.slow)], ids=["decode", "prefill"]
+    )
+    @classmethod
+    def workload(cls, request: pytest.FixtureRequest) -> Workload:
+        """Prefill is slow: each runtime starts once more for it."""
+        found: Workload = request.param
+        return found

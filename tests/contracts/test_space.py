@@ -21,7 +21,6 @@ groups:
 - {widths: [32, 64, 96], layers: [1, 0], tie: all}
 - {widths: [40, 96]}
 """
-ONLY_WIDTHS = "groups:\n- {widths: [32, 64]}\n"
 FIXED = "groups:\n- {sites: '*', ranks: [4]}\n"
 
 
@@ -58,14 +57,11 @@ def from_yaml(content: str) -> Callable[[Path], Space]:
 SPACES = [
     Case("layers of llama", lambda folder: named_space("layers", shape("llama"))),
     Case("blocks of qwen3", lambda folder: named_space("blocks", shape("qwen3"))),
-    Case("kinds of gemma2", lambda folder: named_space("kinds", shape("gemma2"))),
     Case("kinds of phi3, which is fused", lambda folder: named_space("kinds", shape("phi3"))),
-    Case("sites of mistral", lambda folder: named_space("sites", shape("mistral"))),
     Case("no zero among the ranks", lambda folder: named_space("blocks", shape("qwen2"), ranks=(16, 8))),
     Case("YAML with mixed ties", from_yaml(MIXED)),
     Case("YAML with one choice", from_yaml(FIXED)),
     Case("YAML with ranks and widths", from_yaml(WIDTHS)),
-    Case("YAML with widths alone", from_yaml(ONLY_WIDTHS)),
 ]
 
 

@@ -24,11 +24,6 @@ def test_a_panel_has_a_table_of_what_it_draws() -> None:
     assert table.cells[1] == ["all", "all r64", "64", "23.5", "unknown", "unknown"]
 
 
-def test_a_panel_of_names_alone_has_a_table_without_intervals() -> None:
-    table = Panel("sizes", "mode", "MB", [Series("disk", ["merged", "swappable"], [1000.4, 2.0])]).table
-    assert table.cells == [["disk", "merged", "1,000"], ["disk", "swappable", "2"]]
-
-
 def test_a_panel_says_in_words_what_it_shows() -> None:
     panel = Panel("decode 64", "rank", "overhead, %", [RANKS], {"base": 0.0})
     assert panel.in_words == "decode 64: overhead, % over rank. all: 15.04 to 23.5; base at 0."

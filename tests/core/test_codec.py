@@ -104,11 +104,8 @@ def test_arrays_keep_their_numbers_and_types() -> None:
     assert type(to_json(np.int64(3))) is int
 
 
-def test_fields_with_a_default_may_be_missing() -> None:
+def test_fields_with_a_default_may_be_missing_and_types_need_not_be_dataclasses() -> None:
     assert from_json(Point, {"x": 1}) == Point(1.0, 0.0)
-
-
-def test_types_need_not_be_dataclasses() -> None:
     assert from_json(tuple[Point, ...], [{"x": 1}]) == (Point(1.0),)
     assert from_json(tuple[()], []) == ()
 

@@ -72,7 +72,7 @@ def answering(server: Served, reply: Reply) -> Iterator[None]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        assert opened.wait(10)
+        assert opened.wait(60)
         yield
     finally:
         stop.set()

@@ -17,6 +17,7 @@ from adaptare.devices.agent.server import Agent
 from adaptare.devices.agent_worker import AgentWorker
 
 MATRIX = {"dtype": "float32", "shape": [8, 8], "uniform": 1.0, "seed": 3}
+WORKER_MODULES = Path(__file__).parents[1] / "worker_modules"
 OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]
 MakeAgent = Callable[..., Agent]
@@ -31,6 +32,14 @@ def make_program() -> MakeProgram:
         return Program(factory, f"worker_programs:{factory}", canonical_json(arguments), (feed,))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shared_worker_modules() -> Iterator[None]:
+    """Lets workers that several tests share import the modules in `tests/worker_modules`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.fspath(WORKER_MODULES), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 TOOLS = ("adb", "adbd", "ip", "unshare", "nsenter", "taskset", "mount")
 # One for each process of these tests: adbd listens outside of its network too, where the system has virtual sockets.
 PORT = 5555 + 2 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-STARTED_S = 20
+STARTED_S = 60
 # All that a phone has to have.
 PROGRAMS = ("sh", "cat", "chmod", "du", "mkdir", "mv", "rm", "sha256sum", "uname")
 PRODUCT = {"ro.product.manufacturer": "Loopback", "ro.product.model": "One", "ro.soc.model": "AB12"}

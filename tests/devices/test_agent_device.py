@@ -14,14 +14,15 @@ from adaptare.devices.transport import ended_by
 MakeDevice = Callable[..., AgentDevice]
 
 AVAILABLE = len(os.sched_getaffinity(0))
-PINNED = sorted({1, AVAILABLE})
 
 
-@pytest.mark.parametrize("threads", PINNED)
-def test_a_pinned_worker_has_as_many_processors_as_threads(plain_device: MakeDevice, threads: int) -> None:
-    device = plain_device(threads=threads, pin=True)
-    with device.open() as worker:
-        assert len(worker.info.processors) == worker.info.threads == device.info().threads == threads
+def test_a_pinned_worker_has_as_many_processors_as_threads_and_the_caller_keeps_its_own(
+    plain_device: MakeDevice,
+) -> None:
+    before = os.sched_getaffinity(0)
+    with plain_device(threads=1, pin=True).open() as worker:
+        assert len(worker.info.processors) == worker.info.threads == 1
+        assert os.sched_getaffinity(0) == before
 
 
 def test_unpinned_workers_may_use_every_processor_and_have_a_thread_per_core(plain_device: MakeDevice) -> None:
@@ -31,55 +32,25 @@ def test_unpinned_workers_may_use_every_processor_and_have_a_thread_per_core(pla
         assert worker.info.threads == worker.info.environment["physical_cores"]
 
 
-def test_the_caller_keeps_its_processors(plain_device: MakeDevice) -> None:
-    before = os.sched_getaffinity(0)
-    with plain_device(threads=1, pin=True).open():
-        assert os.sched_getaffinity(0) == before
-
-
 def test_without_options_the_spelling_names_only_the_threads(plain_device: MakeDevice) -> None:
-    info = plain_device().info()
+    info = plain_device(memory_bytes=2**30, timeout_s=70.0).info()
     assert info.device == "plain:threads=1"
     assert info.options == ("first_call=left-out", "gap_s=0", "pin=no")
+    assert not info.counts_first_call
 
 
-@pytest.mark.parametrize(
-    ("option", "spelled", "told"),
-    [
-        ({"pin": True}, "pin=yes", "pin=yes"),
-        ({"gap_s": 0.25}, "gap_s=0.25", "gap_s=0.25"),
-        ({"gap_s": 0.0}, "gap_s=0", "gap_s=0"),
-        ({"first_call": "counted"}, "first_call=counted", "first_call=counted"),
-        ({"spelled": {"mode": "fast"}}, "mode=fast", None),
-        ({"described": {"mode": "fast"}}, None, "mode=fast"),
-    ],
-)
-def test_what_differs_from_the_default_is_spelled_and_told(
-    plain_device: MakeDevice, option: dict[str, object], spelled: str | None, told: str | None
-) -> None:
-    info = plain_device(**option).info()
-    assert info.device == ",".join(filter(None, ["plain:threads=1", spelled]))
-    assert told is None or told in info.options
-
-
-@pytest.mark.parametrize(
-    "option", [{"pin": True}, {"gap_s": 0.25}, {"first_call": "counted"}, {"described": {"mode": "fast"}}]
-)
-def test_rows_of_unequal_options_are_unequal(plain_device: MakeDevice, option: dict[str, object]) -> None:
-    usual, other = plain_device().info(), plain_device(**option).info()
-    assert usual != other
-    assert usual.options != other.options
-
-
-def test_a_limit_of_memory_or_patience_is_no_part_of_the_identity(plain_device: MakeDevice) -> None:
-    assert plain_device(memory_bytes=2**30, timeout_s=30.0).info() == plain_device().info()
-
-
-@pytest.mark.parametrize(("first_call", "counted"), [("left-out", False), ("counted", True)])
-def test_the_first_call_of_a_visit_counts_where_the_device_says_so(
-    plain_device: MakeDevice, first_call: str, counted: bool
-) -> None:
-    assert plain_device(first_call=first_call).info().counts_first_call is counted
+def test_what_differs_from_the_default_is_spelled_and_told(plain_device: MakeDevice) -> None:
+    options = {"pin": True, "gap_s": 0.25, "first_call": "counted"}
+    info = plain_device(**options, spelled={"mode": "fast"}, described={"kind": "new"}).info()
+    assert set(info.device.split(":")[1].split(",")) == {
+        "threads=1",
+        "mode=fast",
+        "pin=yes",
+        "gap_s=0.25",
+        "first_call=counted",
+    }
+    assert info.options == ("first_call=counted", "gap_s=0.25", "kind=new", "pin=yes")
+    assert info.counts_first_call
 
 
 @pytest.mark.skipif(AVAILABLE < 2, reason="one processor runs one thread")
@@ -123,11 +94,9 @@ def test_options_that_no_device_can_have_are_refused_at_once(option: dict[str, o
             device(**option)
 
 
-@pytest.mark.parametrize("device", [TorchCpu, ort_cpu])
-def test_threads_that_the_device_lacks_are_refused_by_it(device: Callable[..., AgentDevice]) -> None:
-    message = f"threads must be 1 to {AVAILABLE} here, not {AVAILABLE + 1}"
-    with pytest.raises(InputError, match=message):
-        device(threads=AVAILABLE + 1).info()
+def test_threads_that_the_device_lacks_are_refused_by_it() -> None:
+    with pytest.raises(InputError, match=f"threads must be 1 to {AVAILABLE} here, not {AVAILABLE + 1}"):
+        ort_cpu(threads=AVAILABLE + 1).info()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +135,6 @@ importlib.metadata.version = version
     [
         (3, "exit code 3"),
         (-9, "signal SIGKILL (killed"),
-        (137, "signal SIGKILL (killed"),
         (139, "signal SIGSEGV"),
         (255, "exit code 255"),
     ],

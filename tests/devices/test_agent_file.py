@@ -44,9 +44,3 @@ def test_the_agent_runs_on_python_3_9() -> None:
     options = ["--target=3.9-", "--no-tips", "--eval-annotations", str(SOURCES)]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
-
-def test_a_newer_feature_would_be_noticed(tmp_path: Path) -> None:
-    (tmp_path / "newer.py").write_text("import tomllib\n")
-    command = [sys.executable, "-c", "from vermin import main; main()", "--target=3.9-", str(tmp_path)]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,8 @@ ANSWER = """
 import json, sys
 for line in sys.stdin:
     request = json.loads(line)
+    if request["op"] == "close" and {ends}:
+        break
     {body}
     sys.stdout.flush()
 """
@@ -40,8 +43,8 @@ told |= {{name: {{}} for name in ("outputs", "bind_s", "first_call_s")}}; \
 print(json.dumps({{"seq": request["seq"], "ok": True, **told}}))"""
 
 
-def started(*command: str, bring: Callable[[ProgramFile], None] = print, timeout_s: float = 30) -> AgentWorker:
-    return AgentWorker(Link(command, bring, os.environ), timeout_s=timeout_s)
+def started(*command: str, bring: Callable[[ProgramFile], None] = print) -> AgentWorker:
+    return AgentWorker(Link(command, bring, os.environ), timeout_s=60)
 
 
 @pytest.fixture
@@ -49,31 +52,20 @@ def answering() -> Iterator[MakeWorker]:
     """A worker whose agent runs one line of Python for each request."""
     with ExitStack() as stack:
 
-        def make(body: str, bring: Callable[[ProgramFile], None] = print) -> AgentWorker:
-            command = [sys.executable, "-c", ANSWER.format(body=body)]
+        def make(body: str, bring: Callable[[ProgramFile], None] = print, ends: bool = True) -> AgentWorker:
+            command = [sys.executable, "-S", "-E", "-c", ANSWER.format(body=body, ends=ends)]
             return stack.enter_context(closing(started(*command, bring=bring)))
 
         yield make
 
 
-def test_a_reply_to_another_request_breaks_the_link(answering: MakeWorker) -> None:
-    worker = answering("""print(json.dumps({"seq": request["seq"] + 1, "ok": True}))""")
-    with pytest.raises(
-        WorkerDiedError, match=r"reply '\{.seq.: 2, .ok.: true\}' came for request 1; the link is broken"
-    ):
-        worker.unload("any")
-
-
-def test_a_reply_that_is_no_json_breaks_the_link(answering: MakeWorker) -> None:
-    worker = answering("""print("Welcome to this machine!")""")
-    with pytest.raises(WorkerDiedError, match="'Welcome to this machine!' came for request 1; the link is broken"):
-        worker.unload("any")
-
-
-@pytest.mark.parametrize("reply", ["[]", "7", '{"ok": true}'])
-def test_a_reply_without_a_number_breaks_the_link(answering: MakeWorker, reply: str) -> None:
-    with pytest.raises(WorkerDiedError, match="came for request 1; the link is broken"):
-        answering(f"print({reply!r})").unload("any")
+@pytest.mark.parametrize(
+    "reply",
+    ["{'seq': request['seq'] + 1, 'ok': True}", "{'ok': True}", "{'seq': request['seq'], 'ok': 1}", "[]", "'Welcome!'"],
+)
+def test_a_reply_to_another_request_or_of_another_form_breaks_the_link(answering: MakeWorker, reply: str) -> None:
+    with pytest.raises(WorkerDiedError, match=r"reply '.*' came for request 1; the link is broken"):
+        answering(f"print(json.dumps({reply})); break").unload("any")
 
 
 def test_half_a_reply_is_no_reply(answering: MakeWorker) -> None:
@@ -84,25 +76,19 @@ def test_half_a_reply_is_no_reply(answering: MakeWorker) -> None:
 
 @pytest.mark.parametrize(
     ("count", "seconds"),
-    [(2, [0.1, 0.1]), (3, [0.1, 0.1]), (2, [0.1, 0.1, 0.1])],
-    ids=["fewer", "count is right", "list is right"],
+    [(3, [0.1, 0.1]), (2, [0.1, 0.1, 0.1])],
+    ids=["count is right", "list is right"],
 )
 def test_a_list_of_another_length_breaks_the_link(answering: MakeWorker, count: int, seconds: list[float]) -> None:
     reply = f"""{{"seq": request["seq"], "ok": True, "count": {count}, "seconds": {seconds}}}"""
     with pytest.raises(WorkerDiedError, match=f"asked for 3 calls, the worker answered {len(seconds)} times"):
-        answering(f"print(json.dumps({reply}))").run("p", "f", 3)
+        answering(f"print(json.dumps({reply})); break").run("p", "f", 3)
 
 
 def test_a_request_carries_number_operation_and_content(answering: MakeWorker) -> None:
     worker = answering("""sys.stderr.write(line); sys.stderr.flush(); sys.exit(5)""")
     with pytest.raises(WorkerDiedError, match=r'output: \{"seq": 1, "op": "run", "program_id": "p", .*"calls": 3\}$'):
         worker.run("p", "f", 3)
-
-
-def test_a_killed_agent_is_told_with_advice(answering: MakeWorker) -> None:
-    worker = answering("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(WorkerDiedError, match=r"signal SIGKILL \(killed from outside, often because memory ran out\)"):
-        worker.unload("any")
 
 
 def test_an_agent_that_ends_at_once_is_told_with_its_words() -> None:
@@ -124,11 +110,11 @@ def test_calls_that_are_missing_or_were_not_taken_apart_break_the_link(
     program = Program("p", "m:f", "{}", (Feed("only", "{}", Work(1, 1, 1)),))
     message = f"asked for 3 calls, {len(seconds)} were timed and {len(operators)} attributed"
     with pytest.raises(WorkerDiedError, match=message):
-        answering(f"print(json.dumps({reply}))").attribute(program, "only", 3)
+        answering(f"print(json.dumps({reply})); break").attribute(program, "only", 3)
 
 
 def test_an_agent_that_ignores_the_end_is_ended_by_force(answering: MakeWorker) -> None:
-    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "end": True}))""")
+    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True, "end": True}))""", ends=False)
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(worker.process_id, 0)
@@ -169,14 +155,6 @@ def test_an_agent_that_reads_no_more_is_given_up() -> None:
             worker.load(Program("any", "source", "{}", (long,)))
 
 
-def test_an_error_inside_the_context_still_ends_the_process(answering: MakeWorker) -> None:
-    worker = answering("""print(json.dumps({"seq": request["seq"], "ok": True}))""")
-    with pytest.raises(KeyboardInterrupt), closing(worker):
-        raise KeyboardInterrupt
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker.process_id, 0)
-
-
 def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -> None:
     empty = {name: {} for name in ("providers", "outputs", "bind_s", "first_call_s")}
     reply = {"ok": True, "resident_bytes": 0, "peak_bytes": 0, "load_s": 0, **empty}
@@ -184,6 +162,12 @@ def test_the_same_program_gets_a_new_id_at_each_loading(answering: MakeWorker) -
     program = Program("p", "m:f", "{}", ())
     ids = [worker.load(program).program_id for _ in range(2)]
     assert ids == [f"{program.hash}-1", f"{program.hash}-2"]
+
+
+def requests(worker: AgentWorker, operation: str) -> list[dict[str, Any]]:
+    """Requests of this operation that reached the agent, which ends by this."""
+    worker.close()
+    return [json.loads(line) for line in worker._stderr if f'"op": "{operation}"' in line]
 
 
 def as_agent(machine: dict[str, object] = TWO, **told: object) -> str:
@@ -212,25 +196,35 @@ def test_an_accelerator_has_memory_caches_and_clock_of_its_own(answering: MakeWo
 
 
 @pytest.mark.parametrize(
-    ("told", "sizes", "copies", "between"),
+    ("told", "cases"),
     [
-        ({}, {"moved_bytes": 80, "others_bytes": 900}, 4, 0),
-        ({}, {"moved_bytes": 80, "between_bytes": 70}, 1, 70),
-        ({}, {"moved_bytes": 80, "between_bytes": 500}, 1, 120),  # until the caches are filled twice
-        ({}, {"moved_bytes": 200, "between_bytes": 500}, 1, 0),
-        ({"accelerator": "Toy"}, {"moved_bytes": 80, "others_bytes": 500}, 1, 120),
-        ({"accelerator": "Toy"}, {"moved_bytes": 80, "others_bytes": 60}, 1, 60),
+        (
+            {},
+            [
+                ({"moved_bytes": 80, "others_bytes": 900}, 4, 0),
+                ({"moved_bytes": 80, "between_bytes": 70}, 1, 70),
+                ({"moved_bytes": 80, "between_bytes": 500}, 1, 120),  # until the caches are filled twice
+                ({"moved_bytes": 200, "between_bytes": 500}, 1, 0),
+            ],
+        ),
+        (
+            {"accelerator": "Toy"},
+            [
+                ({"moved_bytes": 80, "others_bytes": 500}, 1, 120),
+                ({"moved_bytes": 80, "others_bytes": 60}, 1, 60),
+            ],
+        ),
     ],
 )
 def test_cold_programs_have_copies_and_stubs_other_memory(
-    answering: MakeWorker, told: dict[str, object], sizes: dict[str, int], copies: int, between: int
+    answering: MakeWorker, told: dict[str, object], cases: list[tuple[dict[str, int], int, int]]
 ) -> None:
     worker = answering(as_agent(cache_bytes=100, providers={}, **told))
     worker.hello(**PLAIN)
-    assert worker.load(Program("p", "m:f", "{}", (), **sizes)).copies == copies
-    worker.close()
-    (sent,) = [line for line in worker._stderr if '"op": "load"' in line]
-    assert (json.loads(sent)["copies"], json.loads(sent)["between_bytes"]) == (copies, between)
+    for sizes, copies, _ in cases:
+        assert worker.load(Program("p", "m:f", "{}", (), **sizes)).copies == copies
+    found = [(sent["copies"], sent["between_bytes"]) for sent in requests(worker, "load")]
+    assert found == [(copies, between) for _, copies, between in cases]
 
 
 @pytest.fixture
@@ -252,9 +246,7 @@ def test_a_pause_is_made_only_before_another_program_runs(answering: MakeWorker,
     assert set(slept) == {0.05}
 
 
-@pytest.mark.parametrize(
-    ("threads", "asked", "gap_s"), [(1, None, 0.0), (2, None, 0.05), (2, 0.0, 0.0), (1, 0.25, 0.25)]
-)
+@pytest.mark.parametrize(("threads", "asked", "gap_s"), [(1, None, 0.0), (2, 0.0, 0.0), (1, 0.25, 0.25)])
 def test_only_several_threads_need_a_gap(
     answering: MakeWorker, slept: list[float], threads: int, asked: float | None, gap_s: float
 ) -> None:
@@ -274,7 +266,6 @@ def test_threads_that_cannot_be_had_are_refused(answering: MakeWorker, threads: 
 @pytest.mark.parametrize(
     ("free_kib", "asked", "told", "limit"),
     [
-        (2**20, 0, 2**30, 2**30),
         (2**20, 2**29, 2**29, 2**30),
         (2**20, 2**33, 2**30, 2**30),
         (2**10, 0, 2**20, agent_worker.LEAST_BYTES),  # a full machine is none without a limit
@@ -286,8 +277,7 @@ def test_memory_is_what_is_free_unless_less_is_asked_for(
     worker = answering(as_agent({**TWO, "files": {"proc/meminfo": f"MemAvailable: {free_kib} kB"}}))
     worker.hello(**{**PLAIN, "memory_bytes": asked})
     assert worker.info.free_bytes == told
-    worker.close()
-    (sent,) = [json.loads(line) for line in worker._stderr if '"op": "hello"' in line]
+    (sent,) = requests(worker, "hello")
     assert (sent["memory_bytes"], sent["free_bytes"]) == (asked, limit)
 
 
@@ -295,8 +285,7 @@ def test_pinned_threads_have_their_processors_by_the_host(answering: MakeWorker)
     worker = answering(as_agent({**TWO, "processors": [4, 5, 6, 7]}))
     worker.hello(**{**PLAIN, "threads": 1, "pin": True, "cores": "30"})
     assert worker.info.processors == (5,)
-    worker.close()
-    (sent,) = [json.loads(line) for line in worker._stderr if '"op": "hello"' in line]
+    (sent,) = requests(worker, "hello")
     assert sent["processors"] == [5]
 
 
@@ -309,7 +298,6 @@ def test_pinned_threads_have_their_processors_by_the_host(answering: MakeWorker)
             MissingPackageError,
             r"^too many; install it with: pip install 'adaptare\[onnx\]'$",
         ),
-        ({"cause": "package", "package": "torch"}, MissingPackageError, r"pip install 'adaptare\[torch\]'$"),
         ({"cause": "package", "package": "of_mine"}, DeviceError, "could not be set up: too many$"),
         ({}, DeviceError, "could not be set up: too many$"),
     ],

@@ -14,7 +14,6 @@ from adaptare.devices import (
     AttributingWorker,
     Feed,
     Program,
-    SimulatedDevice,
     TorchCpu,
     Work,
     Worker,
@@ -50,13 +49,7 @@ def onnx_program(folder: Path, graph: str, *inputs: str) -> Program:
     return Program("p", file.name, "{}", (Feed("only", arguments, Work(1, 1, 1)),), (program_file(file),))
 
 
-@pytest.fixture
-def torch_worker(worker_modules: Path) -> Iterator[Worker]:
-    with TorchCpu(threads=1, timeout_s=60).open() as worker:
-        yield worker
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ort_worker() -> Iterator[Worker]:
     with ort_cpu(threads=1, timeout_s=60).open() as worker:
         yield worker
@@ -96,18 +89,12 @@ def test_onnx_runtime_reports_the_branch_that_ran_and_the_node_around_it(ort_wor
     assert attributed(ort_worker, onnx_program(tmp_path, BRANCH, "x", "c")) == [{"If": 1, "MatMul": 2}] * 4
 
 
-def test_torch_reports_exactly_the_operators_that_were_called(torch_worker: Worker, make_program: MakeProgram) -> None:
-    for call in attributed(torch_worker, make_program("torch_chain", products=3)):
-        assert [call[name] for name in ("aten::matmul", "aten::mm", "aten::add")] == [3, 3, 1]
-
-
-def test_what_restoring_does_is_not_reported(torch_worker: Worker, make_program: MakeProgram) -> None:
-    assert not any("aten::mul" in call for call in attributed(torch_worker, make_program("torch_chain", products=1)))
-
-
-@pytest.mark.parametrize("calls", [1, 5])
-def test_every_call_is_taken_apart(ort_worker: Worker, tmp_path: Path, calls: int) -> None:
-    assert len(attributed(ort_worker, onnx_program(tmp_path, CHAIN, "x"), calls=calls)) == calls
+@pytest.mark.usefixtures("worker_modules")
+def test_torch_reports_exactly_the_operators_that_were_called_and_none_of_restoring(make_program: MakeProgram) -> None:
+    with TorchCpu(threads=1, timeout_s=60).open() as worker:
+        for call in attributed(worker, make_program("torch_chain", products=3)):
+            assert [call[name] for name in ("aten::matmul", "aten::mm", "aten::add")] == [3, 3, 1]
+            assert "aten::mul" not in call
 
 
 def test_a_program_at_fault_leaves_the_worker_alive(ort_worker: Worker, tmp_path: Path) -> None:
@@ -120,11 +107,6 @@ def test_a_feed_that_the_program_lacks_is_refused(ort_worker: Worker, tmp_path: 
     assert isinstance(ort_worker, AttributingWorker)
     with pytest.raises(ProgramError, match=r"the program has no feed 'other'; it has \['only'\]"):
         ort_worker.attribute(onnx_program(tmp_path, CHAIN, "x"), "other", 1)
-
-
-def test_a_simulated_worker_has_no_operators() -> None:
-    with SimulatedDevice().open() as worker:
-        assert not isinstance(worker, AttributingWorker)
 
 
 def test_warm_up_calls_are_left_out(make_agent: MakeAgent) -> None:

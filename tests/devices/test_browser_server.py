@@ -47,12 +47,12 @@ def path_of(server: Served) -> str:
     return urlsplit(server.url).path
 
 
-@pytest.mark.parametrize("path", ["/", "/index.html", "/agent.js", "/wrong/", "/wrong/socket", "/%00/", "//"])
+@pytest.mark.parametrize("path", ["/", "/agent.js", "/wrong/socket", "//"])
 def test_nothing_is_served_without_the_token(served: Served, path: str) -> None:
     assert status(served, path) == 403
 
 
-@pytest.mark.parametrize("name", ["", "index.html", "page.css", "page.js", "agent.js", "feeds.js", "device.json"])
+@pytest.mark.parametrize("name", ["", "agent.js", "device.json"])
 def test_the_page_is_isolated_and_loads_only_from_its_server(served: Served, name: str) -> None:
     async def headers() -> dict[str, str]:
         async with ClientSession() as session, session.get(served.url + name) as response:
@@ -78,13 +78,9 @@ def test_only_local_files_of_the_library_need_no_blobs() -> None:
     "tail",
     [
         "files/../../../../etc/passwd",
-        "files/..%2f..%2f..%2fetc%2fpasswd",
         "files/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
         "files//etc/passwd",
-        "files/",
         "runtime/..%2f..%2fserver.py",
-        "runtime/ort.wasm.min.mjs",
-        "..%2fserver.py",
         "../server.py",
         "__init__.py",
     ],
@@ -105,9 +101,7 @@ def test_a_page_is_given_the_files_that_were_brought_and_no_others(served: Serve
     assert status(served, f"{path_of(served)}files/{brought}") == 404
 
 
-@pytest.mark.parametrize(
-    "origin", ["", "null", "http://evil.example", "http://127.0.0.1", "http://127.0.0.1.evil.example"]
-)
+@pytest.mark.parametrize("origin", ["null", "http://127.0.0.1", "http://127.0.0.1.evil.example"])
 def test_only_the_page_itself_may_connect(served: Served, origin: str) -> None:
     async def join() -> None:
         async with page(served, origin):
@@ -118,7 +112,7 @@ def test_only_the_page_itself_may_connect(served: Served, origin: str) -> None:
 
 
 def local_answer(server: Served, line: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.state.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.state.port), timeout=60) as connection:
         connection.sendall(line)
         return connection.makefile("rb").read()
 
@@ -127,9 +121,7 @@ def local_answer(server: Served, line: bytes) -> bytes:
     "line",
     [
         b'{"secret": "wrong", "op": "status"}\n',
-        b'{"op": "status"}\n',
         b'{"secret": 7, "op": "status"}\n',
-        b'{"secret": null}\n',
         b"[]\n",
         b"[" * 10**5 + b"\n",
         b"\xff\xfe\n",
@@ -158,26 +150,18 @@ def test_listens_on_loopback_alone(served: Served) -> None:
     assert len(listening) == 2
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_every_address_is_none(host: str) -> None:
-    with SERVED("everywhere", "--host", host) as (said, process):
-        assert f"the host {host!r} is every address" in said
-        assert process.wait() == 2
-
-
-def test_an_address_of_another_machine_is_refused() -> None:
-    with SERVED("elsewhere", "--host", "192.0.2.1") as (said, process):
-        assert "cannot serve on 192.0.2.1, port 0" in said
-        assert process.wait() == 2
-
-
-def test_a_folder_without_the_library_is_refused(tmp_path: Path) -> None:
-    with SERVED("empty", "--runtime-files", str(tmp_path)) as (said, process):
-        assert "has no files ort.wasm.min.mjs, " in said
+@pytest.mark.parametrize(
+    ("host", "words"), [("::", "the host '::' is every address"), ("192.0.2.1", "cannot serve on 192.0.2.1, port 0")]
+)
+def test_only_an_address_of_this_machine_is_served_and_not_every_one(host: str, words: str) -> None:
+    with SERVED("elsewhere", "--host", host) as (said, process):
+        assert words in said
         assert process.wait() == 2
 
 
 def test_the_library_may_lie_deeper(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no files ort\.wasm\.min\.mjs, "):
+        local_files(tmp_path)
     (tmp_path / "package" / "dist").mkdir(parents=True)
     for name in HASHES:
         (tmp_path / "package" / "dist" / name).touch()
@@ -191,27 +175,22 @@ def test_a_name_is_served_once(served: Served) -> None:
     assert served.state.ask("status")["url"] == served.url
 
 
-@pytest.mark.parametrize("name", ["../x", "a b", "", "x" * 41, "a.b", "ä"])
+@pytest.mark.parametrize("name", ["../x", "", "x" * 41, "ä"])
 def test_a_name_is_a_word(name: str) -> None:
     with pytest.raises(InputError, match="a page is named by up to 40 letters"):
         state_file(name)
 
 
-def test_a_server_that_ends_takes_its_state_along() -> None:
+def test_what_a_killed_server_left_is_written_over_and_one_that_ends_takes_it_along() -> None:
     with SERVED("brief") as (_, process):
-        assert state_file("brief").exists()
+        process.kill()
+        process.wait()
+    with pytest.raises(DeviceError, match="does not answer; restart it"):
+        read_state("brief").ask("status")
+    with SERVED("brief") as (_, process):
+        assert read_state("brief").ask("status")["open"] is False
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert not state_file("brief").exists()
     with pytest.raises(DeviceError, match="no page named 'brief' is served; start its server"):
         read_state("brief")
-
-
-def test_what_a_killed_server_left_is_written_over() -> None:
-    with SERVED("killed") as (_, process):
-        process.kill()
-        process.wait()
-    with pytest.raises(DeviceError, match="does not answer; restart it"):
-        read_state("killed").ask("status")
-    with SERVED("killed"):
-        assert read_state("killed").ask("status")["open"] is False

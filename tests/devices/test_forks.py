@@ -15,9 +15,11 @@ OpenWorker = Callable[..., AgentWorker]
 MakeProgram = Callable[..., Program]
 
 
-def test_programs_of_a_fork_end_with_it(open_worker: OpenWorker, make_program: MakeProgram) -> None:
+def test_programs_of_a_fork_end_with_it_and_the_first_process_stays(
+    open_worker: OpenWorker, make_program: MakeProgram
+) -> None:
     worker, program = open_worker(), make_program("constant", values=[1.0])
-    ids = list[str]()
+    first, ids = worker.process_id, list[str]()
     for _ in range(3):
         assert worker.fork(program)
         for earlier in ids:
@@ -25,13 +27,6 @@ def test_programs_of_a_fork_end_with_it(open_worker: OpenWorker, make_program: M
                 worker.run(earlier, "only", 1)
         ids.append(worker.load(program).program_id)
     assert len(set(ids)) == 3
-
-
-def test_the_first_process_stays(open_worker: OpenWorker, make_program: MakeProgram) -> None:
-    worker, program = open_worker(), make_program("constant", values=[1.0])
-    first = worker.process_id
-    assert worker.fork(program)
-    assert worker.fork(program)
     assert worker.process_id == first
     os.kill(first, 0)
 

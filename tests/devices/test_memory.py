@@ -4,7 +4,6 @@ import ctypes
 import mmap
 import os
 import resource
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,16 +96,3 @@ def test_a_program_without_files_is_not_forgotten(open_worker: OpenWorker, make_
 def test_a_system_without_such_a_request_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fadvise")
     assert memory.forget(str(written(tmp_path / "weights"))) is False
-
-
-def test_a_file_system_in_memory_forgets_nothing() -> None:
-    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
-        assert memory.forget(str(written(Path(folder) / "weights"))) is False
-
-
-def in_memory() -> Path:
-    """A folder whose files have no storage but the page cache."""
-    folder = Path("/dev/shm")
-    if not os.access(folder, os.W_OK):
-        pytest.skip("no file system in memory is mounted at /dev/shm")
-    return folder

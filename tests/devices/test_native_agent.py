@@ -25,13 +25,11 @@ HEADER = '<ir_version: 8, opset_import: ["": 17]>'
 TYPES = ["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"]
 FILLS: list[Spec] = [
     {"uniform": 1.0, "seed": 0},
-    {"uniform": 0.1, "seed": 2**32 - 1},
     {"uniform": 1.7e-6, "seed": 2**70 + 5},
     {"uniform": 7e4, "seed": -3},
     {"integers": 7, "seed": 1},
     {"integers": 2**32 - 1, "seed": 9},
     {"constant": 1.5},
-    {"constant": 100},
 ]
 
 
@@ -120,21 +118,20 @@ def test_nodes_and_copies_are_counted_alike(agents: list[Worker], tmp_path: Path
     assert loaded[0].providers == loaded[1].providers == {"CPUExecutionProvider": 1}
     assert loaded[0].copies == loaded[1].copies == 6
     assert len(agents[0].run(loaded[0].program_id, "f", 13)) == 13
+    unprepared = replace(cold, arguments='{"prepared":false}')
+    assert agents[0].load(unprepared).outputs == loaded[1].outputs
 
 
-def test_memory_is_counted_alike(agents: list[Worker], tmp_path: Path) -> None:
-    width = 1500
+def test_memory_is_counted_alike(tmp_path: Path) -> None:
+    """By agents that have loaded nothing else, whose memory a program could take over."""
+    width, loaded = 1500, []
     x = {"x": {"dtype": "float32", "shape": [2, width], "uniform": 1.0, "seed": 3}}
-    loaded = [agent.load(program(*weighted(tmp_path, width), f=x)) for agent in agents]
+    for device in (ort_native(threads=1), ort_cpu(threads=1)):
+        with device.open() as agent:
+            loaded.append(agent.load(program(*weighted(tmp_path, width), f=x)))
     assert loaded[0].resident_bytes == pytest.approx(loaded[1].resident_bytes, rel=0.2)
     assert loaded[0].resident_bytes > 4 * width * width
     assert loaded[0].peak_bytes > 4 * width * width
-
-
-def test_an_unprepared_program_gives_the_same_output(agents: list[Worker], tmp_path: Path) -> None:
-    x = {"x": {"dtype": "float32", "shape": [2, 64], "uniform": 1.0, "seed": 3}}
-    loaded = [agent.load(program(*weighted(tmp_path, 64), arguments='{"prepared":false}', f=x)) for agent in agents]
-    assert loaded[0].outputs == loaded[1].outputs
 
 
 def test_facts_about_the_machine_are_the_same(agents: list[Worker]) -> None:
@@ -155,12 +152,10 @@ def test_facts_about_the_machine_are_the_same(agents: list[Worker]) -> None:
         ({"constant": 1, "uniform": 1.0, "seed": 1}, "exactly one of constant, integers, uniform"),
         ({"uniform": 1.0}, "lacks 'seed'"),
         ({"constant": 1, "padded_to": [1, 1]}, "cannot be padded to a smaller shape"),
-        ({"constant": 1, "padded_to": [9]}, "cannot be padded to a smaller shape"),
         ({"constant": 1, "colour": 2}, "unknown 'colour'"),
         ({"integers": 0, "seed": 1}, r"'integers' must be 1 to 2\*\*32 - 1"),
         ({"constant": 1, "dtype": "complex64"}, "unknown type 'complex64'"),
         ({"constant": 1, "shape": [2, -1]}, "no such shape"),
-        ({"constant": 1, "shape": [2**40, 2**40]}, "no such shape"),
         ({"constant": 1, "shape": [2**30, 2**20]}, "out of memory: no room for"),
     ],
 )
@@ -190,33 +185,12 @@ def test_a_feed_has_the_inputs_of_its_graph(agents: list[Worker], tmp_path: Path
             {"provider": "AbacusExecutionProvider"},
             "'AbacusExecutionProvider' is not in this build of onnxruntime; it has",
         ),
-        ({"cores": "xyz"}, "cores must be a hexadecimal mask"),
         ({"cores": "8" + "0" * 200}, "does not permit the processors of the mask"),
     ],
 )
 def test_options_that_the_device_lacks_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words), ort_native(**options).open():
         pass
-
-
-def test_a_provider_that_runs_nothing_is_an_error(tmp_path: Path) -> None:
-    with (
-        ort_native(provider="AzureExecutionProvider", threads=1).open() as worker,
-        pytest.raises(ProgramError) as caught,
-    ):
-        worker.load(
-            program(identity(tmp_path, "float32"), f={"x": {"dtype": "float32", "shape": [1, 1], "constant": 1}})
-        )
-    assert "Azure" in str(caught.value) or "AZURE" in str(caught.value)
-
-
-def test_cores_are_those_of_the_mask_and_part_of_the_identity() -> None:
-    device = ort_native(cores="1")
-    with device.open() as worker:
-        assert worker.info.processors == (0,)
-    assert device.info().threads == 1
-    assert "cores=1" in device.info().options
-    assert "cores=1" in device.info().device
 
 
 def test_both_agents_are_different_devices() -> None:

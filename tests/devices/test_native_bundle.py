@@ -134,7 +134,7 @@ def test_a_bundle_for_another_system_is_refused(tmp_path: Path) -> None:
         bundle_for(X86, str(tmp_path / "bundle"))
 
 
-@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "armv7l"), ("Linux", "riscv64")])
+@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "armv7l")])
 def test_systems_without_an_agent_are_told_so(system: str, machine: str) -> None:
     with pytest.raises(DeviceError, match=f"no native agent for {system} on {machine}; there is one for x86_64-linux"):
         target_of(system, machine)
@@ -146,7 +146,7 @@ def test_a_target_is_named_as_in_the_list() -> None:
         target_named("arm")
 
 
-def test_a_missing_header_is_told_with_the_line_that_installs_it(
+def test_a_header_is_found_at_any_depth_or_told_with_the_line_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiler, "INCLUDES", (tmp_path,))
@@ -154,9 +154,6 @@ def test_a_missing_header_is_told_with_the_line_that_installs_it(
         find_header(None)
     with pytest.raises(InputError, match=rf"in '{tmp_path}'"):
         find_header(tmp_path)
-
-
-def test_a_header_is_found_at_any_depth(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / compiler.HEADER).touch()
     assert find_header(tmp_path) == tmp_path / "a" / "b"
@@ -195,38 +192,28 @@ def test_a_library_given_tells_its_version_by_its_name(tmp_path: Path) -> None:
     for name, runtime in (("libonnxruntime.so", "onnxruntime unknown"), ("libonnxruntime.so.1.9", "onnxruntime 1.9")):
         (tmp_path / name).write_bytes(b"\x7fELF")
         assert library_of_file(tmp_path / name).runtime == runtime
-
-
-@pytest.mark.parametrize(("content", "message"), [(b"PK", "is no program or shared library"), (None, "cannot be read")])
-def test_a_file_that_is_no_library_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
-    if content:
-        (tmp_path / "x.so").write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        library_of_file(tmp_path / "x.so")
+    (tmp_path / "x.so").write_bytes(b"PK")
+    for name, message in (("x.so", "is no program or shared library"), ("absent.so", "cannot be read")):
+        with pytest.raises(InputError, match=message):
+            library_of_file(tmp_path / name)
 
 
 def test_a_wheel_gives_its_library(tmp_path: Path) -> None:
     wheel = tmp_path / "onnxruntime-1.31.0-cp311-cp311-manylinux_2_28_aarch64.whl"
+    wheel.write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read"):
+        library_of_wheel(wheel, ARM)
     with zipfile.ZipFile(wheel, "w") as packed:
-        packed.writestr("onnxruntime/capi/libonnxruntime.so.1.31.0", b"library")
         packed.writestr("onnxruntime/capi/libonnxruntime_providers_shared.so", b"other")
+    with pytest.raises(InputError, match=r"holds no libonnxruntime\.so"):
+        library_of_wheel(wheel, ARM)
+    with zipfile.ZipFile(wheel, "a") as packed:
+        packed.writestr("onnxruntime/capi/libonnxruntime.so.1.31.0", b"library")
     library = library_of_wheel(wheel, ARM)
     assert (library.name, library.runtime) == ("libonnxruntime.so.1.31.0", "onnxruntime 1.31.0")
     assert library.content.data == b"library"
     with pytest.raises(InputError, match=r"is no wheel of onnxruntime for x86_64-linux; it is named onnxruntime-VER"):
         library_of_wheel(wheel, X86)
-
-
-@pytest.mark.parametrize(("content", "message"), [(b"", "cannot be read"), (None, "holds no libonnxruntime.so")])
-def test_a_wheel_without_a_library_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
-    wheel = tmp_path / "onnxruntime-1.31.0-cp311-cp311-manylinux_2_28_aarch64.whl"
-    if content is None:
-        with zipfile.ZipFile(wheel, "w") as packed:
-            packed.writestr("onnxruntime/__init__.py", "")
-    else:
-        wheel.write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        library_of_wheel(wheel, ARM)
 
 
 def test_a_wheel_that_pip_cannot_fetch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +241,7 @@ def test_libraries_that_are_missing_are_named(tmp_path: Path) -> None:
         system_libraries([package], ARM)
 
 
-@pytest.mark.parametrize("content", [b"", b"!<arch>\n", b"\x7fELF"])
+@pytest.mark.parametrize("content", [b"!<arch>\n", b"\x7fELF"])
 def test_a_file_that_is_no_package_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.deb").write_bytes(content)
     with pytest.raises(InputError, match=r"cannot be read as a Debian package: .*; unpack it with `dpkg -x`"):

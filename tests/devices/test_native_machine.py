@@ -132,9 +132,7 @@ def test_a_transport_may_know_the_product(tell: Tell) -> None:
     ("printed", "battery"),
     [
         ("Current Battery Service state:\n  status: 3\n  level: 85\n", {"capacity": "85", "status": "Discharging"}),
-        ("  level: 100\n  status: 5\n", {"capacity": "100", "status": "Full"}),
         ("  status: 99\n", None),
-        ("", None),
     ],
 )
 def test_android_tells_of_its_battery_by_a_program(tell: Tell, printed: str, battery: object) -> None:

@@ -1,5 +1,6 @@
 """Execution providers by the agent in C: counted where the library tells its assignment, and where it does not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from adaptare.core import InputError, ProgramError
+from adaptare.core import ProgramError
 from adaptare.core.content_hash import canonical_json
 from adaptare.devices import Feed, Program, Work, program_file
 from adaptare.devices.native.build import build_bundle
@@ -59,32 +60,29 @@ def test_a_file_of_the_ort_format_gives_what_the_agent_in_python_gives(tmp_path:
     assert loaded[0].outputs == loaded[1].outputs
 
 
-def test_nodes_are_counted_in_a_profile_where_the_library_does_not_tell(bundle: str, tmp_path: Path) -> None:
+def test_nodes_are_counted_in_a_profile_where_the_library_does_not_tell_and_none_is_left(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with ort_native(threads=1, bundle=bundle).open() as worker:
         loaded = worker.load(program(saved(tmp_path, PRODUCT)))
         assert loaded.providers == {CPU: 2}
         assert len(worker.run(loaded.program_id, "g", 3)) == 3
+        with pytest.raises(ProgramError, match="no spec for the input 'x'"):
+            worker.load(replace(program(tmp_path / "m.onnx"), feeds=(Feed("f", "{}", Work(1, 1, 1)),)))
+        assert list(tmp_path.glob("adaptare-*/profile*")) == []
+        assert list(tmp_path.glob("adaptare-*/files/*"))
 
 
-def test_xnnpack_runs_a_product_with_constant_weights(bundle: str, tmp_path: Path) -> None:
-    found = {}
-    for provider in (XNNPACK, CPU):
-        with ort_native(threads=1, bundle=bundle, provider=provider).open() as worker:
-            found[provider] = worker.load(program(saved(tmp_path, PRODUCT)))
-    assert found[XNNPACK].providers == {XNNPACK: 1, CPU: 1}
-    assert found[XNNPACK].outputs["f"] == pytest.approx(found[CPU].outputs["f"], rel=1e-4, abs=1e-5)
-
-
-def test_a_provider_is_part_of_the_identity(bundle: str) -> None:
-    info = ort_native(threads=1, bundle=bundle, provider=XNNPACK).info()
-    assert f"provider={XNNPACK}" in info.options
-    assert f"provider={XNNPACK}" in info.device
-
-
-def test_an_unprepared_program_runs_without_the_provider(bundle: str, tmp_path: Path) -> None:
-    with ort_native(threads=1, bundle=bundle, provider=XNNPACK).open() as worker:
-        loaded = worker.load(program(saved(tmp_path, PRODUCT), '{"prepared":false}'))
-    assert loaded.providers == {CPU: 2}
+def test_xnnpack_runs_a_product_with_constant_weights_and_what_is_prepared(bundle: str, tmp_path: Path) -> None:
+    device = ort_native(threads=1, bundle=bundle, provider=XNNPACK)
+    with device.open() as worker:
+        found = worker.load(program(saved(tmp_path, PRODUCT)))
+        unprepared = worker.load(program(saved(tmp_path, PRODUCT), '{"prepared":false}'))
+    assert (found.providers, unprepared.providers) == ({XNNPACK: 1, CPU: 1}, {CPU: 2})
+    assert found.outputs["f"] == pytest.approx(unprepared.outputs["f"], rel=1e-4, abs=1e-5)
+    assert f"provider={XNNPACK}" in device.info().options
+    assert f"provider={XNNPACK}" in device.info().device
 
 
 def test_xnnpack_that_runs_nothing_is_an_error_and_leaves_room(bundle: str, tmp_path: Path) -> None:
@@ -93,20 +91,3 @@ def test_xnnpack_that_runs_nothing_is_an_error_and_leaves_room(bundle: str, tmp_
             worker.load(program(saved(tmp_path, "g (float[4,32] x) => (float[4,32] y) { y = Sin(x) }")))
         product = "g (float[4,32] x) => (float[4,32] y) { y = MatMul(x, w) }"
         assert worker.load(program(saved(tmp_path, product))).providers == {XNNPACK: 1}
-
-
-def test_no_profile_is_left_on_the_device(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with ort_native(threads=1, bundle=bundle).open() as worker:
-        worker.load(program(saved(tmp_path, PRODUCT)))
-        with pytest.raises(ProgramError, match="no spec for the input 'x'"):
-            worker.load(
-                Program("m", "m.onnx", "{}", (Feed("f", "{}", Work(1, 1, 1)),), (program_file(tmp_path / "m.onnx"),))
-            )
-        assert list(tmp_path.glob("adaptare-*/profile*")) == []
-        assert list(tmp_path.glob("adaptare-*/files/*"))
-
-
-def test_the_wheel_has_no_xnnpack() -> None:
-    with pytest.raises(InputError, match=f"'{XNNPACK}' is not in this build of onnxruntime; it has Azure"):
-        ort_native(provider=XNNPACK).info()

@@ -27,28 +27,18 @@ def test_the_hash_of_a_program_ignores_where_its_files_lie() -> None:
     [
         {"source": "worker_programs:echo"},
         {"arguments": '{"width":9}'},
-        {"feeds": FEEDS[:1]},
         {"feeds": FEEDS[::-1]},
         {"feeds": (replace(FEEDS[0], arguments='{"tokens":2}'), FEEDS[1])},
         {"files": (ProgramFile("a", "b" * 64, Path("a")),)},
         {"others_bytes": 1},
     ],
-    ids=["source", "arguments", "fewer feeds", "order of feeds", "content of a feed", "files", "cold"],
+    ids=["source", "arguments", "order of feeds", "content of a feed", "files", "cold"],
 )
 def test_the_hash_of_a_program_changes_with_what_runs(change: dict[str, Any]) -> None:
     assert replace(PROGRAM, **change).hash != PROGRAM.hash
 
 
-def test_the_hash_of_a_program_is_16_hex_digits() -> None:
-    assert len(PROGRAM.hash) == 16
-    assert int(PROGRAM.hash, 16) >= 0
-
-
-def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
-    assert canonical_json({"b": [1, 2.5], "a": None}) == canonical_json({"a": None, "b": [1, 2.5]})
-
-
-def test_canonical_json_is_compact() -> None:
+def test_canonical_json_is_compact_and_sorted() -> None:
     assert canonical_json({"b": [1, 2.5], "a": None}) == '{"a":null,"b":[1,2.5]}'
 
 

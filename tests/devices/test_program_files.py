@@ -38,12 +38,7 @@ def test_a_file_is_what_it_contains(tmp_path: Path) -> None:
         files.append(program_file(tmp_path / folder / "w"))
     assert files[0] == files[1]
     assert (files[0].name, files[0].digest) == ("w", DIGEST)
-
-
-def test_a_small_file_has_nothing_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(CONTENT)
-    program_file(tmp_path / "w")
-    assert os.listdir(tmp_path) == ["w"]
+    assert os.listdir(tmp_path / "a") == ["w"]
 
 
 def test_the_digest_of_a_large_file_is_kept_and_not_computed_again(
@@ -54,8 +49,8 @@ def test_the_digest_of_a_large_file_is_kept_and_not_computed_again(
     assert program_file(large).digest == DIGEST
 
 
-@pytest.mark.parametrize("content", [b"other weights!", b"SOME WEIGHTS"], ids=["another size", "same size"])
-def test_a_changed_file_has_a_new_digest(large: Path, content: bytes) -> None:
+def test_a_changed_file_has_a_new_digest(large: Path) -> None:
+    content = CONTENT.upper()
     program_file(large)
     before = large.stat()
     large.write_bytes(content)
@@ -74,7 +69,7 @@ def test_a_file_that_took_the_place_of_another_has_a_new_digest(large: Path) -> 
     assert program_file(large).digest == hashlib.sha256(CONTENT[::-1]).hexdigest()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"of": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff"])
 def test_a_kept_digest_that_cannot_be_read_is_made_again(large: Path, text: str) -> None:
     kept(large).write_text(text, encoding="latin-1")
     assert program_file(large).digest == DIGEST
@@ -87,8 +82,3 @@ def test_a_folder_that_is_read_only_keeps_nothing(large: Path, monkeypatch: pyte
     monkeypatch.setattr(program, "write_whole", refuse)
     assert program_file(large).digest == DIGEST
     assert not kept(large).exists()
-
-
-def test_a_file_that_is_not_there_is_told_by_the_system(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="absent"):
-        program_file(tmp_path / "absent")

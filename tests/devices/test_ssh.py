@@ -22,23 +22,20 @@ pytestmark = pytest.mark.ssh
 
 def test_a_device_is_opened_again_by_what_it_says_of_itself(ssh_server: Start) -> None:
     server = ssh_server()
-    python = server.add_python("python-of-mine")
-    info = connect(f"{server.spelling}:python={python},timeout_s=60").info()
-    assert info.device == f"{server.spelling}:threads={info.threads},python={python}"
+    server.add_python("python-of-mine")
+    (server.home / "bin").symlink_to(server.tools)
+    info = connect(f"{server.spelling}:python=bin/python-of-mine,timeout_s=60").info()
+    assert info.device == f"{server.spelling}:threads={info.threads},python=bin/python-of-mine"
     assert connect(info.device).info() == info
 
 
-def test_an_alias_of_the_configuration_names_a_device(ssh_server: Start) -> None:
+def test_an_alias_and_a_jump_host_of_the_configuration_name_a_device(ssh_server: Start) -> None:
     server = ssh_server()
     server.add_python()
-    assert connect("ssh://board/ort-cpu").info().device.startswith("ssh://board/ort-cpu:threads=")
-
-
-def test_a_path_of_python_begins_at_the_login_folder(ssh_server: Start) -> None:
-    server = ssh_server()
-    (server.home / "bin").symlink_to(server.tools)
-    server.add_python("other")
-    assert connect(f"{server.spelling}:python=bin/other").info().runtime.startswith("onnxruntime")
+    jump = f"Host inner\nHostName 127.0.0.1\nPort {server.port}\nProxyJump board\n"
+    server.configuration.write_text(jump + server.configuration.read_text())
+    for alias in ("board", "inner"):
+        assert connect(f"ssh://{alias}/ort-cpu").info().device.startswith(f"ssh://{alias}/ort-cpu:threads=")
 
 
 def test_agent_and_program_files_are_sent_once(ssh_server: Start, square: Program) -> None:
@@ -51,17 +48,10 @@ def test_agent_and_program_files_are_sent_once(ssh_server: Start, square: Progra
     with connect(server.spelling).open() as worker:
         assert worker.load(square).outputs == outputs
     assert {file: file.stat().st_ino for file in server.folder.rglob("*") if file.is_file()} == kept
-    agents, files = ([file.name for file in (server.folder / name).iterdir()] for name in ("agents", "files"))
-    assert [files, len(agents)] == [[square.files[0].digest], 1]
-
-
-def test_every_file_kept_has_the_hash_that_names_it(ssh_server: Start, square: Program) -> None:
-    server = ssh_server()
-    server.add_python()
-    with connect(server.spelling).open() as worker:
-        worker.load(square)
-    kept = [file for name in ("agents", "files") for file in (server.folder / name).iterdir()]
-    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in kept] == [file.stem for file in kept]
+    agents, files = (list((server.folder / name).iterdir()) for name in ("agents", "files"))
+    assert ([file.name for file in files], len(agents)) == ([square.files[0].digest], 1)
+    for file in (*agents, *files):
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == file.stem
 
 
 def test_agents_of_two_versions_stand_side_by_side(ssh_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +63,7 @@ def test_agents_of_two_versions_stand_side_by_side(ssh_server: Start, monkeypatc
     assert len(list((server.folder / "agents").iterdir())) == 2
 
 
-@pytest.mark.parametrize("shell", ["dash", "busybox sh", "bash --posix"])
+@pytest.mark.parametrize("shell", ["dash", "busybox sh"])
 def test_any_posix_shell_will_do(ssh_server: Start, square: Program, shell: str) -> None:
     if shutil.which(shell.split()[0]) is None:
         pytest.skip(f"{shell.split()[0]} is not installed")
@@ -108,25 +98,20 @@ def test_torch_runs_where_adaptare_is_installed(ssh_server: Start, worker_module
         assert worker.info.runtime.startswith("torch")
 
 
-@pytest.mark.parametrize(
-    "target", ["-oProxyCommand=x", "a b", "user@", "@host", "host:0", "host:70000", "host:x", "", "u@-v"]
-)
+@pytest.mark.parametrize("target", ["-oProxyCommand=x", "a b", "user@", "@host", "host:70000", "host:x", "", "u@-v"])
 def test_what_names_no_host_never_reaches_the_client(target: str) -> None:
     with pytest.raises(InputError, match="names no host; write ssh://user@host:22/ort-cpu, user and port optional"):
         SshTransport(target)
 
 
-@pytest.mark.parametrize(
-    "target", ["pi", "pi@raspberrypi.local", "10.0.0.7:2222", "[fe80::1%eth0]:22", "a.b@[::1]", "my_host"]
-)
+@pytest.mark.parametrize("target", ["pi@raspberrypi.local", "10.0.0.7:2222", "[fe80::1%eth0]:22", "my_host"])
 def test_hosts_are_spelled_as_usual(target: str) -> None:
     assert SshTransport(target).name == f"ssh://{target}"
 
 
-@pytest.mark.parametrize("python", ["-c", ""])
-def test_an_option_is_no_python(python: str) -> None:
+def test_an_option_is_no_python() -> None:
     with pytest.raises(InputError, match="python must be a command or a path on the device"):
-        SshTransport("host", python=python)
+        SshTransport("host", python="-c")
 
 
 def test_what_the_configuration_asks_for_other_sessions_does_no_harm(ssh_server: Start, square: Program) -> None:
@@ -137,11 +122,3 @@ def test_what_the_configuration_asks_for_other_sessions_does_no_harm(ssh_server:
     server.configuration.write_text(server.configuration.read_text() + "\n".join(asked) + "\n")
     with connect(server.spelling).open() as worker:
         assert worker.load(square).outputs
-
-
-def test_a_jump_host_of_the_configuration_is_used(ssh_server: Start) -> None:
-    server = ssh_server()
-    server.add_python()
-    jump = f"Host inner\nHostName 127.0.0.1\nPort {server.port}\nProxyJump board\n"
-    server.configuration.write_text(jump + server.configuration.read_text())
-    assert connect("ssh://inner/ort-cpu").info().runtime.startswith("onnxruntime")

@@ -39,15 +39,17 @@ def test_cleaning_removes_what_was_sent_and_nothing_else(ssh_server: Start, squa
     server = ssh_server()
     server.add_python()
     with connect(server.spelling).open() as worker:
-        worker.load(square)
+        outputs = worker.load(square).outputs
     (server.cache / "adaptare" / "models").mkdir()
     held = sum(file.stat().st_size for file in server.folder.rglob("*") if file.is_file() and not file.is_symlink())
     assert cleaned([server.spelling])[server.spelling] >= held > 0  # whole blocks of the disk, and those of folders
     assert [folder.name for folder in (server.cache / "adaptare").iterdir()] == ["models"]
     assert cleaned([server.spelling])[server.spelling] == 0
+    with connect(server.spelling).open() as worker:
+        assert worker.load(square).outputs == outputs
 
 
-@pytest.mark.parametrize("tag", [None, "", "Signature: 8a477f597d28d172789f06886806bc55\n# of another program\n"])
+@pytest.mark.parametrize("tag", [None, "Signature: 8a477f597d28d172789f06886806bc55\n# of another program\n"])
 def test_a_folder_without_our_mark_is_left_alone(ssh_server: Start, tag: str | None) -> None:
     server = ssh_server()
     server.folder.mkdir(parents=True)
@@ -59,17 +61,6 @@ def test_a_folder_without_our_mark_is_left_alone(ssh_server: Start, tag: str | N
     assert (server.folder / "precious").exists()
 
 
-def test_after_cleaning_a_device_works_as_before(ssh_server: Start, square: Program) -> None:
-    server = ssh_server()
-    server.add_python()
-    with connect(server.spelling).open() as worker:
-        outputs = worker.load(square).outputs
-    cleaned([server.spelling])
-    with connect(server.spelling).open() as worker:
-        assert worker.load(square).outputs == outputs
-
-
-@pytest.mark.parametrize("spelling", ["ort-cpu", "simulated"])
-def test_there_is_nothing_to_clean_on_this_machine(spelling: str) -> None:
-    with pytest.raises(InputError, match=f"device '{spelling}': adaptare keeps no files there"):
-        cleaned([spelling])
+def test_there_is_nothing_to_clean_on_this_machine() -> None:
+    with pytest.raises(InputError, match="device 'ort-cpu': adaptare keeps no files there"):
+        cleaned(["ort-cpu"])

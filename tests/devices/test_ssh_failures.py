@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -15,7 +14,6 @@ import pytest
 
 from adaptare.core import DeviceError, MissingPackageError, ProgramError, WorkerDiedError
 from adaptare.devices import Program, connect
-from adaptare.devices.transports import ssh
 from adaptare.devices.transports.ssh import failed_connection
 
 Start = Callable[..., Any]
@@ -61,31 +59,16 @@ def test_its_host_key_is_unknown(ssh_server: Start) -> None:
 
 
 def test_its_host_key_changed(ssh_server: Start) -> None:
-    server = ssh_server()
-    server.known_hosts.write_text(
-        server.known_hosts.read_text().split()[0] + " " + server.new_key("other").with_suffix(".pub").read_text()
-    )
-    refused(server.spelling, rf"its host key changed: .*ssh-keygen -R '\[127.0.0.1\]:{server.port}'")
-
-
-def test_the_advice_for_a_changed_host_key_is_right(ssh_server: Start) -> None:
-    """As far as the name of the host goes: removed by it, the key is unknown."""
-    server = ssh_server()
-    server.known_hosts.write_text(
-        server.known_hosts.read_text().split()[0] + " " + server.new_key("other").with_suffix(".pub").read_text()
-    )
-    with pytest.raises(DeviceError) as caught, connect(server.spelling).open():
-        pass
-    command = re.search("ssh-keygen -R '(.*?)'", str(caught.value))
-    subprocess.run(["ssh-keygen", "-f", server.known_hosts, "-R", command[1]], check=True, capture_output=True)
-    refused(server.spelling, "its host key is unknown here")
-
-
-def test_a_changed_host_key_is_named_by_the_address_of_an_alias(ssh_server: Start) -> None:
+    """Named by the address of an alias too; once removed by the advice, the key is unknown."""
     server = ssh_server()
     other = server.new_key("other").with_suffix(".pub").read_text()
     server.known_hosts.write_text(server.known_hosts.read_text().split()[0] + " " + other)
-    refused("ssh://board/ort-cpu", rf"ssh-keygen -R '\[127.0.0.1\]:{server.port}', and then .* by hand: ssh board$")
+    advice = rf"ssh-keygen -R '\[127.0.0.1\]:{server.port}'"
+    refused("ssh://board/ort-cpu", f"its host key changed: .*{advice}, and then .* by hand: ssh board$")
+    refused(server.spelling, f"its host key changed: .*{advice}")
+    command = ["ssh-keygen", "-f", server.known_hosts, "-R", f"[127.0.0.1]:{server.port}"]
+    subprocess.run(command, check=True, capture_output=True)
+    refused(server.spelling, "its host key is unknown here")
 
 
 def test_the_key_is_the_wrong_one(ssh_server: Start) -> None:
@@ -94,12 +77,6 @@ def test_the_key_is_the_wrong_one(ssh_server: Start) -> None:
         server.configuration.read_text().replace(str(server.place / "user"), str(server.new_key("stranger")))
     )
     refused(server.spelling, f"it accepts no key of yours.*ssh-copy-id -p {server.port} {server.user}@127.0.0.1")
-
-
-def test_the_configuration_is_broken(ssh_server: Start) -> None:
-    server = ssh_server()
-    server.configuration.write_text("Nonsense yes\n")
-    refused(server.spelling, "ssh failed: .*Bad configuration option: nonsense.*; try it by hand: ssh -p")
 
 
 def test_ssh_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,19 +92,7 @@ def test_there_is_no_python(ssh_server: Start) -> None:
     )
 
 
-def test_python_is_too_old(ssh_server: Start) -> None:
-    server = ssh_server()
-    server.add_program("python3", """echo '{"version": [3, 8, 10], "managed": false, "adaptare": ""}'""")
-    refused(server.spelling, "'python3' is Python 3.8.10, and the agent needs 3.9 or newer; name another one")
-
-
-def test_python_is_something_else(ssh_server: Start) -> None:
-    server = ssh_server()
-    server.add_program("python3", "echo I am a snake")
-    refused(server.spelling, "'python3' is no working Python; its output: 'no.*I am a snake")
-
-
-@pytest.mark.parametrize("told", ["{}", "[]", '{"version": 3, "managed": false, "adaptare": ""}'])
+@pytest.mark.parametrize("told", ["I am a snake", "[]", '{"version": 3, "managed": false, "adaptare": ""}'])
 def test_python_tells_something_else_than_its_facts(ssh_server: Start, told: str) -> None:
     server = ssh_server()
     server.add_program("python3", f"echo '{told}'")
@@ -159,14 +124,6 @@ def test_a_missing_module_is_named_unlike_its_package(ssh_server: Start, tmp_pat
     (tmp_path / "genai_config.json").write_text("{}")
     advice = "install it on the device with: ssh .* -m pip install .*onnxruntime-genai"
     refused(f"ssh://{server.target}/ort-genai:folder={tmp_path}", advice, MissingPackageError)
-
-
-def test_onnxruntime_is_too_old(ssh_server: Start, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("__version__ = '1.17.3'\nclass InferenceSession: ...\n")
-    server = ssh_server()
-    server.add_python(path=[tmp_path])
-    told = "onnxruntime 1.17.3 is too old; 1.18 or later is needed; install it on the device with"
-    refused(server.spelling, told, MissingPackageError)
 
 
 def test_a_python_of_the_operating_system_takes_no_packages(ssh_server: Start) -> None:
@@ -220,12 +177,6 @@ def test_its_shell_greets_everybody(ssh_server: Start) -> None:
     server = ssh_server(shell="greeting")
     server.add_program("greeting", 'echo Welcome; exec sh "$@"')
     refused(server.spelling, r"its login shell printed 'Welcome\\n.*; its start-up files must print nothing")
-
-
-def test_host_keys_are_checked_as_the_user_configured_and_nothing_here_changes_it() -> None:
-    sources = [file.read_text() for file in Path(ssh.__file__).parent.glob("*.py")]
-    assert sources
-    assert [source for source in sources if re.search("StrictHostKey|KnownHosts|CheckHostIP|VerifyHost", source)] == []
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Measurements whose truth is the closed form of a simulated device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from adaptare.devices import SimulatedDevice
+from adaptare.predictor import FittedPredictor, LatencyPredictor, latency_predictor
+from adaptare.predictor.fitting import cross_validation
+from adaptare.predictor.fitting.training_rows import Rows
 from adaptare.profiler import Configuration, Measurement, ModelShape, Workload, named_space
 from adaptare.profiler.store.measurement import Visit
 
@@ -88,3 +91,25 @@ def campaign(device: SimulatedDevice, template: Workload) -> Campaign:
         return measurements
 
     return measure
+
+
+@pytest.fixture(scope="session")
+def fit_without_card() -> Callable[..., FittedPredictor]:
+    """`(rows, **options)` -> a fit as under `without_card`, for fixtures that several tests share."""
+
+    def exact(candidates: Iterable[str], rows: Rows, **_: object) -> dict[str, object]:
+        return dict.fromkeys(candidates, rows.ratios)
+
+    def fit(rows: Sequence[Measurement], **options: object) -> FittedPredictor:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (cross_validation, latency_predictor):
+                patch.setattr(module, "left_out_ratios", exact)
+            return LatencyPredictor(**options).fit(rows)  # type: ignore[arg-type]
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> FittedPredictor:
+    """Of 32 adapters, with its error card."""
+    return LatencyPredictor().fit(campaign(draw_configs(32, 0)))

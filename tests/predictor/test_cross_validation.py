@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 
-from adaptare.predictor.estimators.shrunken import ShrunkenLinear
 from adaptare.predictor.fitting import cross_validation
-from adaptare.predictor.fitting.candidates import ONLY_PRIOR, candidates, choose_candidate
+from adaptare.predictor.fitting.candidates import candidates
 from adaptare.predictor.fitting.cross_validation import cross_validate
 from adaptare.predictor.fitting.training_rows import Rows
 
@@ -70,23 +69,3 @@ def test_the_choice_is_made_without_the_rows_that_it_is_judged_by(monkeypatch: p
     assert all(sum(ratio in each for each in chosen_by) == 9 for ratio in ratios)
     assert procedure.ratios[-1] == predicted["shrunken"][-1]
     assert (procedure.ratios == predicted["constant"]).sum() == 18
-
-
-@pytest.mark.slow
-def test_the_best_of_many_fits_to_noise_does_not_look_better_than_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing depends on any column, so the one that fits best does by luck."""
-    monkeypatch.setattr(cross_validation, "FOLDS", 5)
-    lines = {f"line {column}": ShrunkenLinear((column,), ONLY_PRIOR) for column in range(8)}
-    without_nesting, nested = [], []
-    for seed in range(16):
-        rng = np.random.default_rng(seed)
-        X, ratios = rng.random((20, 8)), 1 + 0.1 * rng.standard_normal(20)
-        unseen, truth = rng.random((500, 8)), 1 + 0.1 * rng.standard_normal(500)
-        candidates, rows = {**LINEAR, **lines}, Rows(X, ratios, alone(20), np.zeros(20))
-        predicted, procedure = cross_validate(candidates, rows, level=0.9)
-        chosen = choose_candidate(predicted, rows)
-        error = np.abs(clone(candidates[chosen]).fit(X, ratios).predict(unseen) - truth).mean()
-        without_nesting.append(np.abs(predicted[chosen] - ratios).mean() / error)
-        nested.append(np.abs(procedure.ratios - ratios).mean() / error)
-    assert np.mean(without_nesting) < 0.95
-    assert np.mean(nested) == pytest.approx(1, abs=0.05)

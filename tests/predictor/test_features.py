@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ from adaptare.core import InputError
 from adaptare.devices import TorchCpu, ort_cpu
 from adaptare.predictor import FeatureSet
 from adaptare.predictor.features import dimensions_of
-from adaptare.profiler import WIDTH, Configuration, ModelShape, Workload
+from adaptare.profiler import WIDTH, Configuration, Mode, ModelShape, Workload
 from adaptare.profiler.workloads.work import ADAPTER_LAUNCHES
 
-MODES = ("swappable", "static", "padded", "merged", "requantised")
+MODES: tuple[Mode, ...] = ("swappable", "static", "padded", "merged", "requantised")
 
 
 def codes(features: FeatureSet, n: int = 6) -> NDArray[np.int64]:
@@ -38,20 +39,13 @@ def slow_features(template: Workload, features: FeatureSet, row: NDArray[np.int6
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_features_are_what_the_workload_counts(shape: ModelShape, mode: str, phase: str) -> None:
-    template = Workload(shape, mode=mode, phase=phase, batch=2, tokens=16, dtype="bfloat16")  # type: ignore[arg-type]
+@pytest.mark.parametrize("options", [{"phase": "prefill", "tokens": 16}, {"phase": "decode", "scope": "block"}])
+def test_features_are_what_the_workload_counts(shape: ModelShape, mode: Mode, options: dict[str, Any]) -> None:
+    template = Workload(shape, mode=mode, batch=2, dtype="bfloat16", **options)
     features = FeatureSet.of(template, [])
     rows = codes(features)
     expected = [slow_features(template, features, row) for row in rows]
     np.testing.assert_array_equal(features.matrix(rows), expected)
-
-
-def test_a_block_has_the_features_of_its_own_sites(shape: ModelShape) -> None:
-    template = Workload(shape, scope="block")
-    features = FeatureSet.of(template, [])
-    rows = codes(features)
-    np.testing.assert_array_equal(features.matrix(rows), [slow_features(template, features, row) for row in rows])
 
 
 def test_each_feature_has_a_name_and_a_unit(template: Workload) -> None:
@@ -74,9 +68,6 @@ def test_layers_with_an_adapter_on_q_k_or_v_are_counted_where_graphs_pack_them(t
     assert counts.tolist() == [0, 0, 1, 1, 2, 0]
     assert features.units["split:qkv_proj"] == "layers"
     assert FeatureSet.named(template, features.names) == features
-
-
-def test_layers_are_not_counted_where_nothing_is_packed(template: Workload) -> None:
     assert "split:qkv_proj" not in FeatureSet.of(template, [], options=TorchCpu(threads=1).info().options).names
 
 
@@ -87,38 +78,14 @@ def test_fused_projections_have_features_of_their_own() -> None:
     assert "sites:q_proj" not in names
 
 
-def test_no_configs_have_no_rows(template: Workload) -> None:
-    features = FeatureSet.of(template, [])
-    assert features.matrix(np.zeros((0, len(features.sites)), dtype=np.int64)).shape == (0, len(features.names))
-
-
 def test_the_adapter_of_the_template_is_ignored(template: Workload, shape: ModelShape) -> None:
     other = replace(template, configuration=Configuration.uniform(shape, 4))
     rows = codes(FeatureSet.of(template, []))
     np.testing.assert_array_equal(FeatureSet.of(other, []).matrix(rows), FeatureSet.of(template, []).matrix(rows))
 
 
-def test_refuses_codes_of_other_sites(template: Workload) -> None:
-    with pytest.raises(InputError, match=r"shape \(n, 42\), one column per rank, not \(3, 7\)"):
-        FeatureSet.of(template, []).matrix(np.zeros((3, 7), dtype=np.int64))
-
-
-def test_refuses_codes_that_are_not_whole_numbers(template: Workload) -> None:
-    with pytest.raises(InputError, match="whole numbers, such as ranks, not float64"):
-        FeatureSet.of(template, []).matrix(np.zeros((3, 42)))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("rank", [-1, 65])
-def test_refuses_ranks_a_layer_cannot_have(template: Workload, rank: int) -> None:
-    rows = np.zeros((3, 42), dtype=np.int64)
-    rows[2, 1] = rank
-    with pytest.raises(InputError, match=rf"rank of model.layers.0.self_attn.k_proj must be 0 to 64, not {rank}"):
-        FeatureSet.of(template, []).matrix(rows)
-
-
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-@pytest.mark.parametrize("family", ["llama", "phi3"])
+@pytest.mark.parametrize(("phase", "family"), [("prefill", "llama"), ("decode", "phi3")])
 def test_features_of_widths_are_what_the_workload_counts(mode: str, phase: str, family: str) -> None:
     shape = ModelShape(family, 3, 64, 4, 2, 16, 128, 256, "{}")
     template = Workload(shape, mode=mode, phase=phase, batch=2, tokens=16)  # type: ignore[arg-type]
@@ -143,7 +110,23 @@ def test_features_of_widths_are_what_the_workload_counts(mode: str, phase: str, 
         assert found["mlp_flops"][row] == bare.flops - base.flops
 
 
-@pytest.mark.parametrize("width", [0, 257])
-def test_refuses_widths_a_layer_cannot_have(template: Workload, shape: ModelShape, width: int) -> None:
-    with pytest.raises(InputError, match=f"width of layer 2 must be 1 to 256, not {width}"):
-        FeatureSet(template, WIDTH.all(shape)).matrix(np.array([[256, 256, width, 256, 256, 256]]))
+def ranks_with(value: int) -> NDArray[np.int64]:
+    """No adapters, but for one rank. Shape (3, 42)."""
+    rows = np.zeros((3, 42), dtype=np.int64)
+    rows[2, 1] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((3, 7), dtype=np.int64), r"shape \(n, 42\), one column per rank, not \(3, 7\)"),
+        (np.zeros((3, 42)), "whole numbers, such as ranks, not float64"),
+        (ranks_with(-1), r"rank of model.layers.0.self_attn.k_proj must be 0 to 64, not -1"),
+        (ranks_with(65), r"rank of model.layers.0.self_attn.k_proj must be 0 to 64, not 65"),
+    ],
+    ids=["other sites", "no whole numbers", "below 0", "above the layer"],
+)
+def test_refuses_codes_that_no_configuration_has(template: Workload, rows: NDArray[np.int64], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FeatureSet.of(template, []).matrix(rows)

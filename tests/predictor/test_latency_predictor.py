@@ -15,14 +15,10 @@ DrawConfigs = Callable[[int, int], list[Configuration]]
 TrueSeconds = Callable[[Workload, Sequence[Configuration]], NDArray[np.float64]]
 
 
-@pytest.fixture(scope="module")
-def predictor(campaign: Campaign, draw_configs: DrawConfigs) -> FittedPredictor:
-    return LatencyPredictor().fit(campaign(draw_configs(32, 0)))
-
-
 @pytest.mark.usefixtures("without_card")
-@pytest.mark.parametrize("n", [24, 40])
-@pytest.mark.parametrize(("phase", "mode"), [("decode", "swappable"), ("prefill", "static"), ("decode", "padded")])
+@pytest.mark.parametrize(
+    ("n", "phase", "mode"), [(24, "decode", "swappable"), (24, "prefill", "static"), (40, "decode", "padded")]
+)
 def test_unseen_adapters_are_predicted_within_the_noise(
     campaign: Campaign,
     draw_configs: DrawConfigs,
@@ -54,7 +50,7 @@ def test_the_card_changes_no_prediction(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_card")
-@pytest.mark.parametrize(("n", "level"), [(12, 0.9), (30, 0.9), (30, 0.8)])
+@pytest.mark.parametrize(("n", "level"), [(12, 0.9), (30, 0.8)])
 def test_intervals_hold_new_measurements_as_often_as_they_say(
     campaign: Campaign,
     draw_configs: DrawConfigs,
@@ -111,7 +107,7 @@ def test_the_fit_that_was_chosen_is_what_predicts(
     campaign: Campaign, draw_configs: DrawConfigs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latency_predictor, "choose_candidate", lambda *_: "sites-affine")
-    predictor = LatencyPredictor().fit(campaign(draw_configs(16, 0)))
+    predictor = LatencyPredictor().fit(campaign(draw_configs(12, 0)))
     assert predictor.chosen == "sites-affine"
     assert "points of overhead above that of the shrunken fit" in predictor.reason
     assert np.flatnonzero(predictor.prices_s(predictor.features.names)).tolist() == [0]
@@ -138,15 +134,6 @@ def test_seconds_are_the_ratio_times_the_calibrated_reference(
     )
 
 
-def test_codes_and_configs_are_predicted_the_same(predictor: FittedPredictor, shape: ModelShape) -> None:
-    space = named_space("sites", shape)
-    codes = space.at(space.sample(10, np.random.default_rng(0)))
-    by_codes, by_configs = predictor.predict(codes), predictor.predict_configs([space.decode(row) for row in codes])
-    np.testing.assert_array_equal(by_codes.mean, by_configs.mean)
-    np.testing.assert_array_equal(by_codes.upper, by_configs.upper)
-    assert len(by_codes) == 10
-
-
 def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
     predictor: FittedPredictor, shape: ModelShape
 ) -> None:
@@ -158,14 +145,12 @@ def test_codes_of_a_smaller_space_leave_the_other_sites_without_adapter(
     np.testing.assert_array_equal(found.mean, expected.mean)
 
 
-@pytest.mark.usefixtures("without_card")
 def test_what_lies_outside_the_profiled_range_is_flagged(
-    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape
+    predictor: FittedPredictor, draw_configs: DrawConfigs, shape: ModelShape
 ) -> None:
-    predictor = LatencyPredictor().fit(campaign(draw_configs(40, 0)))
     inside = predictor.predict_configs(draw_configs(200, 1)).extrapolates
     largest = predictor.predict_configs([Configuration.uniform(shape, 64)]).extrapolates
-    assert inside.mean() < 0.1
+    assert inside.mean() < 0.15
     assert largest.all()
 
 
@@ -183,16 +168,6 @@ def test_a_kind_of_linear_that_was_never_adapted_is_flagged(campaign: Campaign, 
 
 
 @pytest.mark.usefixtures("without_card")
-def test_adapters_that_cost_nothing_are_predicted_to_cost_nothing(
-    campaign: Campaign, draw_configs: DrawConfigs, shape: ModelShape
-) -> None:
-    template = Workload(shape, mode="merged")
-    predictor = LatencyPredictor().fit(campaign(draw_configs(20, 0), template=template, sigma=0.005))
-    prediction = predictor.predict_configs(draw_configs(20, 1))
-    np.testing.assert_allclose(prediction.mean, predictor.base_value, rtol=0.005)
-    assert not prediction.extrapolates.any()
-
-
 def test_too_few_adapters_are_refused_with_advice(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     rows = campaign(draw_configs(8, 0))
     with pytest.raises(
@@ -202,32 +177,29 @@ def test_too_few_adapters_are_refused_with_advice(campaign: Campaign, draw_confi
     with pytest.raises(InputError, match=r"needs at least 8 measured adapters, 7 came"):
         LatencyPredictor(level=0.5).fit(rows[:7])
     assert np.isfinite(LatencyPredictor(level=0.8).fit(rows).predict_configs(draw_configs(1, 1)).upper)
-
-
-def test_an_adapter_measured_often_counts_once(campaign: Campaign, draw_configs: DrawConfigs) -> None:
     again = [row for session in "abcde" for row in campaign(draw_configs(3, 0), session=session)]
     with pytest.raises(InputError, match="3 came"):
         LatencyPredictor().fit(again)
 
 
-def test_a_config_of_another_base_model_is_refused(predictor: FittedPredictor) -> None:
-    with pytest.raises(InputError, match=r"has no linear 'model.layers.9.mlp.up_proj'"):
-        predictor.predict_configs([Configuration.of({"model.layers.9.mlp.up_proj": 4})])
+FIRST, ABSENT = "model.layers.0.self_attn.q_proj", "model.layers.9.self_attn.q_proj"
 
 
-def test_codes_that_do_not_fit_their_sites_are_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
-    with pytest.raises(InputError, match=r"values of 2 dimensions must have the shape \(n, 2\), not \(1, 3\)"):
-        predictor.predict(np.zeros((1, 3), dtype=np.int64), RANK.all(shape)[:2])
-
-
-def test_sites_of_another_base_model_are_refused(predictor: FittedPredictor) -> None:
-    with pytest.raises(InputError, match=r"not fitted for the rank of model.layers.9.self_attn.q_proj"):
-        predictor.predict(np.zeros((1, 1), dtype=np.int64), [RANK("model.layers.9.self_attn.q_proj")])
-
-
-def test_a_site_named_twice_is_refused(predictor: FittedPredictor, shape: ModelShape) -> None:
-    with pytest.raises(InputError, match="named twice"):
-        predictor.predict(np.zeros((1, 2), dtype=np.int64), [RANK(shape.sites[0].path)] * 2)
+@pytest.mark.parametrize(
+    ("columns", "paths", "message"),
+    [
+        (3, [FIRST, ABSENT], r"values of 2 dimensions must have the shape \(n, 2\), not \(1, 3\)"),
+        (1, [ABSENT], f"not fitted for the rank of {ABSENT}"),
+        (2, [FIRST, FIRST], "named twice"),
+    ],
+)
+def test_codes_of_other_sites_are_refused(
+    predictor: FittedPredictor, columns: int, paths: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        predictor.predict(np.zeros((1, columns), dtype=np.int64), [RANK(path) for path in paths])
+    with pytest.raises(InputError, match=f"has no linear '{ABSENT}'"):
+        predictor.predict_configs([Configuration.of({ABSENT: 4})])
 
 
 @pytest.mark.usefixtures("without_card")
@@ -255,7 +227,7 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
     campaign: Campaign, draw_configs: DrawConfigs, template: Workload
 ) -> None:
     slower = SimulatedDevice(launch_s=1e-6, bandwidth_bytes_s=5e9, compute_flops_s=20e9)
-    source = LatencyPredictor().fit(campaign(draw_configs(60, 0), sigma=0.001))
+    source = LatencyPredictor().fit(campaign(draw_configs(40, 0), sigma=0.001))
     few, unseen = campaign(draw_configs(10, 3), device=slower, sigma=0.01), draw_configs(200, 1)
     truth = np.array([slower.latency_s(replace(template, configuration=each).work()) for each in unseen])
     own, transferred = LatencyPredictor().fit(few), LatencyPredictor().fit(few, source=source)
@@ -268,7 +240,7 @@ def test_ten_rows_of_another_device_do_where_a_predictor_is_transferred(
 
 @pytest.mark.usefixtures("without_card")
 def test_prices_of_another_size_of_model_are_transferred(campaign: Campaign, draw_configs: DrawConfigs) -> None:
-    source = LatencyPredictor().fit(campaign(draw_configs(60, 0)))
+    source = LatencyPredictor().fit(campaign(draw_configs(40, 0)))
     larger = ModelShape("llama", 12, 256, 4, 2, 64, 512, 512, '{"name":"larger"}')
     space = named_space("sites", larger, ranks=(0, 4, 16))
     configs = [space.decode(row) for row in space.at(space.spread(12, np.random.default_rng(0)))]
@@ -289,11 +261,11 @@ def test_a_source_that_has_seen_some_of_the_rows_cannot_be_judged_by_them(
 def test_an_adapter_that_was_measured_often_counts_once_on_the_card(
     campaign: Campaign, draw_configs: DrawConfigs
 ) -> None:
-    rows = campaign(draw_configs(20, 0), sigma=0.01)
-    predictor = LatencyPredictor().fit([*rows, *[rows[7]] * 40])
+    rows = campaign(draw_configs(12, 0), sigma=0.01)
+    predictor = LatencyPredictor().fit([*rows, *[rows[7]] * 20])
     measured, said, *_ = predictor.left_out
     off = np.abs(said - measured)
-    of_each = [*np.delete(off[:20], 7), off[20:].mean()]
-    assert predictor.error_card.rows == 60
+    of_each = [*np.delete(off[:12], 7), off[12:].mean()]
+    assert predictor.error_card.rows == 32
     assert predictor.error_card.mae_overhead_points == pytest.approx(100 * np.mean(of_each), rel=1e-9)
-    assert predictor.error_card.mae_overhead_points != pytest.approx(100 * off.mean(), rel=0.05)
+    assert predictor.error_card.mae_overhead_points != pytest.approx(100 * off.mean(), rel=0.01)

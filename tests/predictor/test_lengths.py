@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from toy_regressor import Nearby
 
 from adaptare.core import InputError
 from adaptare.devices import SimulatedDevice
 from adaptare.predictor import FittedPredictor, LatencyPredictor, at_length, load_predictor, save_predictor
-from adaptare.profiler import Configuration, Measurement, ModelShape, Phase, Workload, named_space
+from adaptare.profiler import Configuration, Measurement, Mode, ModelShape, Phase, Workload, named_space
 from adaptare.profiler.analysis import Interval
 
 Campaign = Callable[..., list[Measurement]]
@@ -25,52 +25,33 @@ pytestmark = pytest.mark.usefixtures("without_card")
 
 
 @pytest.fixture(scope="module")
-def known() -> dict[object, FittedPredictor]:
-    """Fits of earlier tests."""
-    return {}
-
-
-@pytest.fixture
-def fitted(
-    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, known: dict[object, FittedPredictor]
-) -> Fitted:
+def fitted(campaign: Campaign, draw_configs: DrawConfigs, template: Workload, fit_without_card: Fitted) -> Fitted:
     """`(lengths, sigma=…, **changes of the template)` -> one predictor of 30 adapters at each length."""
 
+    @cache
     def fit(*lengths: int, sigma: float = 0.0, **changes: Any) -> FittedPredictor:
         own = replace(template, **changes)
-        key = lengths, sigma, own
-        if key not in known:
-            rows = [
-                row
-                for length in lengths
-                for row in campaign(draw_configs(30, 0), template=at_length(own, length), sigma=sigma, seed=length)
-            ]
-            known[key] = LatencyPredictor().fit(rows)
-        return known[key]
+        rows = [
+            row
+            for length in lengths
+            for row in campaign(draw_configs(30, 0), template=at_length(own, length), sigma=sigma, seed=length)
+        ]
+        return fit_without_card(rows)
 
     return fit
 
 
-@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize(("phase", "mode"), [("decode", "swappable"), ("prefill", "static"), ("prefill", "padded")])
 def test_predicts_what_would_be_measured_at_a_length_between(
-    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs, template: Workload, phase: Phase
+    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs, template: Workload, phase: Phase, mode: Mode
 ) -> None:
-    found = fitted(128, 64, phase=phase).at(96)
-    wanted = at_length(replace(template, phase=phase), 96)
+    found = fitted(128, 64, phase=phase, mode=mode).at(96)
+    wanted = at_length(replace(template, phase=phase, mode=mode), 96)
     assert (found.template, found.reference, found.origin) == (wanted, wanted.base, "interpolated")
     unseen = draw_configs(20, 1)
     # Attention grows with the square of the tokens.
     assert found.predict_configs(unseen).mean == pytest.approx(true_seconds(wanted, unseen), rel=0.01)
     assert not found.predict_configs(unseen).extrapolates.any()
-
-
-@pytest.mark.parametrize("mode", ["padded", "merged", "static"])
-def test_every_mode_is_predicted_between_lengths(
-    fitted: Fitted, true_seconds: TrueSeconds, draw_configs: DrawConfigs, template: Workload, mode: str
-) -> None:
-    found = fitted(64, 128, phase="prefill", mode=mode).at(96)
-    unseen = draw_configs(20, 1)
-    assert found.predict_configs(unseen).mean == pytest.approx(true_seconds(found.template, unseen), rel=0.01)
 
 
 def test_a_fitted_length_is_predicted_as_well_as_by_a_predictor_of_its_own(
@@ -84,12 +65,6 @@ def test_a_fitted_length_is_predicted_as_well_as_by_a_predictor_of_its_own(
         truth = true_seconds(found.template, unseen)
         errors = [np.abs(each.predict_configs(unseen).mean / truth - 1).mean() for each in (found, own)]
         assert errors[0] < 1.1 * errors[1]
-
-
-def test_one_length_is_what_it_was(fitted: Fitted, draw_configs: DrawConfigs) -> None:
-    alone, unseen = fitted(64, sigma=0.01), draw_configs(5, 1)
-    assert alone.lengths == (64,)
-    np.testing.assert_array_equal(alone.at(64).predict_configs(unseen).mean, alone.predict_configs(unseen).mean)
 
 
 def test_intervals_between_lengths_hold_the_truth(
@@ -154,36 +129,13 @@ def test_is_saved_like_any_other(fitted: Fitted, draw_configs: DrawConfigs, tmp_
         )
 
 
-@pytest.mark.parametrize("length", [31, 65])
-def test_no_length_is_extrapolated(fitted: Fitted, length: int) -> None:
-    with pytest.raises(
-        InputError, match=f"length {length} is outside the fitted lengths, 32 to 64; profile that length"
-    ):
-        fitted(32, 64).at(length)
+def test_no_length_is_extrapolated(fitted: Fitted) -> None:
+    for length in (31, 65):
+        message = f"length {length} is outside the fitted lengths, 32 to 64; profile that length"
+        with pytest.raises(InputError, match=message):
+            fitted(32, 64).at(length)
     with pytest.raises(InputError, match="length 32 is outside the fitted lengths, 64; profile"):
         fitted(64).at(32)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"batch": 2}, "batch 1 and 2"),
-        ({"phase": "prefill", "tokens": 64}, "phase decode and prefill"),
-    ],
-)
-def test_lengths_of_different_kinds_are_refused(
-    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, change: dict[str, Any], message: str
-) -> None:
-    rows = [
-        *campaign(draw_configs(30, 0), template=replace(template, past=32)),
-        *campaign(draw_configs(30, 0), template=replace(template, **change)),
-    ]
-    with pytest.raises(InputError, match=rf"{message}|different references"):
-        LatencyPredictor().fit(rows)
-
-
-def test_the_length_of_the_other_phase_does_not_matter(fitted: Fitted) -> None:
-    assert fitted(32, 64, tokens=32).at(40).template.past == 40
 
 
 def test_an_adapter_outside_the_range_of_all_lengths_is_flagged(
@@ -199,8 +151,11 @@ def test_an_adapter_outside_the_range_of_all_lengths_is_flagged(
         assert said.extrapolates.tolist() == [False, True]
 
 
-@pytest.mark.parametrize("phase", ["decode", "prefill"])
-@pytest.mark.parametrize("ranks", [(0, 1, 4, 8, 16), (1, 4, 8, 16)], ids=["placements", "every site"])
+@pytest.mark.parametrize(
+    ("phase", "ranks"),
+    [("decode", (0, 1, 4, 8, 16)), ("prefill", (1, 4, 8, 16))],
+    ids=["placements", "every site"],
+)
 def test_what_was_profiled_at_both_lengths_is_known_between_them(
     campaign: Campaign, shape: ModelShape, phase: Phase, ranks: tuple[int, ...]
 ) -> None:
@@ -227,23 +182,15 @@ def test_open_graphs_cost_something_without_adapter_at_every_length(
     assert nothing.mean[0] / found.base_value == pytest.approx(1.1, abs=0.02)
 
 
-def test_an_adapter_at_several_lengths_counts_once(
+def test_an_adapter_at_several_lengths_counts_once_and_phases_do_not_mix(
     campaign: Campaign, draw_configs: DrawConfigs, template: Workload
 ) -> None:
     rows = [row for past in (16, 32, 64) for row in campaign(draw_configs(4, 0), template=replace(template, past=past))]
     with pytest.raises(InputError, match="needs at least 9 measured adapters, 4 came"):
         LatencyPredictor().fit(rows)
-
-
-def test_any_regressor_learns_several_lengths_and_is_saved(
-    campaign: Campaign, draw_configs: DrawConfigs, template: Workload, tmp_path: Path
-) -> None:
-    unseen, templates = draw_configs(20, 1), [Workload(template.shape, phase="prefill", tokens=n) for n in (64, 128)]
-    rows = [row for each in templates for row in campaign(draw_configs(30, 0), template=each, sigma=0)]
-    found = LatencyPredictor(regressor=Nearby()).fit(rows)
-    save_predictor(found, tmp_path)
-    loaded = load_predictor(tmp_path, regressor=Nearby)
-    np.testing.assert_array_equal(loaded.at(96).predict_configs(unseen).mean, found.at(96).predict_configs(unseen).mean)
+    other = campaign(draw_configs(4, 0), template=replace(template, phase="prefill", tokens=64))
+    with pytest.raises(InputError, match=r"phase decode and prefill|different references"):
+        LatencyPredictor().fit([*rows, *other])
 
 
 def test_prices_are_those_of_any_length(fitted: Fitted) -> None:

@@ -16,13 +16,7 @@ from adaptare.predictor.estimators.transferred import Transferred
 Array = NDArray[np.float64]
 
 
-@parametrize_with_checks(
-    [
-        NonNegativeLinear(),
-        Curved(),
-        Transferred(),
-    ]
-)
+@parametrize_with_checks([NonNegativeLinear(), Curved(), Transferred()])
 def test_what_scikit_learn_asks_of_an_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 

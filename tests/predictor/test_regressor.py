@@ -22,22 +22,13 @@ DrawConfigs = Callable[[int, int], list[Configuration]]
 pytestmark = pytest.mark.usefixtures("without_card")
 
 
-@pytest.mark.parametrize("name", ["shrunken", "FLOPs-affine", "non-negative", "curved", "transferred"])
+@pytest.mark.parametrize("name", ["FLOPs-affine", "non-negative", "curved", "transferred"])
 def test_a_regressor_is_asked_for_by_its_name(campaign: Campaign, draw_configs: DrawConfigs, name: str) -> None:
     predictor = LatencyPredictor(regressor=name).fit(campaign(draw_configs(12, 0)))
     assert predictor.chosen == name
     assert predictor.reason == "the requested regressor"
     assert name not in predictor.error_card.baselines
     assert "constant" in predictor.error_card.baselines
-
-
-def test_what_is_handed_over_is_not_changed_and_keeps_its_settings(
-    campaign: Campaign, draw_configs: DrawConfigs
-) -> None:
-    asked = Nearby()
-    predictor = LatencyPredictor(regressor=asked).fit(campaign(draw_configs(12, 0)))
-    assert not hasattr(asked, "rows")
-    assert predictor.chosen == "Nearby"
 
 
 @pytest.mark.parametrize(
@@ -57,16 +48,15 @@ def test_a_name_that_nobody_registers_is_refused(campaign: Campaign, draw_config
         LatencyPredictor(regressor="forest").fit(campaign(draw_configs(12, 0)))
 
 
-def test_a_transfer_has_its_own_regressor(campaign: Campaign, draw_configs: DrawConfigs) -> None:
-    rows = campaign(draw_configs(12, 0))
-    source = replace(LatencyPredictor().fit(rows), workloads=())
+def test_only_what_has_coefficients_is_transferred_and_by_its_own_regressor(
+    campaign: Campaign, draw_configs: DrawConfigs
+) -> None:
+    rows, asked = campaign(draw_configs(12, 0)), Nearby()
+    source = replace(LatencyPredictor(regressor=asked).fit(rows), workloads=())
+    assert source.chosen == "Nearby"
+    assert not hasattr(asked, "rows"), "what is handed over is not changed"
     with pytest.raises(InputError, match="give a source or a regressor, not both"):
         LatencyPredictor(regressor="curved").fit(rows, source=source)
-
-
-def test_only_what_has_coefficients_is_transferred(campaign: Campaign, draw_configs: DrawConfigs) -> None:
-    rows = campaign(draw_configs(12, 0))
-    source = replace(LatencyPredictor(regressor=Nearby()).fit(rows), workloads=())
     with pytest.raises(InputError, match="the regressor Nearby has no coefficients to transfer"):
         LatencyPredictor().fit(rows, source=source)
 

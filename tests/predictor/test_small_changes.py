@@ -50,10 +50,12 @@ def session(
 
 
 @pytest.fixture(scope="module")
-def predictor(device: SimulatedDevice, shape: ModelShape) -> FittedPredictor:
+def predictor(
+    device: SimulatedDevice, shape: ModelShape, fit_without_card: Callable[..., FittedPredictor]
+) -> FittedPredictor:
     space = named_space("kinds", shape, ranks=(0, 1, 4, 8, 16, 32))
     configs = [space.decode(codes) for codes in space.at(space.spread(48, np.random.default_rng(0)))]
-    return LatencyPredictor().fit(session(device, configs, shape, sigma=0.02, seed=0))
+    return fit_without_card(session(device, configs, shape, sigma=0.02, seed=0))
 
 
 def test_the_base_is_predicted_exactly(predictor: FittedPredictor) -> None:

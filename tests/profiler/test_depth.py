@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from shallow_models import CONFIGS, LAYERS, deleted, made
+from onnx_graphs import Export, Inputs, beside, graph_of
+from shallow_models import CONFIGS, LAYERS, deleted
 from transformers import DynamicCache, PreTrainedModel
 
 from adaptare.core import InputError
-from adaptare.devices import Program, TorchCpu, ort_cpu
-from adaptare.devices.agent.feeds import filled
+from adaptare.devices import TorchCpu, ort_cpu
 from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
 from adaptare.profiler.measuring.parts import blocks_of
 from adaptare.profiler.measuring.stubs import stub_of
 from adaptare.profiler.models.random_model import cache_argument, random_model
 from adaptare.profiler.programs.builders import TorchPrograms
-from adaptare.profiler.programs.onnx.base import OnnxBase
-from adaptare.profiler.programs.onnx.export import export_decoder, run_model, tolerance_of
+from adaptare.profiler.programs.onnx.export import run_model, tolerance_of
 from adaptare.profiler.programs.onnx.narrow import narrow_base, write_narrow
 from adaptare.profiler.programs.onnx.programs import OnnxPrograms
 from adaptare.profiler.programs.torch.programs import build
@@ -32,7 +30,6 @@ LEFT_OUT = (0, 2, 3)
 DOWN, GATE = "model.layers.{}.mlp.down_proj", "model.layers.{}.mlp.gate_proj"
 RANKS = {DOWN.format(4): 4, GATE.format(5): 2, "model.layers.1.self_attn.q_proj": 3}
 CPU = ort_cpu(threads=1, timeout_s=60)
-InputsOf = Callable[..., dict[str, NDArray[Any]]]
 TorchOutputs = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], list[NDArray[np.float32]]]
 
 
@@ -42,20 +39,6 @@ def shallow(shape: ModelShape, ranks: Mapping[str, int] | None = None, **fields:
 
 def of_six(family: str = "llama") -> ModelShape:
     return ModelShape.from_config(CONFIGS[family])
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[PreTrainedModel, OnnxBase]]:
-    """A decoder of six layers, in torch and in ONNX."""
-    known: dict[str, tuple[PreTrainedModel, OnnxBase]] = {}
-
-    def of(family: str) -> tuple[PreTrainedModel, OnnxBase]:
-        if family not in known:
-            model = made(family)
-            known[family] = model, export_decoder(model, tmp_path_factory.mktemp(family))
-        return known[family]
-
-    return of
 
 
 def torch_logits(programs: TorchPrograms, workload: Workload) -> NDArray[np.float64]:
@@ -93,104 +76,60 @@ def test_adapters_and_widths_of_other_layers_stay_on_their_layers_in_torch(tmp_p
     assert np.abs(ours - without).max() > 1e-3 * np.abs(merged).max()
 
 
-def test_layers_that_stay_are_in_the_memory_of_the_base(tmp_path: Path) -> None:
-    programs = TorchPrograms(cache=tmp_path)
-    usual, fewer = (
-        build(**json.loads(programs.program(each).arguments)) for each in (Workload(of_six()).base, shallow(of_six()))
-    )
+def test_layers_and_whole_neurons_that_stay_are_in_the_memory_of_the_base(tmp_path: Path) -> None:
+    programs, shape = TorchPrograms(cache=tmp_path), of_six()
+    cut = Workload(shape, Configuration.of(widths={5: 33}, left_out=LEFT_OUT), past=5)
+    usual, fewer = (build(**json.loads(programs.program(each).arguments)) for each in (Workload(shape).base, cut))
     pointers = [
-        bound._model.get_submodule(DOWN.format(layer)).get_parameter("weight").data_ptr()
+        bound._model.get_submodule(GATE.format(layer)).get_parameter("weight").data_ptr()
         for bound, layer in ((usual, 5), (fewer, 2))
     ]
     assert pointers[0] == pointers[1]
 
 
-def compare(
-    model: PreTrainedModel,
-    base: OnnxBase,
+@pytest.mark.parametrize(("family", "left_out"), [("qwen2", (1,)), ("gemma2", (0,)), ("gemma3", (1,)), ("phi3", (0,))])
+def test_a_graph_computes_what_the_model_without_a_layer_does(
+    family: str,
     left_out: tuple[int, ...],
-    inputs_of: InputsOf,
+    export: Export,
+    inputs_of: Inputs,
     torch_outputs: TorchOutputs,
-    place: Path,
+    tmp_path: Path,
 ) -> None:
-    """Logits and the cache of a cut graph equal those of the stock model, and its file names nothing that is gone."""
-    shape = ModelShape.from_config(model.config)
-    for file in base.folder.glob("model.onnx*"):
-        (place / file.name).write_bytes(file.read_bytes())
-    copied = replace(base, folder=place)
-    write_narrow(copied, {}, place / "cut.onnx", left_out=left_out)
+    """Logits and the cache; and its file names nothing that is gone."""
+    model, base = export(family)
+    shape, copied = ModelShape.from_config(model.config), beside(base, tmp_path)
+    write_narrow(copied, {}, tmp_path / "cut.onnx", left_out=left_out)
     found = narrow_base(copied, "cut.onnx", 0)
     assert set(found.sites) == {site.path for site in Configuration.of(left_out=left_out).sites(shape)}
     inputs = inputs_of(found)
     ours, expected = run_model(found.model, inputs), torch_outputs(deleted(model, left_out), inputs)
-    assert len(ours) == len(expected) == 1 + 2 * (shape.layers - len(left_out))
+    assert len(ours) == len(expected) == 3
     for mine, theirs in zip(ours, expected, strict=True):
         assert np.abs(mine - theirs).max() <= tolerance_of(model.config) * max(1.0, np.abs(theirs).max())
-    graph = onnx.load(found.model, load_external_data=False).graph
+    graph = graph_of(found.model)
     assert [value.name for value in graph.input] == [port.name for port in found.inputs]
     gone = {base.sites[path].weight for path in base.sites if path not in found.sites}
     assert not gone.intersection(tensor.name for tensor in graph.initializer)
 
 
-@pytest.mark.parametrize("left_out", [(0,), (1,)], ids=["first", "last"])
-@pytest.mark.parametrize("family", ["mistral", "qwen2", "gemma", "gemma2", "gemma3", "phi3"])
-def test_a_graph_of_every_family_computes_what_the_model_without_a_layer_does(
-    family: str,
-    left_out: tuple[int, ...],
-    export: Callable[..., tuple[PreTrainedModel, OnnxBase]],
-    inputs_of: InputsOf,
-    torch_outputs: TorchOutputs,
-    tmp_path: Path,
-) -> None:
-    compare(*export(family), left_out, inputs_of, torch_outputs, tmp_path)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("left_out", [(0, 2, 3), (1, 4), (4, 5), (0, 1, 2, 3, 4)], ids=str)
-@pytest.mark.parametrize("family", CONFIGS)
-def test_a_graph_without_some_layers_computes_what_the_model_without_them_does(
-    family: str,
-    left_out: tuple[int, ...],
-    grown: Callable[[str], tuple[PreTrainedModel, OnnxBase]],
-    inputs_of: InputsOf,
-    torch_outputs: TorchOutputs,
-    tmp_path: Path,
-) -> None:
-    compare(*grown(family), left_out, inputs_of, torch_outputs, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("quantisation", ["none", "int8", "int4"])
-def test_programs_of_onnx_runtime_compute_what_the_model_without_these_layers_does(
-    onnx_programs: OnnxPrograms, outputs: Callable[[Program], NDArray[np.float64]], quantisation: Any
-) -> None:
-    program = onnx_programs.program(shallow(of_six(), quantisation=quantisation, phase="prefill", tokens=6))
-    ids = torch.from_numpy(filled("input_ids", json.loads(program.feeds[0].arguments)["inputs"]["input_ids"]))
-    with torch.inference_mode():
-        expected = deleted(random_model(json.loads(of_six().config)), LEFT_OUT)(ids).logits[0, -1].numpy()
-    allowed = {"none": 1e-5, "int8": 0.02, "int4": 0.3}[quantisation] * np.abs(expected).max()
-    assert np.abs(outputs(program) - expected).max() <= allowed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("quantisation", ["none", "int4"])
-def test_every_mode_of_onnx_runtime_agrees_with_its_merged_reference(
-    onnx_programs: OnnxPrograms, quantisation: Any
-) -> None:
+def test_every_mode_of_onnx_runtime_agrees_with_its_merged_reference(onnx_programs: OnnxPrograms) -> None:
     configuration = Configuration.of(RANKS, widths={1: 20, 5: 33}, left_out=LEFT_OUT)
-    at = Workload(of_six(), configuration, past=5, quantisation=quantisation)
+    at = Workload(of_six(), configuration, past=5, quantisation="int4")
     wanted = [*(replace(at, mode=mode) for mode in onnx_programs.modes(at)), at.bare, replace(at, graph="open")]
     found = profile(wanted, reference=at.base, device=CPU, stop=FixedRounds(1), seed=0, programs=onnx_programs)
     assert [each.failure for each in found] == [""] * len(wanted)
 
 
 @pytest.mark.slow
-def test_torch_times_a_shallower_model_beside_its_base(tmp_path: Path) -> None:
+def test_torch_times_shallower_and_narrower_models_beside_their_base(tmp_path: Path) -> None:
     device = TorchCpu(threads=1)
-    wanted = [shallow(of_six()), shallow(of_six(), RANKS)]
+    narrow = Configuration.of(RANKS, widths={1: 20, 5: 33})
+    wanted = [shallow(of_six()), shallow(of_six(), RANKS), Workload(of_six(), narrow, past=5)]
     programs = programs_for(device.info(), cache=tmp_path)
     found = profile(wanted, reference=wanted[0].base, device=device, stop=FixedRounds(2), seed=0, programs=programs)
-    assert [each.failure for each in found] == ["", ""]
+    assert [each.failure for each in found] == [""] * len(wanted)
 
 
 def test_a_layer_left_out_takes_its_calls_bytes_and_flops_away() -> None:
@@ -213,35 +152,25 @@ def test_the_json_of_a_shallower_workload_is_read_back_and_that_of_others_is_as_
     assert shallow(shape).hash != Workload(shape).hash
 
 
-def test_parts_are_those_of_the_layers_that_stay() -> None:
+def test_parts_and_stubs_are_those_of_the_layers_that_stay() -> None:
     assert sorted(blocks_of(shallow(of_six(), {DOWN.format(4): 4})).values()) == [1, 2]
-
-
-def test_stubs_of_a_shallower_model_are_like_the_layers_that_stay() -> None:
     stub = stub_of(shallow(of_six(), {DOWN.format(layer): 4 for layer in (1, 4, 5)}), 2)
     assert stub.configuration == Configuration.of({DOWN.format(0): 4, DOWN.format(1): 4})
     assert stub.shape.layers == 2
-
-
-def test_stubs_leave_no_layers_out_that_attend_in_different_ways() -> None:
     with pytest.raises(InputError, match="stubs cannot leave layers out; measure the whole model"):
         stub_of(shallow(of_six("qwen3")), 2)
 
 
 @pytest.mark.parametrize(
-    ("left_out", "message"),
+    ("left_out", "scope", "message"),
     [
-        ((6,), "the base model has no layer 6; its layers are 0 to 5"),
-        (tuple(range(6)), "all 6 layers are left out; leave out at most 5"),
-        ((-1,), "is of a layer, a whole number from 0, not of -1"),
-        ((1, 1), "a dimension is named twice"),
+        ((6,), "model", "the base model has no layer 6; its layers are 0 to 5"),
+        (tuple(range(6)), "model", "all 6 layers are left out; leave out at most 5"),
+        ((-1,), "model", "is of a layer, a whole number from 0, not of -1"),
+        ((1, 1), "model", "a dimension is named twice"),
+        (LEFT_OUT, "block", "left out of a whole model, not of a block"),
     ],
 )
-def test_layers_that_cannot_be_left_out_are_refused(left_out: tuple[int, ...], message: str) -> None:
+def test_layers_that_cannot_be_left_out_are_refused(left_out: tuple[int, ...], scope: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Workload(of_six(), Configuration.of(left_out=left_out))
-
-
-def test_layers_are_left_out_of_whole_models_only() -> None:
-    with pytest.raises(InputError, match="left out of a whole model, not of a block"):
-        shallow(of_six(), scope="block")
+        Workload(of_six(), Configuration.of(left_out=left_out), scope=scope)

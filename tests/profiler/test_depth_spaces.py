@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adaptare.core import InputError
-from adaptare.profiler import WIDTH, Configuration, ModelShape, Space, design, read_space
+from adaptare.profiler import WIDTH, Configuration, ModelShape, Space, read_space
 from adaptare.profiler.workloads.kinds import LAYER
 from adaptare.profiler.workloads.space_file import even_order, grouped_space
 
@@ -47,15 +47,6 @@ def test_codes_and_configurations_are_inverse() -> None:
         np.testing.assert_array_equal(space.encode(space.decode(codes)), codes)
 
 
-def test_a_design_has_shallow_and_whole_models() -> None:
-    depths = {len(each.left_out) for each in design(deep_space(), 12, seed=0)}
-    assert depths == {0, 2, 3}
-
-
-def test_the_space_of_merged_adapters_keeps_its_depth() -> None:
-    assert [len(each.choices) for each in deep_space().at_largest_ranks.axes] == [1] * 6 + [2] * 6 + [3]
-
-
 def test_other_layers_than_the_next_in_order_are_not_in_the_space() -> None:
     with pytest.raises(InputError, match="depth leaves out 4, 2 first, and the configuration leaves out 2, 1"):
         deep_space().encode(Configuration.of(left_out=(1, 2)))
@@ -63,13 +54,12 @@ def test_other_layers_than_the_next_in_order_are_not_in_the_space() -> None:
         grouped_space("ranks", GROUPS[:1], SHAPE).encode(Configuration.of(left_out=(1,)))
 
 
-@pytest.mark.parametrize("order", [(0, 1), (0, 1, 2, 3, 4, 4), tuple(range(1, 7))])
-def test_an_order_names_every_layer_once(order: tuple[int, ...]) -> None:
+def test_an_order_names_every_layer_once() -> None:
     with pytest.raises(InputError, match=r"must be a permutation of 0, 1, 2, 3, 4, 5, not"):
-        deep_space().leaving_out(order)
+        deep_space().leaving_out((0, 1, 2, 3, 4, 4))
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3, 6, 30])
+@pytest.mark.parametrize("layers", [1, 2, 6, 30])
 def test_an_even_order_spreads_inner_layers_and_ends_with_the_ends(layers: int) -> None:
     order = even_order(layers)
     assert sorted(order) == list(range(layers))

@@ -34,13 +34,6 @@ def test_a_longer_design_begins_with_the_shorter(llama: ModelShape) -> None:
     assert (designed(space, 20, seed=1) != designed(space, 20, seed=2)).any()
 
 
-def test_costs_reach_from_few_sites_to_all(llama: ModelShape) -> None:
-    active = (designed(named_space("sites", llama), 60, seed=0)[2:] > 0).mean(axis=1)
-    assert active.min() < 0.2
-    assert active.max() > 0.8
-    assert 0.3 < active.mean() < 0.7
-
-
 def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
     space = named_space("sites", llama)
     largest, closest = quantities(space, designed(space, 2, seed=0)[:1]), {}
@@ -55,9 +48,8 @@ def test_rows_are_less_alike_than_drawn_ones(llama: ModelShape) -> None:
     assert closest["designed"] > 1.5 * max(closest["drawn"], closest["uniform"])
 
 
-@pytest.mark.parametrize("name", ["blocks", "sites"])
-def test_adapters_on_few_kinds_of_linears_are_among_them(name: str, llama: ModelShape) -> None:
-    space = named_space(name, replace(llama, layers=30))
+def test_adapters_on_few_kinds_of_linears_are_among_them(llama: ModelShape) -> None:
+    space = named_space("blocks", replace(llama, layers=30))
     ranked = designed(space, 40, seed=0) > 0
     mlp = np.array([".mlp." in str(each.place) for each in space.dimensions])
     apart = ranked[:, mlp].mean(axis=1) - ranked[:, ~mlp].mean(axis=1)
@@ -76,25 +68,15 @@ def test_quantities_are_linears_and_weights_by_kind(llama: ModelShape) -> None:
 
 
 def test_a_smaller_space_is_taken_whole(llama: ModelShape) -> None:
-    one_site = rank_space("tiny", llama, [[llama.sites[0].path]], ((0, 2, 4),))
-    assert designed(one_site, 2, seed=0).tolist() == [[4], [2]]
-    assert designed(one_site, 5, seed=0).tolist() == [[4], [2]]
-    several = rank_space("small", llama, [[site.path] for site in llama.sites[:6]], [(0, 2, 4)] * 6)
-    codes = designed(several, 1000, seed=0)
-    assert codes.shape == (3**6 - 1, 6)
-    assert len(np.unique(codes, axis=0)) == len(codes)
-    assert (codes > 0).any(axis=1).all()
-
-
-def test_refuses_fewer_than_two(llama: ModelShape) -> None:
     with pytest.raises(InputError, match="at least 2"):
         designed(named_space("blocks", llama), 1, seed=0)
-
-
-def test_one_rank_per_site_is_a_space_too(llama: ModelShape) -> None:
-    codes = designed(named_space("sites", llama, ranks=(0, 8)), 10, seed=0)
-    assert set(codes[0]) == {8}
-    assert len(np.unique(codes, axis=0)) == 10
+    one_site = rank_space("tiny", llama, [[llama.sites[0].path]], ((0, 2, 4),))
+    assert designed(one_site, 2, seed=0).tolist() == [[4], [2]]
+    several = rank_space("small", llama, [[site.path] for site in llama.sites[:3]], [(0, 2, 4)] * 3)
+    codes = designed(several, 100, seed=0)
+    assert codes.shape == (3**3 - 1, 3)
+    assert len(np.unique(codes, axis=0)) == len(codes)
+    assert (codes > 0).any(axis=1).all()
 
 
 @pytest.fixture

@@ -45,58 +45,36 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_there_is_made(kind: str, tmp_path: Path) -> None:
-    made = KINDS[kind](tmp_path / "thing", write_of(kind))
-    assert made == tmp_path / "thing"
-    assert content(made) == "made"
+def test_what_is_not_there_is_made_once_and_nothing_is_left_beside_it(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "a" / "b" / "thing"
+    assert KINDS[kind](place, write_of(kind)) == place
+    KINDS[kind](place, write_of(kind, "anew"))
+    assert content(place) == "made"
+    assert [file.name for file in place.parent.iterdir()] == ["thing"]
+    assert (place / MARK).exists() == (kind == "folder")
 
 
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (RuntimeError("no more ideas"), RuntimeError, "no more ideas"),
+        (OSError(28, "No space left on device"), StorageError, "thing' cannot be written: .*No space left.*; choose"),
+        (SafetensorError(FULL), StorageError, "thing' cannot be written: .*No space left.*; choose another cache"),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_else_is_left_beside_it(kind: str, tmp_path: Path) -> None:
-    KINDS[kind](tmp_path / "thing", write_of(kind))
-    assert [file.name for file in tmp_path.iterdir()] == ["thing"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_there_is_not_made_again(kind: str, tmp_path: Path) -> None:
-    KINDS[kind](tmp_path / "thing", write_of(kind))
-    KINDS[kind](tmp_path / "thing", write_of(kind, "anew"))
-    assert content(tmp_path / "thing") == "made"
-
-
-def test_folders_above_it_are_made(tmp_path: Path) -> None:
-    cached_folder(tmp_path / "a" / "b" / "thing", write_of("folder"))
-    assert names(tmp_path) == ["a", "a/b", "a/b/thing", f"a/b/thing/{MARK}", "a/b/thing/content"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_writer_that_fails_leaves_nothing(kind: str, tmp_path: Path) -> None:
+def test_a_writer_that_fails_leaves_nothing(
+    kind: str, error: Exception, expected: type[Exception], message: str, tmp_path: Path
+) -> None:
     def write(place: Path) -> None:
         write_of(kind)(place)
-        raise RuntimeError("no more ideas")
+        raise error
 
-    with pytest.raises(RuntimeError, match="no more ideas"):
+    with pytest.raises(expected, match=message):
         KINDS[kind](tmp_path / "thing", write)
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_full_disk_is_told_with_advice_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
-    def write(place: Path) -> None:
-        write_of(kind)(place)
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose another cache"):
-        KINDS[kind](tmp_path / "thing", write)
-    assert names(tmp_path) == []
-
-
-def test_a_disk_that_is_full_while_weights_are_written_is_told_too(tmp_path: Path) -> None:
-    def write(folder: Path) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    with pytest.raises(StorageError, match=r"thing' cannot be written: .*No space left.*; choose another cache"):
-        cached_folder(tmp_path / "thing", write)
     assert names(tmp_path) == []
 
 
@@ -108,22 +86,14 @@ def test_a_place_that_cannot_be_written_is_told_with_advice(kind: str, tmp_path:
         KINDS[kind](tmp_path / "file" / "thing", write_of(kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_who_make_the_same_at_once_both_have_it(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "kept"), [("folder", "theirs"), ("file", "ours")])
+def test_two_who_make_the_same_at_once_both_have_it(kind: str, kept: str, tmp_path: Path) -> None:
     def write(place: Path) -> None:
-        KINDS[kind](tmp_path / "thing", write_of(kind, "the same"))
-        write_of(kind, "the same")(place)
+        KINDS[kind](tmp_path / "thing", write_of(kind, "theirs"))
+        write_of(kind, "ours")(place)
 
-    assert content(KINDS[kind](tmp_path / "thing", write)) == "the same"
+    assert content(KINDS[kind](tmp_path / "thing", write)) == kept
     assert [file.name for file in tmp_path.iterdir()] == ["thing"]
-
-
-def test_a_folder_that_others_made_meanwhile_is_kept(tmp_path: Path) -> None:
-    def write(place: Path) -> None:
-        cached_folder(tmp_path / "thing", write_of("folder", "theirs"))
-        write_of("folder", "ours")(place)
-
-    assert content(cached_folder(tmp_path / "thing", write)) == "theirs"
 
 
 def test_the_cache_is_where_the_user_wants_it_or_in_the_folder_of_the_system(tmp_path: Path) -> None:
@@ -148,28 +118,28 @@ def left(root: Path, limit_bytes: int, keep: str) -> list[str]:
 
 
 ALL = ["a", "a/base.json", "a/model.onnx", "a/model.onnx.data", "a/static.onnx", "b", "b/model.onnx"]
-
-
-def test_within_the_limit_everything_stays(root: Path) -> None:
-    assert left(root, 500, "c") == ALL
-
-
-def test_what_was_used_longest_ago_goes_first_with_its_data(root: Path) -> None:
-    assert left(root, 499, "c") == ["a", "a/base.json", "a/static.onnx", "b", "b/model.onnx"]
-
-
-def test_no_more_goes_than_has_to(root: Path) -> None:
-    assert left(root, 350, "c") == ["a", "a/base.json", "a/static.onnx", "b", "b/model.onnx"]
-
-
-def test_an_empty_folder_goes_too(root: Path) -> None:
-    assert left(root, 349, "c") == ["a", "a/base.json", "a/static.onnx"]
-
-
 PAIR_A, ALL_B = ["a/model.onnx", "a/model.onnx.data"], ["b", "b/model.onnx"]
+BUT_B = [name for name in ALL if name not in ALL_B]
 
 
-@pytest.mark.parametrize(("free", "gone"), [(500, []), (498, PAIR_A), (0, PAIR_A + ALL_B)])
+@pytest.mark.parametrize(
+    ("limit_bytes", "keep", "expected"),
+    [
+        (500, "c", ALL),
+        (499, "c", [name for name in ALL if name not in PAIR_A]),
+        (350, "c", [name for name in ALL if name not in PAIR_A]),
+        (349, "c", ["a", "a/base.json", "a/static.onnx"]),
+        (0, "a/model.onnx", ["a", *PAIR_A]),
+    ],
+)
+def test_what_was_used_longest_ago_goes_first_with_its_data_and_no_more_than_has_to(
+    root: Path, limit_bytes: int, keep: str, expected: list[str]
+) -> None:
+    """Empty folders go too, and files in use stay whatever the limit."""
+    assert left(root, limit_bytes, keep) == expected
+
+
+@pytest.mark.parametrize(("free", "gone"), [(500, []), (498, PAIR_A)])
 def test_half_of_the_free_disk_is_the_most(
     root: Path, free: int, gone: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,44 +147,36 @@ def test_half_of_the_free_disk_is_the_most(
     assert left(root, 10**9, "c") == [name for name in ALL if name not in gone]
 
 
-def test_the_environment_may_set_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_may_set_the_limit_which_is_checked_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ADAPTARE_CACHE_BYTES", raising=False)
     assert cache_limit_bytes() == 30 * 2**30
     monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "5000")
     assert cache_limit_bytes() == 5000
     monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "5 GB")
-    with pytest.raises(InputError, match="ADAPTARE_CACHE_BYTES is a number of bytes, such as 10737418240, not '5 GB'"):
-        cache_limit_bytes()
-
-
-@pytest.mark.parametrize("opened", [OnnxBases, lambda place: TorchPrograms(cache=place)])
-def test_a_wrong_limit_is_found_before_anything_is_written(
-    opened: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ADAPTARE_CACHE_BYTES", "abc")
-    with pytest.raises(InputError, match="ADAPTARE_CACHE_BYTES is a number of bytes"):
-        opened(tmp_path)
+    wrong = "ADAPTARE_CACHE_BYTES is a number of bytes, such as 10737418240, not '5 GB'"
+    for opened in (cache_limit_bytes, lambda: OnnxBases(tmp_path), lambda: TorchPrograms(cache=tmp_path)):
+        with pytest.raises(InputError, match=wrong):
+            opened()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_in_use_stay_whatever_the_limit(root: Path) -> None:
-    assert left(root, 0, "a/model.onnx") == ["a", "a/model.onnx", "a/model.onnx.data"]
-
-
-def test_what_was_never_finished_goes_a_day_later(root: Path) -> None:
-    young, *old = (root / f"{UNFINISHED}1", root / "a" / f"{UNFINISHED}2", root / "a" / f"{UNFINISHED}3-static.onnx")
-    for place in (young, old[0]):
-        place.mkdir()
-        (place / "model.onnx").touch()
-    old[1].touch()
+@pytest.mark.parametrize("limit_bytes", [500, 0])
+def test_what_others_are_making_is_left_to_them_for_a_day(root: Path, limit_bytes: int) -> None:
+    """They make folders and files beside the others, and inside of them, until these are whole."""
+    young = [root / f"{UNFINISHED}1", root / "b" / f"{UNFINISHED}2-static.onnx"]
+    old = [root / "a" / f"{UNFINISHED}3", root / "a" / f"{UNFINISHED}4-static.onnx"]
+    for folder, file in (young, old):
+        folder.mkdir()
+        (folder / "model.onnx").touch()
+        file.write_bytes(b"x" * 900)
     for place in old:
         os.utime(place, (time.time() - 25 * 3600,) * 2)
-    assert left(root, 500, "c") == [young.name, f"{young.name}/model.onnx", *ALL]
-
-
-def test_what_is_being_written_beside_others_is_left_alone(root: Path) -> None:
-    (root / "a" / f"{UNFINISHED}3-static.onnx").write_bytes(b"x" * 900)
-    assert left(root, 500, "c") == sorted([*ALL, f"a/{UNFINISHED}3-static.onnx"])
+    kept = [name for place in young for name in (place, *place.glob("*"))]
+    stay = [place.relative_to(root).as_posix() for place in kept]
+    others = ALL if limit_bytes else ["b"]
+    assert left(root, limit_bytes, "c") == sorted([*stay, *others])
 
 
 def test_files_of_the_user_in_the_chosen_folder_stay_and_do_not_count(root: Path) -> None:
@@ -231,29 +193,15 @@ def test_files_of_the_user_in_the_chosen_folder_stay_and_do_not_count(root: Path
     assert names(root) == [".new-2", "base.json", "x", "x/.new-1", "x/.new-1/notes", "x/model.onnx"]
 
 
-def test_a_file_that_cannot_be_marked_is_used_all_the_same(tmp_path: Path) -> None:
-    mark_used(tmp_path / "absent")
-
-
 def test_a_mark_makes_young_and_changes_nothing_else(root: Path) -> None:
     """Digests of large files are kept for as long as the time of modification is the same."""
     before = (root / "a/model.onnx").stat().st_mtime_ns
     mark_used(root / "a/model.onnx")
+    mark_used(root / "absent")
     assert (root / "a/model.onnx").stat().st_mtime_ns == before
-    assert left(root, 499, "c") == [name for name in ALL if not name.startswith("b")]
+    assert left(root, 499, "c") == BUT_B
 
 
 def test_a_pair_is_as_young_as_the_younger(root: Path) -> None:
     os.utime(root / "a/model.onnx", (9, 9))
-    assert left(root, 499, "c") == [name for name in ALL if not name.startswith("b")]
-
-
-def test_what_others_are_making_is_left_to_them(root: Path) -> None:
-    """They make folders beside the others, and inside of them, until these are whole."""
-    outside, inside = f"{UNFINISHED}1", f"b/{UNFINISHED}2"
-    for place in (root / outside / "new", root / inside):
-        place.mkdir(parents=True)
-        (place / "model.onnx").touch()
-    assert left(root, 0, "c") == [
-        outside, f"{outside}/new", f"{outside}/new/model.onnx", "b", inside, f"{inside}/model.onnx",
-    ]  # fmt: skip
+    assert left(root, 499, "c") == BUT_B

@@ -60,8 +60,3 @@ def test_the_worker_is_described_by_itself(llama: ModelShape) -> None:
     worker = environments(llama, TellingDevice(), openings=1)["worker"]
     assert (worker["cache_bytes"], list(worker["processors"])) == (7, [3])
     assert "environment" not in worker
-
-
-def test_a_worker_that_tells_nothing_leaves_nothing(llama: ModelShape) -> None:
-    found = environments(llama, SimulatedDevice(), openings=1)
-    assert (found["before"], found["after"]) == ({}, {})

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from adaptare.core import InputError, MissingPackageError
 from adaptare.devices import SimulatedDevice
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Store, Workload, profile
+from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile
 from adaptare.profiler.programs.builders import SimulatedPrograms
 from adaptare.profiler.store.measurements import Measurements
 
@@ -74,10 +73,3 @@ def test_notebooks_show_a_table(measured: Measurements) -> None:
     assert shown.count("<tr>") == 6
     assert "<caption>5 measurements</caption>" in shown
     assert "simulated program failed" in shown
-
-
-def test_a_store_returns_the_same(measured: Measurements, tmp_path: Path) -> None:
-    store = Store(tmp_path / "adaptare.db")
-    store.append(measured)
-    assert isinstance(store.measurements(), Measurements)
-    assert [row.latency_s for row in store.measurements()[:2]] == pytest.approx([row.latency_s for row in measured[:2]])

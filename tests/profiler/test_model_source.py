@@ -17,6 +17,7 @@ def test_the_tiny_model_is_made_once_and_loads_in_transformers(tmp_path: Path) -
     written = first.weights_folder().stat().st_mtime_ns
     again = open_model("tiny-random", cache=tmp_path)
     assert again.weights_folder().stat().st_mtime_ns == written
+    assert open_model(str(first.weights_folder())).weights_folder() == first.weights_folder()
     model = AutoModelForCausalLM.from_pretrained(first.weights_folder())
     tokenizer = AutoTokenizer.from_pretrained(first.weights_folder())
     assert ModelShape.from_config(model.config) == first.shape
@@ -33,17 +34,11 @@ def test_a_config_alone_gives_a_shape_and_no_weights(tmp_path: Path) -> None:
         source.weights_folder()
 
 
-def test_a_folder_is_read_from_its_config(tmp_path: Path) -> None:
-    tiny = open_model("tiny-random", cache=tmp_path).weights_folder()
-    assert open_model(str(tiny)).weights_folder() == tiny
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "not a JSON config"),
         ("[1]", "a config is a JSON object"),
-        ('{"hidden_size": 3}', "has no model_type"),
         ('{"model_type": "mamba"}', "model family 'mamba' is not supported; supported are gemma, "),
     ],
 )
@@ -54,15 +49,12 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str, messa
         open_model(str(file))
 
 
-def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no model: the folder has no config.json"):
-        open_model(str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["./nothing/here", "/nothing", "a/b/c", " "])
-def test_what_is_neither_file_nor_hub_id_is_refused_without_network(name: str) -> None:
+@pytest.mark.parametrize("name", ["./nothing/here", "a/b/c", " "])
+def test_what_is_neither_model_nor_hub_id_is_refused_without_network(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no model: there is no such file or folder"):
         open_model(name)
+    with pytest.raises(InputError, match=r"is no model: the folder has no config.json"):
+        open_model(str(tmp_path))
 
 
 def test_a_hub_id_that_cannot_be_reached_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +84,14 @@ def test_of_a_hub_id_the_config_is_enough_until_weights_are_needed(hub: Path) ->
         source.weights_folder()
     (hub / "model.safetensors").write_bytes(b"")
     assert source.weights_folder() == hub
+    assert open_model("someone/model").folder is None
+    assert open_model("someone/model").with_weights().folder == hub
+
+
+def test_a_hub_id_without_config_is_told_as_a_folder_without_one_is(hub: Path) -> None:
+    (hub / "config.json").rename(hub / "other.json")
+    with pytest.raises(InputError, match=r"'someone/model' is no model: the folder has no config\.json"):
+        open_model("someone/model")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,8 @@ def test_of_a_hub_id_the_config_is_enough_until_weights_are_needed(hub: Path) ->
             "cache/hub/models--some-one--a--b/snapshots/0",
             "some-one/a--b",
         ),
-        ("gpt", "cache/hub/models--gpt/snapshots/0", "gpt"),
         ("smollm2-135m", "cache/SmolLM2-135M-1a2b", None),
         ("tiny-random", "cache/tiny-random", None),
-        ("models/mine.gguf", "cache/mine-1a2b", None),
         ("mine", "models/mine", "models/mine"),
     ],
 )
@@ -116,21 +114,15 @@ def test_others_load_a_base_by_a_name_that_is_no_place_in_a_cache(
     assert published_name(name, folder) == published
 
 
-@pytest.mark.parametrize(
-    ("folder", "is_cached", "file"),
-    [
-        ("Some-Model.Q4_1-0123456789ab", True, "Some-Model.Q4_1.gguf"),
-        ("Some-Model.Q4_1-0123456789ab", False, None),
-        ("tiny-random", True, None),
-    ],
-)
-def test_weights_that_were_dequantised_are_known_by_the_name_of_their_cache(
-    folder: str, is_cached: bool, file: str | None, tmp_path: Path
-) -> None:
-    (tmp_path / folder).mkdir()
-    if is_cached:
-        (tmp_path / folder / ".adaptare-cache").touch()
-    assert dequantised_file(tmp_path / folder) == file
+def test_weights_that_were_dequantised_are_known_by_the_name_of_their_cache(tmp_path: Path) -> None:
+    cached, other = tmp_path / "Some-Model.Q4_1-0123456789ab", tmp_path / "tiny-random"
+    cached.mkdir()
+    assert dequantised_file(cached) is None
+    other.mkdir()
+    for folder in (cached, other):
+        (folder / ".adaptare-cache").touch()
+    assert dequantised_file(cached) == "Some-Model.Q4_1.gguf"
+    assert dequantised_file(other) is None
 
 
 def test_a_checkpoint_of_quantised_weights_is_not_measured_as_if_it_were_none(tmp_path: Path) -> None:
@@ -154,7 +146,6 @@ def test_a_broken_gguf_file_is_refused_and_nothing_is_cached(tmp_path: Path) -> 
     [
         ({"layers": 2**31}, "num_hidden_layers of a model must be a whole number from 1 to 10,000, not 2147483648"),
         ({"layers": 500}, r"describes a model of 1,088,128 weights, which a file of .* bytes cannot hold"),
-        ({"feed_forward_length": 9_000_000}, "describes a model of 432,001,152 weights"),
         (
             {"without": "blk.0.ffn_up"},
             r"lacks 1 of its model's tensors, such as model\.layers\.0\.mlp\.up_proj\.weight",
@@ -212,15 +203,3 @@ def test_the_packaged_model_converts_to_plain_safetensors(tmp_path: Path) -> Non
     )
     answer = model.generate(**asked, max_new_tokens=8, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0])
-
-
-def test_the_weights_of_a_hub_id_are_those_that_are_exported(hub: Path) -> None:
-    (hub / "model.safetensors").write_bytes(b"")
-    assert open_model("someone/model").folder is None
-    assert open_model("someone/model").with_weights().folder == hub
-
-
-def test_a_hub_id_without_config_is_told_as_a_folder_without_one_is(hub: Path) -> None:
-    (hub / "config.json").rename(hub / "other.json")
-    with pytest.raises(InputError, match=r"'someone/model' is no model: the folder has no config\.json"):
-        open_model("someone/model")

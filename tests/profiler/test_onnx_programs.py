@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from packing import joined
+from onnx_graphs import Logits, joined
 from transformers import PreTrainedModel
 
 from adaptare.core import InputError, MissingPackageError, StorageError
@@ -31,8 +31,7 @@ from adaptare.profiler.programs.onnx.quantise import dequantised_weights, rounde
 from adaptare.profiler.programs.torch.programs import build
 from adaptare.profiler.workloads.sub_adapter import random_adapter
 
-Logits = Callable[[PreTrainedModel, Mapping[str, NDArray[Any]]], NDArray[np.float32]]
-Outputs = Callable[[Program], tuple[float, ...]]
+Outputs = Callable[[Program], NDArray[np.float64]]
 
 DOWN_PROJ = "model.layers.1.mlp.down_proj"
 MIXED = {"model.layers.0.self_attn.q_proj": 2, "model.layers.0.mlp.down_proj": 6, DOWN_PROJ: 4}
@@ -42,19 +41,6 @@ CPU = ort_cpu(threads=1, timeout_s=60)
 @pytest.fixture(scope="module")
 def programs(onnx_cache: Path) -> OnnxPrograms:
     return OnnxPrograms(CPU.info(), cache=onnx_cache)
-
-
-@pytest.fixture(scope="module")
-def outputs() -> Iterator[Outputs]:
-    """The outputs of a program with one feed, as a worker gives them."""
-    with CPU.open() as worker:
-
-        def loaded(program: Program) -> tuple[float, ...]:
-            given = worker.load(program)
-            worker.unload(given.program_id)
-            return given.outputs[program.feeds[0].name]
-
-        yield loaded
 
 
 @pytest.fixture
@@ -67,35 +53,28 @@ def specs(feed: Feed) -> dict[str, dict[str, Any]]:
     return found
 
 
-def refused(programs: OnnxPrograms, workload: Workload, message: str) -> None:
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"mode": "merged", "quantisation": "int4"},
+            "cannot be merged into int4 weights as they are; apply it swappable or static, or merge .*: requantised",
+        ),
+        ({"mode": "requantised"}, "needs a quantised base; merge the adapter instead"),
+        ({"dtype": "bfloat16"}, "made in float32, not bfloat16; quantise the base instead"),
+        ({"kind": "dora"}, r"DoRA is not put into ONNX graphs: .*; merge it with PEFT's"),
+        ({"kind": "dora", "mode": "merged"}, r"DoRA is not put into ONNX graphs: .*; merge it with PEFT's"),
+    ],
+    ids=str,
+)
+def test_what_graphs_cannot_do_is_refused_with_advice(
+    programs: OnnxPrograms, mixed: Workload, fields: dict[str, Any], message: str
+) -> None:
+    kind = fields.pop("kind", "lora")
+    workload = replace(mixed.with_configuration(replace(mixed.configuration, kind=kind)), **fields)
     for ask in (programs.check, programs.need, programs.program, programs.merged_reference):
         with pytest.raises(InputError, match=message):
             ask(workload)
-
-
-def test_merging_into_quantised_weights_is_refused_with_advice(programs: OnnxPrograms, mixed: Workload) -> None:
-    advice = "cannot be merged into int4 weights as they are; apply it swappable or static, or merge .*: requantised"
-    refused(programs, replace(mixed, mode="merged", quantisation="int4"), advice)
-
-
-def test_quantising_again_needs_a_quantised_base(programs: OnnxPrograms, mixed: Workload) -> None:
-    refused(programs, replace(mixed, mode="requantised"), "needs a quantised base; merge the adapter instead")
-
-
-def test_dora_is_refused_with_advice(programs: OnnxPrograms, mixed: Workload) -> None:
-    dora = mixed.with_configuration(replace(mixed.configuration, kind="dora"))
-    for workload in (dora, dora.merged):
-        with pytest.raises(InputError, match=r"DoRA is not put into ONNX graphs: .*; merge it with PEFT's"):
-            programs.check(workload)
-
-
-def test_other_dtypes_are_refused(programs: OnnxPrograms, mixed: Workload) -> None:
-    refused(programs, replace(mixed, dtype="bfloat16"), "made in float32, not bfloat16; quantise the base instead")
-
-
-def test_a_rank_larger_than_its_layer_makes_no_workload(llama: ModelShape) -> None:
-    with pytest.raises(InputError, match=f"rank of {DOWN_PROJ} must be 0 to 32 in this base model, not 33"):
-        Workload(llama, Configuration.of({DOWN_PROJ: 33}))
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +94,6 @@ def test_a_graph_comes_with_the_data_that_it_names_and_no_other(tmp_path: Path) 
     assert found == ["cut-a.onnx", "cut-a.onnx.data"]
 
 
-def test_an_ort_device_gets_these_programs(onnx_cache: Path) -> None:
-    assert isinstance(programs_for(CPU.info(), cache=onnx_cache), OnnxPrograms)
-
-
 def test_asking_for_the_need_makes_no_file(programs: OnnxPrograms, mixed: Workload, tmp_path: Path) -> None:
     programs.program(mixed)
     need, of_what_is_there = OnnxPrograms(CPU.info(), cache=tmp_path).need(mixed), programs.need(mixed)
@@ -132,7 +107,6 @@ def test_asking_for_the_need_makes_no_file(programs: OnnxPrograms, mixed: Worklo
         ({DOWN_PROJ: 4}, "none", ("swappable", "static", "merged")),
         (MIXED, "none", ("swappable", "static", "padded", "merged")),
         (MIXED, "int4", ("swappable", "static", "padded", "requantised")),
-        ({DOWN_PROJ: 4}, "int8", ("swappable", "static", "requantised")),
     ],
 )
 def test_modes_are_those_that_make_sense(
@@ -141,8 +115,9 @@ def test_modes_are_those_that_make_sense(
     assert programs.modes(Workload(llama, Configuration.of(ranks), quantisation=quantisation)) == modes
 
 
-def sources(programs: OnnxPrograms, *workloads: Workload) -> set[str]:
-    return {str(programs.program(workload).files[0].path) for workload in workloads}
+def sources(programs: OnnxPrograms, *workloads: Workload) -> int:
+    """Number of programs for some workloads."""
+    return len({str(programs.program(workload).files[0].path) for workload in workloads})
 
 
 def ranked(workload: Workload, factor: int) -> Workload:
@@ -152,26 +127,19 @@ def ranked(workload: Workload, factor: int) -> Workload:
     )
 
 
-def test_one_swappable_program_serves_every_rank_padded_or_not(programs: OnnxPrograms, mixed: Workload) -> None:
-    sharing = [mixed, ranked(mixed, 2), replace(mixed, mode="padded"), replace(mixed, phase="prefill")]
-    assert len(sources(programs, *sharing)) == 1
-    assert len({programs.program(each).feeds[0].arguments for each in sharing}) == 4
-
-
-@pytest.mark.parametrize("mode", ["static", "merged"])
-def test_a_program_with_weights_in_it_serves_one_adapter(programs: OnnxPrograms, mixed: Workload, mode: Any) -> None:
-    workload = replace(mixed, mode=mode)
-    assert len(sources(programs, workload, ranked(workload, 2))) == 2
-    assert len(sources(programs, workload, replace(workload, phase="prefill", batch=3))) == 1
-
-
-def test_another_placement_is_another_program(programs: OnnxPrograms, mixed: Workload) -> None:
-    assert len(sources(programs, mixed, mixed.with_configuration(Configuration.of({DOWN_PROJ: 4})))) == 2
-
-
-def test_placements_in_open_graphs_share_a_program(programs: OnnxPrograms, mixed: Workload) -> None:
-    other = mixed.with_configuration(Configuration.of({DOWN_PROJ: 4}))
-    assert len(sources(programs, *(replace(each, graph="open") for each in (mixed, other)))) == 1
+@pytest.mark.parametrize(
+    ("fields", "by_rank", "by_placement"),
+    [({}, 1, 2), ({"graph": "open"}, 1, 1), ({"mode": "static"}, 2, 2), ({"mode": "merged"}, 2, 2)],
+)
+def test_programs_serve_other_ranks_if_swappable_and_other_placements_in_open_graphs(
+    programs: OnnxPrograms, mixed: Workload, fields: dict[str, Any], by_rank: int, by_placement: int
+) -> None:
+    workload = replace(mixed, **fields)
+    elsewhere = workload.with_configuration(Configuration.of({DOWN_PROJ: 4}))
+    assert sources(programs, workload, replace(workload, phase="prefill", batch=3)) == 1
+    assert sources(programs, workload, ranked(workload, 2)) == by_rank
+    assert sources(programs, workload, elsewhere) == by_placement
+    assert sources(programs, mixed, replace(mixed, mode="padded")) == 1
 
 
 def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -190,13 +158,6 @@ def test_needs_are_shared_where_programs_are(programs: OnnxPrograms, mixed: Work
     assert static.program_bytes - swappable.program_bytes == swappable.feed_bytes - cache == grown
 
 
-def test_a_session_packs_the_weights_of_its_base_for_itself(programs: OnnxPrograms, mixed: Workload) -> None:
-    base = programs.need(mixed.base)
-    assert programs.need(mixed.merged).program_bytes == base.program_bytes > 0
-    quantised = replace(mixed, quantisation="int4")
-    assert programs.need(quantised).program_bytes == programs.need(quantised.base).program_bytes < base.program_bytes
-
-
 def test_a_program_lists_its_graph_and_the_weights_it_names(programs: OnnxPrograms, mixed: Workload) -> None:
     base = programs.program(mixed.base)
     swappable, merged = (programs.program(replace(mixed, mode=mode)) for mode in ("swappable", "merged"))
@@ -205,19 +166,6 @@ def test_a_program_lists_its_graph_and_the_weights_it_names(programs: OnnxProgra
     assert [file.name for file in merged.files] == [merged.source, f"{merged.source}.data", "model.onnx.data"]
     for file in (*base.files, *swappable.files, *merged.files):
         assert file.digest == hashlib.sha256(file.path.read_bytes()).hexdigest()
-
-
-def test_programs_of_one_base_name_the_same_weights(programs: OnnxPrograms, mixed: Workload) -> None:
-    weights = {programs.program(each).files[1].digest for each in (mixed, mixed.base, replace(mixed, mode="static"))}
-    assert len(weights) == 1
-
-
-def test_the_embedding_of_a_quantised_base_stays_as_it_is_on_the_disk(programs: OnnxPrograms, mixed: Workload) -> None:
-    base, quantised = mixed.base, replace(mixed, quantisation="int4").base
-    embedding = 4 * base.shape.vocabulary * base.shape.hidden
-    assert programs.disk_bytes(base) >= 4 * base.shape.parameters
-    assert programs.need(quantised).program_bytes + embedding < programs.disk_bytes(quantised)
-    assert programs.disk_bytes(quantised) < programs.disk_bytes(base)
 
 
 def test_a_feed_says_how_each_input_is_made(programs: OnnxPrograms, mixed: Workload) -> None:
@@ -229,19 +177,15 @@ def test_a_feed_says_how_each_input_is_made(programs: OnnxPrograms, mixed: Workl
     adapters |= {f"{path}.lora_B": [rank, 64 if "q_proj" in path else 32] for path, rank in MIXED.items()}
     assert shapes == {"input_ids": [2, 1], "attention_mask": [2, 6], **caches, **adapters}
     assert feed.name == replace(mixed, batch=2).hash
-
-
-def test_prefill_starts_from_an_empty_cache(programs: OnnxPrograms, mixed: Workload) -> None:
-    (feed,) = programs.program(replace(mixed, phase="prefill", tokens=9)).feeds
-    assert specs(feed)["input_ids"]["shape"] == [1, 9]
-    assert specs(feed)["past_key_values.1.value"]["shape"] == [1, 2, 0, 16]
+    (prefill,) = programs.program(replace(mixed, phase="prefill", tokens=9)).feeds
+    assert specs(prefill)["input_ids"]["shape"] == [1, 9]
+    assert specs(prefill)["past_key_values.1.value"]["shape"] == [1, 2, 0, 16]
 
 
 def test_padding_goes_up_to_the_largest_rank(programs: OnnxPrograms, mixed: Workload) -> None:
     (feed,) = programs.program(replace(mixed, mode="padded")).feeds
-    whole = {name: specs(feed)[name].get("padded_to", specs(feed)[name]["shape"]) for name in specs(feed)}
-    assert [whole[f"{path}.lora_A"][1] for path in MIXED] == [6, 6, 6]
-    assert [whole[f"{path}.lora_B"][0] for path in MIXED] == [6, 6, 6]
+    whole = {name: spec.get("padded_to", spec["shape"]) for name, spec in specs(feed).items()}
+    assert {(whole[f"{path}.lora_A"][1], whole[f"{path}.lora_B"][0]) for path in MIXED} == {(6, 6)}
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -258,6 +202,31 @@ def test_every_mode_computes_what_torch_does(
     assert len(found) == 5
     assert max(largest_difference(each, expected) for each in found) <= 1e-4
     assert largest_difference(outputs(programs.program(workload.base)), expected) > 1e-3
+
+
+@pytest.mark.parametrize(("phase", "past", "room"), [("decode", 5, 1), ("prefill", 0, 7)])
+def test_a_shared_buffer_of_the_cache_has_room_for_the_tokens_of_a_call_and_computes_what_torch_does(
+    onnx_cache: Path, torch_logits: Logits, mixed: Workload, phase: Any, past: int, room: int
+) -> None:
+    """New keys and values are written into it."""
+    sharing = ort_cpu(threads=1, past_present_share_buffer=True)
+    workload = replace(mixed, phase=phase, tokens=7, batch=2)
+    programs = OnnxPrograms(sharing.info(), cache=onnx_cache)
+    program = programs.program(workload)
+    arguments = json.loads(program.feeds[0].arguments)
+    inputs = {name: filled(name, spec) for name, spec in arguments["inputs"].items()}
+    caches = set(arguments["shared"].values())
+    assert caches == {name for name in inputs if name.startswith("past_key_values.")}
+    assert {inputs[name].shape for name in caches} == {(2, 2, past + room, 16)}
+    inputs |= {name: inputs[name][:, :, :past] for name in caches}
+    merged = build(**json.loads(TorchPrograms().program(workload.merged).arguments))
+    expected = torch_logits(merged._model, inputs).ravel().tolist()
+    with sharing.open() as worker:
+        for each in (program, programs.merged_reference(workload)):
+            loaded = worker.load(each)
+            name = each.feeds[0].name
+            assert largest_difference(loaded.outputs[name], expected) <= 1e-4
+            assert len(worker.run(loaded.program_id, name, 3)) == 3
 
 
 @pytest.mark.parametrize("quantisation", ["int4", "int8"])
@@ -291,47 +260,36 @@ def test_what_is_in_the_cache_is_not_made_again(
     assert {file: file.read_bytes() for file in onnx_cache.rglob("*") if file.is_file()} == written
 
 
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "absent": lambda file: file.unlink(),
-    "empty": lambda file: file.write_bytes(b""),
-    "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("mode", ["swappable", "static", "merged"])
+@pytest.mark.parametrize(("mode", "left"), [("swappable", 0.0), ("static", 0.5), ("merged", 0.5)])
 def test_a_program_that_is_not_whole_is_made_again(
-    programs: OnnxPrograms, outputs: Outputs, mixed: Workload, monkeypatch: pytest.MonkeyPatch, mode: Any, damage: str
+    programs: OnnxPrograms, outputs: Outputs, mixed: Workload, monkeypatch: pytest.MonkeyPatch, mode: Any, left: float
 ) -> None:
     workload = replace(mixed, mode=mode)
-    before = outputs(programs.program(workload))
-    DAMAGE[damage](programs.program(workload).files[0].path)
+    before = list(outputs(programs.program(workload)))
+    file = programs.program(workload).files[0].path
+    file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
     monkeypatch.setattr(disk_cache, "cached_folder", refuse)
-    assert outputs(programs.program(workload)) == before
+    assert list(outputs(programs.program(workload))) == before
 
 
-@pytest.mark.parametrize("lost", ["model.onnx", "packed.onnx", "base.json"])
 def test_a_base_that_had_to_make_room_in_part_is_made_again(
-    programs: OnnxPrograms,
-    outputs: Outputs,
-    mixed: Workload,
-    onnx_cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    lost: str,
+    programs: OnnxPrograms, mixed: Workload, onnx_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Of a copy of the cache, from which the export is then taken."""
-    before = outputs(programs.program(mixed))
+    before = [file.digest for file in programs.program(mixed).files]
+    exported, copies = programs._bases.folder(mixed), list[Path]()
+
+    def copied(_: PreTrainedModel, folder: Path, *, module: str) -> None:
+        copies.append(shutil.copytree(exported, folder, dirs_exist_ok=True))
+
     shutil.copytree(onnx_cache, tmp_path, dirs_exist_ok=True)
-    exported = programs._bases.folder(mixed)
-    monkeypatch.setattr(onnx_export, "export_decoder", lambda _, folder, module: copied(exported, folder))
-    for file in tmp_path.rglob(lost):
-        file.unlink()
-    assert outputs(OnnxPrograms(CPU.info(), cache=tmp_path).program(mixed)) == before
-
-
-def copied(exported: Path, folder: Path) -> None:
-    shutil.copytree(exported, folder, dirs_exist_ok=True)
+    monkeypatch.setattr(onnx_export, "export_decoder", copied)
+    for lost in ("packed.onnx", "base.json"):
+        for file in tmp_path.rglob(lost):
+            file.unlink()
+        found = OnnxPrograms(CPU.info(), cache=tmp_path).program(mixed).files
+        assert [file.digest for file in found] == before
+    assert len(copies) == 2
 
 
 def test_a_model_of_the_same_shape_lends_its_weights(
@@ -353,38 +311,6 @@ def test_a_model_of_the_same_shape_lends_its_weights(
     sums = [float(model.get_submodule("model.layers.0.mlp.up_proj").weight.abs().sum()) for model in exported]
     assert sums[0] == float(stored.get_submodule("model.layers.0.mlp.up_proj").weight.abs().sum())
     assert sums[1] != sums[0]
-
-
-def test_a_stub_is_a_model_like_any_other(programs: OnnxPrograms, outputs: Outputs, llama: ModelShape) -> None:
-    stub = llama.stub(1)
-    program = programs.program(Workload(stub, Configuration.uniform(stub, 2), past=5))
-    assert [name for name in specs(program.feeds[0]) if name.startswith("past")] == [
-        "past_key_values.0.key",
-        "past_key_values.0.value",
-    ]
-    assert len(outputs(program)) == stub.vocabulary
-
-
-def test_a_stub_keeps_the_widths_and_the_head(shape: ModelShape) -> None:
-    stub = shape.stub(1)
-    assert stub.sites == tuple(site for site in shape.sites if site.layer == 0)
-    assert replace(stub, layers=2, config=shape.config) == shape
-
-
-def test_a_stub_keeps_the_types_of_its_layers(configs: Mapping[str, Callable[[], Any]]) -> None:
-    config = configs["gemma2"]()
-    stub = ModelShape.from_config(config).stub(1)
-    assert json.loads(stub.config)["layer_types"] == config.layer_types[:1]
-
-
-def test_a_stub_of_all_layers_is_the_model(shape: ModelShape) -> None:
-    assert shape.stub(2) == shape
-
-
-@pytest.mark.parametrize("layers", [0, 3])
-def test_a_stub_with_other_layers_than_the_model_is_refused(llama: ModelShape, layers: int) -> None:
-    with pytest.raises(InputError, match=f"a stub of this model has 1 to 2 layers, not {layers}"):
-        llama.stub(layers)
 
 
 def test_an_export_that_memory_does_not_hold_is_refused_before_it_begins(tmp_path: Path) -> None:

@@ -8,57 +8,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mixed_ranks import TOKENS, mixed_halves, of_family, torch_logits
 
 from adaptare.core import InputError, ProgramError
 from adaptare.devices import DeviceInfo
 from adaptare.devices.agent.openvino_runtime import OpenvinoRuntime, last_logits
 from adaptare.devices.openvino_device import openvino_cpu
-from adaptare.profiler import Configuration, FixedRounds, ModelShape, Workload, profile, programs_for
+from adaptare.profiler import Configuration, FixedRounds, Workload, profile, programs_for
 from adaptare.profiler.models.disk_cache import KeptFolders
 from adaptare.profiler.models.random_model import random_model
 from adaptare.profiler.programs.openvino import OpenvinoPrograms, base_graph
 from adaptare.profiler.programs.openvino_graph import openvino_graph
-from adaptare.profiler.workloads import Halves
 from adaptare.testing.program_builder import ADAPTER, SHAPE
 
 pytestmark = pytest.mark.openvino
-TOKENS = [3, 14, 15, 9, 26, 5]
 
 
-def of_family(family: str, **changes: object) -> ModelShape:
-    return ModelShape.from_mapping({**json.loads(SHAPE.config), "model_type": family, **changes})
-
-
-def adapter(shape: ModelShape) -> dict[str, tuple["np.typing.NDArray[np.float32]", "np.typing.NDArray[np.float32]"]]:
-    """Another rank and scale on each site."""
-    made = {}
-    for number, site in enumerate(shape.sites):
-        halves = Halves.random(site.path, 1 + number % 5, site.in_features, site.out_features)
-        made[site.path] = halves.A, np.float32(0.5 + number) * halves.B
-    return made
-
-
-def torch_logits(shape: ModelShape, *, adapted: bool) -> "np.typing.NDArray[np.float32]":
-    model = random_model(json.loads(shape.config))
-    for path, (A, B) in adapter(shape).items() if adapted else ():
-        model.get_submodule(path).weight += torch.from_numpy(B @ A)
-    logits: np.typing.NDArray[np.float32] = model(torch.tensor([TOKENS])).logits[0, -2:].numpy()
-    return logits
-
-
-@pytest.mark.slow_after(2)
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma"])
-@pytest.mark.parametrize("kind", ["float32", "float16"])
+@pytest.mark.slow_after(1)
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("qwen3", "float32"), ("llama", "float16"), ("qwen2", "float32"), ("mistral", "float32"), ("gemma", "float32")],
+)
 def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_does(
     family: str, kind: str, tmp_path: Path
 ) -> None:
     shape = of_family(family)
     file, _ = base_graph(KeptFolders(tmp_path, "openvino"), shape, kind)
-    base, adapted = (last_logits(str(file), TOKENS, halves) for halves in ({}, adapter(shape)))
-    largest = np.max(np.abs(torch_logits(shape, adapted=True)))
+    halves = mixed_halves(shape)
+    pairs = {path: (own.A, np.float32(own.scale) * own.B) for path, own in halves.items()}
+    base, adapted = (last_logits(str(file), TOKENS, each) for each in ({}, pairs))
+    right = torch_logits(shape, halves)
+    largest = np.max(np.abs(right))
     close = {"float32": 1e-5, "float16": 1e-2}[kind] * largest
-    assert np.max(np.abs(base - torch_logits(shape, adapted=False))) < close
-    assert np.max(np.abs(adapted - torch_logits(shape, adapted=True))) < close
+    assert np.max(np.abs(base - torch_logits(shape, {}))) < close
+    assert np.max(np.abs(adapted - right)) < close
     assert np.max(np.abs(adapted - base)) > 0.1 * largest
 
 
@@ -67,7 +50,7 @@ def test_a_base_with_an_adapter_of_mixed_ranks_and_scales_computes_what_torch_do
 @pytest.mark.parametrize("width", [64, 48], ids=["whole blocks", "parts of blocks"])
 def test_rounded_bases_are_close_to_exact_ones(kind: str, close: float, width: int, tmp_path: Path) -> None:
     shape = of_family("llama", hidden_size=width, intermediate_size=96)
-    exact = torch_logits(shape, adapted=False)
+    exact = torch_logits(shape, {})
     graph, weights = base_graph(KeptFolders(tmp_path, "openvino"), shape, kind)
     difference = np.max(np.abs(last_logits(str(graph), TOKENS, {}) - exact))
     assert 0 < difference < close * np.max(np.abs(exact))
@@ -104,12 +87,11 @@ def programs(tmp_path: Path) -> OpenvinoPrograms:
             "applies adapters of this base swappable or static, not merged",
         ),
         (Workload(SHAPE, ADAPTER, scope="block"), "is timed with a whole model, one sequence at a time"),
-        (Workload(SHAPE, ADAPTER, batch=2), "is timed with a whole model, one sequence at a time"),
         (Workload(SHAPE, replace(ADAPTER, kind="dora")), "is timed with complete models, and LoRA"),
         (Workload(SHAPE, dtype="bfloat16"), "are made in float32 or float16, not bfloat16"),
         (Workload(SHAPE, quantisation="int4-weight-only"), "int4 with dynamic_quantization_group_size=0, not"),
     ],
-    ids=["padded", "merged", "block", "batch", "dora", "dtype", "weights only"],
+    ids=["padded", "merged", "block", "dora", "dtype", "weights only"],
 )
 def test_what_does_not_run_is_refused_before_a_file_is_written(
     programs: OpenvinoPrograms, tmp_path: Path, workload: Workload, message: str
@@ -145,6 +127,7 @@ def test_the_library_fuses_adapters_in_states(programs: OpenvinoPrograms) -> Non
     assert "LoraSubgraph" not in model["static"][0]
 
 
+@pytest.mark.slow
 def test_an_open_graph_takes_rank_0(tmp_path: Path) -> None:
     device = openvino_cpu()
     programs = programs_for(device.info(), cache=tmp_path)

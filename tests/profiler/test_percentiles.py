@@ -36,7 +36,7 @@ def off(row: Measurement) -> float:
 
 def test_a_90th_percentile_is_to_calls_of_the_reference_that_nobody_has_chosen(llama: ModelShape) -> None:
     """Of several visits of a round, the median one seldom has slow calls."""
-    found = [off(row) for seed in range(4) for row in measured(llama, rounds=60, openings=6, seed=seed)]
+    found = [off(row) for seed in range(2) for row in measured(llama, rounds=60, openings=6, seed=seed)]
     assert max(np.abs(found)) < 0.01
 
 

@@ -24,18 +24,10 @@ def two(llama: ModelShape) -> list[Measurement]:
 
 def test_openings_and_rounds_are_those_of_both(two: list[Measurement]) -> None:
     found = pooled(*two)
+    assert (found.session, found.reference_s) == (two[1].session, two[1].reference_s)
     assert list(found.openings) == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 8
     assert [visit.round for visit in found.visits] == list(range(32))
     np.testing.assert_array_equal(found.ratios, np.concatenate([each.ratios for each in two]))
-
-
-def test_everything_else_is_of_the_later(two: list[Measurement]) -> None:
-    assert (pooled(*two).session, pooled(*two).reference_s) == (two[1].session, two[1].reference_s)
-
-
-def test_pooling_what_was_not_measured_changes_nothing(two: list[Measurement]) -> None:
-    nothing = replace(two[0], visits=(), reference_visits=(), warmup_s=())
-    assert pooled(nothing, two[1]) == two[1]
 
 
 def test_other_workloads_are_refused(two: list[Measurement]) -> None:

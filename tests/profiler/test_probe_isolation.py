@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 WORKER_MODULES = Path(__file__).parents[1] / "worker_modules"
 LIMIT_BYTES = 2**28
-PATIENCE_S = 3.0
+PATIENCE_S = 8.0
 # Rank of the adapter of each program -> its trouble.
 TROUBLES = {1: "", 2: "crash", 3: "hang", 4: "memory", 5: ""}
 REASONS = {
@@ -119,14 +119,14 @@ def test_a_program_in_trouble_fails_with_its_reason_and_the_others_go_on(
             assert failure == ""
             assert row.value(quantity).middle >= 0
             assert row.has(quantity)
+    if quantity == "latency":
+        assert device.openings == 3, "the crash and the hang each cost one worker"
 
 
-@pytest.mark.parametrize("quantity", [name for name in PROBES if name != "latency"])
-def test_trouble_of_another_probe_leaves_the_latency(quantity: str, device: Impatient, llama: ModelShape) -> None:
+def test_trouble_of_another_probe_leaves_the_latency(device: Impatient, llama: ModelShape) -> None:
     """The program is fine until latency is measured, and crashes from then on."""
-    probe, when = PROBES[quantity]
     crashing, good = (Workload(llama, Configuration.uniform(llama, rank)) for rank in (2, 1))
-    programs = Troubled(when)
+    programs = Troubled("load")
 
     class Spy(FixedRounds):
         def opening_reason(self, progress: Progress) -> str:
@@ -135,7 +135,7 @@ def test_trouble_of_another_probe_leaves_the_latency(quantity: str, device: Impa
 
     programs.calm = True
     session = Session(device, Spy(2), programs=programs)
-    found = session.measure([crashing, good], reference=good.base, probes=[Latency(), probe])
+    found = session.measure([crashing, good], reference=good.base, probes=[Latency(), Swap()])
     assert [row.has("latency") for row in found] == [True, True]
-    assert [row.has(quantity) for row in found] == [False, True]
-    assert "SIGSEGV" in found[0].quantities[quantity].failure
+    assert [row.has("swap") for row in found] == [False, True]
+    assert "SIGSEGV" in found[0].quantities["swap"].failure

@@ -40,17 +40,11 @@ def test_the_ratio_is_paired_by_rounds() -> None:
     assert SAMPLES.ratio == ratio_interval(MEDIANS / [1.0, 2.0, 3.0], ROUNDS)
 
 
-def test_a_quantity_that_is_always_the_same_has_an_interval_without_width() -> None:
+def test_a_constant_or_zero_is_a_value_too() -> None:
     value = Samples("B", ((7.0,), (7.0,))).value
     assert (value.lower, value.middle, value.upper) == pytest.approx((7.0, 7.0, 7.0))
-
-
-def test_one_round_of_few_samples_has_an_infinite_interval() -> None:
-    assert Samples("B", ((7.0,),)).value.upper == np.inf
-
-
-def test_nothing_at_all_is_a_value_too() -> None:
     assert Samples("B", ((0.0,), (0.0,))).value.middle == pytest.approx(0.0)
+    assert Samples("B", ((7.0,),)).value.upper == np.inf
 
 
 @pytest.mark.parametrize(
@@ -60,13 +54,6 @@ def test_nothing_at_all_is_a_value_too() -> None:
 def test_a_failure_is_told_instead_of_a_value(samples: Samples, reason: str) -> None:
     with pytest.raises(InputError, match=f"nothing was measured: {reason}"):
         _ = samples.value
-
-
-def test_latency_is_a_quantity_like_any_other(measured: Measurement) -> None:
-    value = measured.value("latency")
-    assert (value.lower, value.middle, value.upper) == (measured.lower_s, measured.latency_s, measured.upper_s)
-    assert measured.ratio_to_reference("latency") == measured.ratio
-    assert measured.reference_value("latency") == measured.reference_s
 
 
 def test_the_90th_percentile_is_of_the_calls_of_each_opening(measured: Measurement) -> None:
@@ -87,15 +74,6 @@ def test_a_quantity_that_was_not_measured_is_refused(measured: Measurement) -> N
     assert not measured.has("swap")
     with pytest.raises(InputError, match="swap was not measured, only latency, energy, power"):
         measured.value("swap")
-
-
-def test_a_store_keeps_the_samples(measured: Measurement, tmp_path: Path) -> None:
-    store = Store(tmp_path / "adaptare.db")
-    store.append([measured])
-    (read,) = store.measurements()
-    assert read == measured
-    assert read.quantities == measured.quantities
-    assert read.value("energy") == measured.value("energy")
 
 
 def test_only_what_has_all_quantities_is_finished(measured: Measurement, tmp_path: Path) -> None:

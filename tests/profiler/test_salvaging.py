@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from installing import installed
 from toy_dimension import HEADS
 
 from adaptare.core import InputError
@@ -25,11 +26,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A folder with an installed package that registers a kind of dimension."""
-    metadata = tmp_path / "packages" / "toys-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text("[adaptare.dimensions]\nkv_groups = toy_dimension:HEADS\n")
-    return metadata.parent
+    return installed(tmp_path / "packages", "adaptare.dimensions", "kv_groups = toy_dimension:HEADS")
 
 
 def measure(shape: ModelShape, *configurations: Configuration) -> list[Measurement]:

@@ -25,12 +25,6 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-VARIANTS = {
-    "grouped queries": {},
-    "odd head_dim": {"head_dim": 10},
-    "one key head": {"num_key_value_heads": 1},
-    "no grouping": {"num_key_value_heads": 6},
-}
 
 
 def small_config(family: str, **changes: Any) -> PreTrainedConfig:
@@ -42,54 +36,32 @@ def empty_model(config: PreTrainedConfig) -> nn.Module:
         return AutoModelForCausalLM.from_config(config)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_sites_are_the_linears_of_the_decoder_layers(family: str, variant: str) -> None:
-    config = small_config(family, **VARIANTS[variant])
+def test_sites_are_the_linears_of_the_decoder_layers_and_parameters_count_the_embedding_too(family: str) -> None:
+    config = small_config(family, head_dim=10)
+    model = empty_model(config)
     built = {
         f"model.layers.{name}": (module.in_features, module.out_features)
-        for name, module in empty_model(config).model.layers.named_modules()
+        for name, module in model.model.layers.named_modules()
         if isinstance(module, nn.Linear)
     }
-    sites = ModelShape.from_config(config).sites
-    assert {site.path: (site.in_features, site.out_features) for site in sites} == built
-    assert len(sites) == len(built)
+    shape = ModelShape.from_config(config)
+    assert {site.path: (site.in_features, site.out_features) for site in shape.sites} == built
+    assert len(shape.sites) == len(built)
+    embedding = model.model.embed_tokens.weight.numel()
+    assert shape.parameters == embedding + sum(width_in * width_out for width_in, width_out in built.values())
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_parameters_are_those_of_linears_and_embedding(family: str) -> None:
-    config = small_config(family)
-    weights = empty_model(config).named_parameters()
-    counted = sum(
-        weight.numel()
-        for name, weight in weights
-        if name.endswith("weight") and ("_proj" in name or "embed_tokens" in name)
-    )
-    assert ModelShape.from_config(config).parameters == counted
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_the_defaults_of_a_family_are_taken_where_a_config_is_silent(family: str) -> None:
-    given = ModelShape.from_config(AutoConfig.for_model(family))
-    assert ModelShape.from_mapping({"model_type": family}) == given
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_config_on_disk_has_the_same_hash(family: str, tmp_path: Path) -> None:
+def test_a_config_on_disk_or_with_defaults_left_out_gives_the_same_shape(family: str, tmp_path: Path) -> None:
     config = small_config(family)
     config.save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    hashes = {
-        ModelShape.from_config(config).hash,
-        ModelShape.from_config(AutoConfig.from_pretrained(tmp_path)).hash,
-        ModelShape.from_mapping(content).hash,
-    }
-    assert len(hashes) == 1
-
-
-def test_the_kept_config_builds_the_same_shape() -> None:
-    shape = ModelShape.from_config(small_config("qwen3", head_dim=10))
-    assert ModelShape.from_mapping(json.loads(shape.config)) == shape
+    shape = ModelShape.from_config(config)
+    assert ModelShape.from_config(AutoConfig.from_pretrained(tmp_path)).hash == shape.hash
+    assert ModelShape.from_mapping(content) == ModelShape.from_mapping(json.loads(shape.config)) == shape
+    silent = ModelShape.from_config(AutoConfig.for_model(family))
+    assert ModelShape.from_mapping({"model_type": family}) == silent
 
 
 def test_the_name_of_a_checkpoint_does_not_change_the_hash() -> None:
@@ -102,10 +74,7 @@ def test_the_name_of_a_checkpoint_does_not_change_the_hash() -> None:
     "change",
     [
         {"num_hidden_layers": 4},
-        {"hidden_size": 96},
         {"num_key_value_heads": 3},
-        {"intermediate_size": 81},
-        {"vocab_size": 161},
         {"hidden_act": "gelu"},
         {"tie_word_embeddings": True},
     ],
@@ -114,13 +83,6 @@ def test_the_name_of_a_checkpoint_does_not_change_the_hash() -> None:
 def test_the_hash_changes_with_what_runs(change: dict[str, Any]) -> None:
     changed = ModelShape.from_config(small_config("llama", **change))
     assert changed.hash != ModelShape.from_config(small_config("llama")).hash
-
-
-def test_sizes_are_read_from_the_config() -> None:
-    shape = ModelShape.from_config(small_config("llama", head_dim=10))
-    found = (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim)
-    assert found == (3, 48, 6, 2, 10)
-    assert (shape.intermediate, shape.vocabulary) == (80, 160)
 
 
 def test_a_damaged_number_of_layers_takes_no_memory() -> None:
@@ -136,27 +98,19 @@ def test_sites_go_layer_by_layer_in_the_order_of_their_calls() -> None:
     assert [site.kind for site in sites[7:14]] == kinds
 
 
-def test_a_site_is_found_by_its_path() -> None:
-    found = ModelShape.from_config(small_config("llama")).site_by_path["model.layers.2.mlp.down_proj"]
-    assert found == Site("model.layers.2.mlp.down_proj", "down_proj", 2, 80, 48)
-
-
 def test_the_largest_rank_is_the_smaller_side() -> None:
     assert (Site("p", "k", 0, 7, 5).largest_rank, Site("p", "k", 0, 3, 5).largest_rank) == (5, 3)
 
 
 def test_an_unsupported_family_is_answered_with_the_supported() -> None:
-    message = r"model family 'gpt2' is not supported; supported are gemma, gemma2, gemma3_text, llama, mistral, phi3"
+    message = "model family 'gpt2' is not supported; supported are gemma, gemma2, gemma3_text, llama, mistral, phi3"
     with pytest.raises(InputError, match=message):
         ModelShape.from_config(AutoConfig.for_model("gpt2"))
-
-
-def test_an_unsupported_family_in_a_file_is_answered_the_same() -> None:
     with pytest.raises(InputError, match="model family 'mamba' is not supported; supported are gemma"):
         ModelShape.from_mapping({"model_type": "mamba"})
 
 
-@pytest.mark.parametrize("config", [{}, {"model_type": None}, {"model_type": 3}])
+@pytest.mark.parametrize("config", [{}, {"model_type": 3}])
 def test_a_config_without_a_family_is_told_what_names_it(config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="the config has no model_type"):
         ModelShape.from_mapping(config)
@@ -165,23 +119,13 @@ def test_a_config_without_a_family_is_told_what_names_it(config: dict[str, Any])
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"num_hidden_layers": 10**9},
-            r"num_hidden_layers of a model must be a whole number from 1 to 10,000, not 1",
-        ),
-        ({"vocab_size": 10**12}, r"vocab_size of a model must be a whole number from 1 to 10,000,000, not 10+$"),
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers of a model must be a whole number from 1 to 10,000, not 1"),
         ({"hidden_size": "wide"}, r"hidden_size of a model must be a whole number from 1 to 10,000,000, not 'wide'$"),
-        ({"num_attention_heads": 0}, r"num_attention_heads of a model must be a whole number from 1 to .*, not 0$"),
         ({"vocab_size": None}, r"the config is none of a llama model: vocab_size cannot be None$"),
-        ({"num_key_value_heads": -2}, r"num_key_value_heads of a model must be a whole number from 1 to .*, not -2$"),
         ({"num_key_value_heads": 4}, r"num_key_value_heads must divide num_attention_heads, .*; 4 does not divide 6$"),
         ({"rms_norm_eps": float("nan")}, r"the config has NaN or infinite values; a model has none$"),
-        ({"attention_bias": "x"}, r"the config is none of a llama model: attention_bias cannot be 'x'$"),
         ({"rope_parameters": 3}, r"the config is none of a llama model: rope_parameters cannot be 3$"),
-        (
-            {"num_attention_heads": 5, "num_key_value_heads": 1},
-            r"The hidden size \(48\) is not a multiple",
-        ),
+        ({"num_attention_heads": 5, "num_key_value_heads": 1}, r"The hidden size \(48\) is not a multiple"),
     ],
     ids=str,
 )
@@ -196,3 +140,16 @@ def test_a_model_has_only_so_many_positions() -> None:
     shape.check_positions(100)
     with pytest.raises(InputError, match=r"ends at 100 positions \(max_position_embeddings\), and this needs 101"):
         shape.check_positions(101)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3"])
+def test_a_stub_keeps_the_widths_and_the_types_of_its_layers(family: str) -> None:
+    shape = ModelShape.from_config(small_config(family))
+    stub = shape.stub(1)
+    assert stub.sites == tuple(site for site in shape.sites if site.layer == 0)
+    assert replace(stub, layers=3, config=shape.config) == shape
+    types = json.loads(shape.config).get("layer_types")
+    assert json.loads(stub.config).get("layer_types") == (types and types[:1])
+    for layers in (0, 4):
+        with pytest.raises(InputError, match=f"a stub of this model has 1 to 3 layers, not {layers}"):
+            shape.stub(layers)

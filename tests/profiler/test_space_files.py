@@ -51,12 +51,9 @@ def test_sites_of_a_layer_are_tied_unless_said_otherwise(read: ReadText) -> None
     assert paths(space) == [[f"{attention}.q_proj".format(n), f"{attention}.v_proj".format(n)] for n in range(3)]
 
 
-def test_all_sites_of_an_entry_can_be_tied(read: ReadText) -> None:
+def test_sites_of_an_entry_can_all_be_tied_or_free(read: ReadText) -> None:
     space = read("groups: [{sites: '*.down_proj', ranks: [1, 2], tie: all}]")
     assert paths(space) == [[f"model.layers.{n}.mlp.down_proj" for n in range(3)]]
-
-
-def test_every_site_can_be_free(read: ReadText) -> None:
     space = read("groups: [{sites: '*.layers.1.*', ranks: [0, 1], tie: none}]")
     assert paths(space) == [[site.path] for site in SHAPE.sites if site.layer == 1]
 
@@ -71,28 +68,16 @@ def test_a_site_belongs_to_the_first_entry_that_names_it(read: ReadText) -> None
     assert [each.choices for each in space.axes] == [(8,), (0, 2)]
 
 
-def test_sites_that_no_entry_names_are_not_in_the_space(read: ReadText) -> None:
-    space = read("groups: [{sites: '*.o_proj', ranks: [0, 2]}]")
-    assert [site.path for site in space.sites] == [f"model.layers.{n}.self_attn.o_proj" for n in range(3)]
-
-
-def test_sites_keep_the_order_of_the_shape_whatever_the_order_of_entries(read: ReadText) -> None:
-    space = read("groups: [{sites: '*.down_proj', ranks: [0, 1]}, {sites: '*.q_proj', ranks: [0, 1]}]")
+def test_sites_keep_the_order_of_the_shape_and_ranks_their_size(tmp_path: Path, read: ReadText) -> None:
+    space = read("groups: [{sites: '*.down_proj', ranks: [4, 0, 2]}, {sites: '*.q_proj', ranks: [0, 1]}]")
     assert list(space.sites) == [site for site in SHAPE.sites if site.kind in ("q_proj", "down_proj")]
-
-
-def test_ranks_are_put_in_order(read: ReadText) -> None:
-    assert read("groups: [{sites: '*.o_proj', ranks: [4, 0, 2], tie: all}]").axes[0].choices == (0, 2, 4)
-
-
-def test_a_space_bears_the_name_of_its_file(tmp_path: Path, read: ReadText) -> None:
-    assert read("groups: [{sites: '*', ranks: [0, 1]}]").name == str(tmp_path / "space.yaml")
+    assert space.axes[0].choices == (0, 2, 4)
+    assert space.name == str(tmp_path / "space.yaml")
 
 
 def test_the_recipe_layers_is_this_file(read: ReadText) -> None:
     written = read("groups: [{sites: ['*'], ranks: [0, 2, 4, 8], tie: layer}]")
-    named = named_space("layers", SHAPE, ranks=(0, 2, 4, 8))
-    assert written.axes == named.axes
+    assert written.axes == named_space("layers", SHAPE, ranks=(0, 2, 4, 8)).axes
 
 
 def test_widths_are_tied_by_layer_or_over_all_layers_of_an_entry(read: ReadText) -> None:
@@ -109,107 +94,65 @@ def test_widths_are_tied_by_layer_or_over_all_layers_of_an_entry(read: ReadText)
     assert read("groups: [{sites: '*', ranks: [1]}]").kinds == (RANK,)
 
 
+NEEDS = "needs a list `groups` of entries with `sites` and `ranks`"
+KEYS = "entry 1: needs `ranks` and `sites`, may have `tie`, nothing else; has "
+RANKS = "entry 1: `ranks` must be different whole numbers >= 0, not "
+WIDTHS = "entry 1: .*`widths` must be different whole numbers >= 1, not "
+NOTHING = "matches no linear, or only linears of earlier entries"
+
+
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("text", "message"),
     [
-        ("widths: [4], sites: '*'", "needs `widths`, may have `layers` and `tie`, nothing else"),
-        ("widths: [0, 4]", "`widths` must be different whole numbers >= 1, not "),
-        ("widths: [4, 4000]", "width of layer 0 must be 1 to 24 in this base model, not 4000"),
-        ("widths: [4], tie: none", "`tie` must be layer or all, not 'none'"),
-        ("widths: [4], layers: [3]", "`layers` must be a list of numbers from 0 to 2, not "),
-        ("widths: [4], layers: []", "matches no layer, or only layers of earlier entries"),
+        ("groups: [", r"(?s)is not YAML: .*line 1, column"),
+        (
+            "groups:\n- {sites: '*', ranks: [0], ranks: [64]}",
+            "the key 'ranks' is written twice, again in line 2$",
+        ),
+        ("groups: []\ngroups:\n- {sites: '*', ranks: [1]}", "the key 'groups' is written twice, again in line 2$"),
+        ("", NEEDS),
+        ("7", NEEDS),
+        ("groups: []", NEEDS),
+        ("groups: '*'", NEEDS),
+        ("groups: [7]", KEYS),
+        ("groups: [{ranks: [1]}]", KEYS),
+        ("groups: [{sites: '*', ranks: [1], rank: 2}]", KEYS),
+        ("groups: [{sites: [7], ranks: [1]}]", "entry 1: `sites` must be a glob or a list of globs, not "),
+        ("groups: [{sites: {a: b}, ranks: [1]}]", "entry 1: `sites` must be a glob or a list of globs, not "),
+        ("groups: [{sites: '*', ranks: 4}]", RANKS),
+        ("groups: [{sites: '*', ranks: []}]", RANKS),
+        ("groups: [{sites: '*', ranks: [-1]}]", RANKS),
+        ("groups: [{sites: '*', ranks: [true]}]", RANKS),
+        ("groups: [{sites: '*', ranks: [2, 2]}]", RANKS),
+        ("groups: [{sites: '*', ranks: [1], tie: [layer]}]", "entry 1: `tie` must be layer, all or none, not "),
+        ("groups: [{sites: '*.query', ranks: [1]}]", f"entry 1: {NOTHING}"),
+        ("groups: [{sites: '*', ranks: [1]}, {sites: '*.q_proj', ranks: [1]}]", f"entry 2: {NOTHING}"),
+        ("groups: [{sites: '*.k_proj', ranks: [0, 9]}]", "entry 1: rank of .*k_proj must be 0 to 8 in this base model"),
+        (
+            "groups: [{sites: '*.down_proj', ranks: [8]}, {widths: [6, 8]}]",
+            "down_proj must be 0 to 6 in this base model",
+        ),
+        ("groups: [{widths: [4], sites: '*'}]", "needs `widths`, may have `layers` and `tie`, nothing else"),
+        ("groups: [{widths: [0, 4]}]", WIDTHS),
+        ("groups: [{widths: [4, 4000]}]", "width of layer 0 must be 1 to 24 in this base model, not 4000"),
+        ("groups: [{widths: [4], tie: none}]", "`tie` must be layer or all, not 'none'"),
+        ("groups: [{widths: [4], layers: [3]}]", "`layers` must be a list of numbers from 0 to 2, not "),
+        ("groups: [{widths: [4], layers: []}]", "matches no layer, or only layers of earlier entries"),
     ],
 )
-def test_widths_that_are_none_are_told(read: ReadText, entry: str, message: str) -> None:
-    with pytest.raises(InputError, match=f"entry 2: .*{message}"):
-        read(f"groups: [{{sites: '*.q_proj', ranks: [1]}}, {{{entry}}}]")
+def test_a_file_that_means_nothing_is_refused_with_its_place(read: ReadText, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(text)
 
 
-def test_a_rank_must_fit_the_narrowest_width(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 1: rank of .*down_proj must be 0 to 6 in this base model, not 8"):
-        read("groups: [{sites: '*.down_proj', ranks: [8]}, {widths: [6, 8]}]")
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"space '.*absent.yaml' cannot be read: No such file or directory"):
         read_space(tmp_path / "absent.yaml", SHAPE)
-
-
-def test_a_folder_is_no_space(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read: Is a directory"):
         read_space(tmp_path, SHAPE)
-
-
-def test_a_binary_file_is_no_space(tmp_path: Path) -> None:
-    file = tmp_path / "space.yaml"
-    file.write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "space.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"is not YAML: 'utf-8' codec can't decode"):
-        read_space(file, SHAPE)
-
-
-def test_what_is_no_yaml_is_told_with_its_place(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"(?s)is not YAML: .*line 1, column"):
-        read("groups: [")
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("groups:\n- {sites: '*', ranks: [0, 4], ranks: [0, 64]}", "ranks"),
-        ("groups: []\ngroups:\n- {sites: '*', ranks: [1]}", "groups"),
-    ],
-)
-def test_a_key_that_is_written_twice_is_refused(read: ReadText, text: str, key: str) -> None:
-    with pytest.raises(InputError, match=f"is not YAML: the key '{key}' is written twice, again in line 2$"):
-        read(text)
-
-
-@pytest.mark.parametrize("text", ["", "7", "[]", "sites: []", "groups:", "groups: {}", "groups: []", "groups: '*'"])
-def test_a_file_without_groups_is_told_what_it_needs(read: ReadText, text: str) -> None:
-    with pytest.raises(InputError, match="needs a list `groups` of entries with `sites` and `ranks`"):
-        read(text)
-
-
-@pytest.mark.parametrize(
-    "entry",
-    ["7", "[]", "{sites: '*'}", "{ranks: [1]}", "{sites: '*', ranks: [1], rank: 2}", "{sites: '*', ranks: [1], 3: 4}"],
-)
-def test_an_entry_with_other_keys_is_shown(read: ReadText, entry: str) -> None:
-    with pytest.raises(InputError, match=r"entry 2: needs `ranks` and `sites`, may have `tie`, nothing else; has "):
-        read(f"groups: [{{sites: '*.q_proj', ranks: [1]}}, {entry}]")
-
-
-@pytest.mark.parametrize("sites", ["7", "{a: b}", "[7]", "['*', null]"])
-def test_sites_that_are_no_globs_are_shown(read: ReadText, sites: str) -> None:
-    with pytest.raises(InputError, match="entry 1: `sites` must be a glob or a list of globs, not "):
-        read(f"groups: [{{sites: {sites}, ranks: [1]}}]")
-
-
-@pytest.mark.parametrize("ranks", ["4", "[]", "[-1]", "[1.5]", "['4']", "[true]", "[2, 2]", "{0: 1}", "null"])
-def test_ranks_that_are_none_are_shown(read: ReadText, ranks: str) -> None:
-    with pytest.raises(InputError, match="entry 1: `ranks` must be different whole numbers >= 0, not "):
-        read(f"groups: [{{sites: '*', ranks: {ranks}}}]")
-
-
-@pytest.mark.parametrize("tie", ["model", "3", "[layer]", "{}"])
-def test_an_unknown_tie_is_answered_with_the_known(read: ReadText, tie: str) -> None:
-    with pytest.raises(InputError, match="entry 1: `tie` must be layer, all or none, not "):
-        read(f"groups: [{{sites: '*', ranks: [1], tie: {tie}}}]")
-
-
-def test_globs_that_name_nothing_are_shown(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 1: matches no linear, or only linears of earlier entries"):
-        read("groups: [{sites: '*.query', ranks: [1]}]")
-
-
-def test_globs_that_name_only_what_is_taken_are_shown(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 2: matches no linear, or only linears of earlier entries"):
-        read("groups: [{sites: '*', ranks: [1]}, {sites: '*.q_proj', ranks: [1]}]")
-
-
-def test_ranks_beyond_the_smallest_layer_are_refused(read: ReadText) -> None:
-    with pytest.raises(InputError, match=r"entry 1: rank of .*k_proj must be 0 to 8 in this base model, not 9"):
-        read("groups: [{sites: ['*.q_proj', '*.k_proj'], ranks: [0, 9]}]")
+        read_space(tmp_path / "space.yaml", SHAPE)
 
 
 def test_an_unknown_recipe_is_answered_with_the_known() -> None:

@@ -46,19 +46,13 @@ def test_no_opening_begins_that_would_end_too_late_but_the_first_four() -> None:
     assert [rule.reason(at(opening=8, elapsed_s=elapsed_s)) for elapsed_s in (54, 54.1)] == ["", "budget"]
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: FixedRounds(0),
-        lambda: FixedRounds(8, openings=0),
-        lambda: precise_within(0, 1),
-        lambda: precise_within(1, 1),
-        lambda: precise_within(0.1, 0),
-    ],
-)
-def test_refuses_values_that_mean_nothing(build: object) -> None:
-    with pytest.raises(InputError, match="must"):
-        build()  # type: ignore[operator]
+def test_refuses_values_that_mean_nothing() -> None:
+    for width, seconds in ((0, 1), (1, 1), (0.1, 0)):
+        with pytest.raises(InputError, match="must"):
+            precise_within(width, seconds)
+    for rounds, openings in ((0, 1), (8, 0)):
+        with pytest.raises(InputError, match="must"):
+            FixedRounds(rounds, openings=openings)
 
 
 def measured(shape: ModelShape, noise: object, stop: StoppingRule, *, seed: int = 1, **options: int) -> Measurement:
@@ -79,23 +73,16 @@ def test_no_more_openings_than_the_interval_needs(llama: ModelShape) -> None:
 
 def test_few_openings_are_judged_by_the_interval_over_all_of_them(llama: ModelShape) -> None:
     """The interval within the first opening is narrow, and the openings differ by more."""
-    for seed in range(40):
+    for seed in range(8):
         found = measured(llama, OpeningOffset(0.02, seed), precise_within(0.005, 1000, 3), seed=seed)
         assert (found.stopped_by, openings_of(found)) == ("openings", 3)
         assert found.ratio.half_width > 0.005
 
 
 def test_an_interval_that_never_becomes_narrow_takes_all_openings_and_says_so(llama: ModelShape) -> None:
-    for openings in (8, 9):
-        found = measured(llama, OpeningOffset(0.1, 0), precise_within(0.001, 1000, openings))
-        assert (found.stopped_by, openings_of(found)) == ("openings", openings)
+    found = measured(llama, OpeningOffset(0.1, 0), precise_within(0.001, 1000, 8))
+    assert (found.stopped_by, openings_of(found)) == ("openings", 8)
     assert found.ratio.half_width > 0.001
-
-
-def test_fixed_rounds_are_those_of_one_opening_unless_more_are_asked_for(llama: ModelShape) -> None:
-    once, often = (measured(llama, Jitter(0.001), FixedRounds(8), **each) for each in ({}, {"openings": 7}))
-    assert (once.stopped_by, openings_of(once)) == ("rounds", 1)
-    assert (often.stopped_by, openings_of(often)) == ("openings", 7)
 
 
 def test_the_interval_over_all_openings_is_told_after_each(llama: ModelShape) -> None:
@@ -113,12 +100,11 @@ def test_the_interval_over_all_openings_is_told_after_each(llama: ModelShape) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", [0.005, 0.01, 0.02])
-def test_looking_after_every_opening_keeps_the_coverage(spread: float) -> None:
+def test_looking_after_every_opening_keeps_the_coverage() -> None:
     """An interval is narrow too early by luck, most often where openings differ by twice the width asked for."""
     rule, rng, held, label = precise_within(0.01, 1000), np.random.default_rng(0), [], np.arange(200)
-    for _ in range(1500):
-        ratios = np.exp(spread * rng.standard_normal(200))
+    for _ in range(800):
+        ratios = np.exp(0.02 * rng.standard_normal(200))
         for opening in range(1, 200):
             found = ratio_interval(ratios[: opening + 1], label[: opening + 1])
             if rule.reason(at(opening=opening, half_width=found.half_width)):

@@ -47,7 +47,8 @@ def postgresql() -> Iterator[str]:
     if SERVER is None:
         pytest.skip("Debian's postgresql is not installed")
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    place = Path(tempfile.mkdtemp(prefix="adaptare-pg-"))
+    # The path of a socket may have 107 bytes, and another user must reach it.
+    place = Path(tempfile.mkdtemp(prefix="adaptare-pg-", dir="/tmp"))
     if not os.getuid():
         shutil.chown(place, "postgres")
 
@@ -56,13 +57,13 @@ def postgresql() -> Iterator[str]:
         subprocess.run(command, check=True, cwd=place, stdout=subprocess.DEVNULL)
 
     try:
-        run("initdb", "-A", "trust", "-U", "postgres")
+        run("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale")
         options = f"-k {place} -c listen_addresses='' -c fsync=off"
-        run("pg_ctl", "-w", "-o", options, "-l", place / "log", "start")
+        run("pg_ctl", "-w", "-t", 300, "-o", options, "-l", place / "log", "start")
         try:
             yield f"postgresql+psycopg://postgres@/postgres?host={place}"
         finally:
-            run("pg_ctl", "-w", "-m", "fast", "stop")
+            run("pg_ctl", "-w", "-t", 300, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -143,6 +144,7 @@ def test_without_links_too_a_store_that_another_process_made_meanwhile_stays(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["adaptare.db"]
 
 
+@pytest.mark.smoke
 @pytest.mark.postgresql
 def test_several_processes_make_and_write_one_database(
     tmp_path: Path, measured: list[Measurement], database: str
@@ -191,19 +193,14 @@ def test_rows_that_come_while_a_store_is_read_have_their_shape(
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("change", ["UPDATE measurements SET session = 'x'", "DELETE FROM measurements"])
-def test_rows_of_a_database_cannot_be_changed(measured: list[Measurement], database: str, change: str) -> None:
-    with contextlib.closing(Store(database)) as store:
+def test_rows_of_a_database_cannot_be_changed(measured: list[Measurement], database: str) -> None:
+    with contextlib.closing(Store(database.replace("postgres@", "postgres:secret@"))) as store:
+        assert "secret" not in store.location
         store.append(measured)
         assert store.finished(measured[0].device, measured[0].reference) == {each.workload.hash for each in measured}
         assert store.calibration(measured[0].device, measured[0].reference) == measured[-1].reference_s
     engine = create_engine(database)
-    with engine.begin() as connection, pytest.raises(SQLAlchemyError, match="rows of measurements are never changed"):
-        connection.exec_driver_sql(change)
+    for change in ("UPDATE measurements SET session = 'x'", "DELETE FROM measurements"):
+        with engine.begin() as connection, pytest.raises(SQLAlchemyError, match="rows of measurements are never"):
+            connection.exec_driver_sql(change)
     engine.dispose()
-
-
-@pytest.mark.postgresql
-def test_the_password_of_a_database_is_not_shown(database: str) -> None:
-    with contextlib.closing(Store(database.replace("postgres@", "postgres:secret@"))) as store:
-        assert "secret" not in store.location

@@ -40,7 +40,7 @@ def ramp(by: float, calls: float, n: int = 200) -> Series:
 
 
 def settled_everywhere(make: Callable[[int], Series], trend: str) -> float:
-    return float(np.mean([steadiness(make(seed)).trend == trend for seed in range(40)]))
+    return float(np.mean([steadiness(make(seed)).trend == trend for seed in range(20)]))
 
 
 def test_ranks_of_equal_values_are_their_mean() -> None:
@@ -49,29 +49,24 @@ def test_ranks_of_equal_values_are_their_mean() -> None:
 
 
 def test_noise_on_one_level_is_flat_and_nothing_is_dropped() -> None:
-    found = [steadiness(noisy(level(), seed, sigma)) for seed in range(40) for sigma in (0.002, 0.02, 0.1)]
+    found = [steadiness(noisy(level(), seed, sigma)) for seed in range(30) for sigma in (0.002, 0.1)]
     assert np.mean([each == Steadiness("flat") for each in found]) >= 0.95
 
 
-@pytest.mark.parametrize("n", [20, 60, 200, 400])
+@pytest.mark.parametrize("n", [20, 400])
 def test_noise_that_remembers_is_flat_and_nothing_is_dropped(n: int) -> None:
-    found = [steadiness(remembering(level(n), seed)) for seed in range(100)]
+    found = [steadiness(remembering(level(n), seed)) for seed in range(60)]
     assert np.mean([each.trend == "flat" for each in found]) >= 0.95
     assert np.mean([each.start == 0 for each in found]) >= 0.95
 
 
-@pytest.mark.parametrize("n", [60, 200, 400])
 @pytest.mark.parametrize(
-    ("shape", "trend"),
-    [
-        (lambda n: ramp(1.0, n / 20, n), "warm-up"),
-        (lambda n: step(1 / 1.2, n // 5, n), "warm-up"),
-        (lambda n: step(1.2, n // 5, n), "slowdown"),
-    ],
+    ("series", "trend"),
+    [(ramp(1.0, 10), "warm-up"), (step(1 / 1.2, 40), "warm-up"), (step(1.2, 40), "slowdown")],
     ids=["ramp", "step down", "step up"],
 )
-def test_changes_are_found_below_noise_that_remembers(n: int, shape: Callable[[int], Series], trend: str) -> None:
-    found = [steadiness(remembering(shape(n), seed)).trend == trend for seed in range(100)]
+def test_changes_are_found_below_noise_that_remembers(series: Series, trend: str) -> None:
+    found = [steadiness(remembering(series, seed)).trend == trend for seed in range(40)]
     assert np.mean(found) >= 0.95
 
 
@@ -101,7 +96,7 @@ def test_two_modes_and_spikes_are_no_change() -> None:
     assert settled_everywhere(spikes, "flat") >= 0.95
 
 
-@pytest.mark.parametrize("at", [12, 30, 60])
+@pytest.mark.parametrize("at", [12, 60])
 def test_the_start_is_where_the_step_is(at: int) -> None:
     starts = [steadiness(noisy(step(0.8, at), seed)).start for seed in range(20)]
     assert np.median(starts) == at
@@ -114,17 +109,9 @@ def test_a_disturbance_that_passes_drops_nothing() -> None:
     assert steadiness(seconds) == Steadiness("flat")
 
 
-def test_changes_too_small_to_matter_are_none() -> None:
-    assert steadiness(noisy(step(0.985, 60), 1, sigma=0.001)) == Steadiness("flat")
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 8])
-def test_a_few_rounds_say_nothing(n: int) -> None:
-    assert steadiness(noisy(level(n), 2)) == Steadiness("flat")
-
-
-def test_equal_values_are_flat() -> None:
-    assert steadiness(level()) == Steadiness("flat")
+def test_a_few_rounds_and_changes_too_small_to_matter_are_flat() -> None:
+    series = [noisy(level(n), 2) for n in (1, 2, 3, 8)]
+    assert [steadiness(each) for each in (*series, noisy(step(0.985, 60), 1, sigma=0.001))] == [Steadiness("flat")] * 5
 
 
 def of_openings(first: float, seed: int, sigma: float = 0.02) -> tuple[Series, NDArray[np.int64]]:

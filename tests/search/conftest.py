@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def _super_adapter(model: PreTrainedModel) -> SuperAdapter:
     return SuperAdapter(model, _space(model), seed=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """Functions that make the parts: `model`, `space`, `super_adapter`, `disturb`."""
     return SimpleNamespace(model=_model, space=_space, super_adapter=_super_adapter, disturb=_disturb, ranks=RANKS)
@@ -89,6 +90,10 @@ def ids() -> torch.Tensor:
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerBase:
+    return _tokenizer()
+
+
+def _tokenizer() -> PreTrainedTokenizerBase:
     """One token per byte, and an end of text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -100,7 +105,16 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token="<end>")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny model and its tokenizer, beside which tests keep the cache of its ONNX exports."""
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    _model().save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def token_examples() -> Callable[[int], list[TokenExample]]:
     """Random examples that all begin with the same four tokens, as with a chat template."""
     from adaptare.search.training.token_examples import TokenExample

@@ -1,6 +1,6 @@
 """Exports of configurations of a super-adapter, by keyword arguments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,13 @@ def exported(
     every_site: bool = False,
     cache: Path | None = None,
     is_read: bool = True,
-    note: Callable[[str], None] = lambda text: None,
 ) -> float:
     """Largest difference from torch, or NaN if the kind is not run.
 
     A reader takes four seconds to start; `is_read` is False where a test loads the files itself.
     """
     adapted = super_adapter.sub_adapter(config, Origin(base, base_name, tokenizer))
-    options = ExportOptions(quantisation, every_site, cache, note)
+    options = ExportOptions(quantisation, every_site, cache)
     form = export_kind(kind) if is_read else replace(export_kind(kind), expectations=None)
     difference = export_adapter(adapted, folder, kind=form, options=options)
     return float("nan") if difference is None else difference

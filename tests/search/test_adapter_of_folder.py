@@ -4,13 +4,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from adaptare.core import DeviceError, InputError
 from adaptare.profiler import Configuration
@@ -29,20 +27,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def base(tiny: SimpleNamespace, tokenizer: PreTrainedTokenizerBase, place: Path) -> Path:
-    if not (place / "base").exists():
-        tiny.model().save_pretrained(place / "base")
-        tokenizer.save_pretrained(place / "base")
-    return place / "base"
-
-
-@pytest.fixture
-def folder(trained: SuperAdapter, base: Path, place: Path, tmp_path: Path) -> Callable[[Change], Path]:
+def folder(trained: SuperAdapter, tiny_base: Path, place: Path, tmp_path: Path) -> Callable[[Change], Path]:
     """Folder of somebody else, made of an export by a change of its graph and settings."""
     whole = place / "whole"
     if not whole.exists():
-        options = ExportOptions(every_site=True, cache=place / "cache")
-        export_adapter(trained.sub_adapter(CONFIG, Origin(base)), whole, kind="genai", options=options)
+        options = ExportOptions(every_site=True, cache=tiny_base.parent / "cache")
+        export_adapter(trained.sub_adapter(CONFIG, Origin(tiny_base)), whole, kind="genai", options=options)
 
     def changed(change: Change) -> Path:
         shutil.copytree(whole, tmp_path / "theirs")
@@ -92,12 +82,12 @@ def write(trained: SuperAdapter, base: Path, model: Path, out: Path) -> float | 
     return export_adapter(adapted, out, kind="onnx-adapter", options=ExportOptions(adapter_of=model))
 
 
-@pytest.mark.parametrize("change", [lambda graph, settings: None, as_olive, as_builder, as_required])
+@pytest.mark.parametrize("change", [as_olive, as_builder, as_required])
 def test_an_adapter_computes_in_the_folder_what_it_does_in_torch(
-    change: Change, folder: Callable[[Change], Path], trained: SuperAdapter, base: Path, tmp_path: Path
+    change: Change, folder: Callable[[Change], Path], trained: SuperAdapter, tiny_base: Path, tmp_path: Path
 ) -> None:
     theirs = folder(change)
-    difference = write(trained, base, theirs, tmp_path / "out")
+    difference = write(trained, tiny_base, theirs, tmp_path / "out")
     assert difference is not None
     assert difference < 1e-4
     names = {value.name for value in onnx.load(theirs / "model.onnx", load_external_data=False).graph.input}
@@ -109,13 +99,13 @@ def test_an_adapter_computes_in_the_folder_what_it_does_in_torch(
 
 
 def test_other_weights_in_the_folder_are_seen(
-    folder: Callable[[Change], Path], trained: SuperAdapter, base: Path, tmp_path: Path
+    folder: Callable[[Change], Path], trained: SuperAdapter, tiny_base: Path, tmp_path: Path
 ) -> None:
     theirs = folder(as_olive)
     with torch.no_grad():
         next(iter(trained.model.parameters())).mul_(2)
     with pytest.raises(DeviceError, match=r"differ from torch's by .*of another base"):
-        write(trained, base, theirs, tmp_path / "out")
+        write(trained, tiny_base, theirs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -168,25 +158,25 @@ def test_a_folder_that_the_adapter_does_not_fit_is_refused(
     message: str,
     folder: Callable[[Change], Path],
     trained: SuperAdapter,
-    base: Path,
+    tiny_base: Path,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(InputError) as error:
-        write(trained, base, folder(change), tmp_path / "out")
+        write(trained, tiny_base, folder(change), tmp_path / "out")
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_something_else_is_refused(trained: SuperAdapter, base: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(trained: SuperAdapter, tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is no folder of onnxruntime-genai: it has no genai_config\.json"):
-        write(trained, base, base, tmp_path / "out")
+        write(trained, tiny_base, tiny_base, tmp_path / "out")
     (tmp_path / "genai_config.json").write_text("{}")
     with pytest.raises(InputError, match=r"its genai_config\.json names no decoder"):
-        write(trained, base, tmp_path, tmp_path / "out")
+        write(trained, tiny_base, tmp_path, tmp_path / "out")
     decoder = {"filename": "gone.onnx", "hidden_size": 16}
     (tmp_path / "genai_config.json").write_text(json.dumps({"model": {"decoder": decoder}}))
     with pytest.raises(InputError, match=r"gone\.onnx' cannot be read as a graph"):
-        write(trained, base, tmp_path, tmp_path / "out")
+        write(trained, tiny_base, tmp_path, tmp_path / "out")
 
 
 def test_sixteen_bit_inputs_get_sixteen_bits() -> None:

@@ -32,11 +32,11 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture
 def trained(request: pytest.FixtureRequest, tiny: SimpleNamespace) -> SuperAdapter:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(FAMILIES[request.param]())
+        model = AutoModelForCausalLM.from_config(FAMILIES[getattr(request, "param", "qwen3")]())
     super_adapter: SuperAdapter = tiny.super_adapter(model.requires_grad_(False).eval())
     tiny.disturb(super_adapter)
     return super_adapter
@@ -78,24 +78,20 @@ def configurations(super_adapter: SuperAdapter) -> NDArray[np.int64]:
     return np.vstack([drawn, super_adapter.largest, 0 * super_adapter.largest])
 
 
-@pytest.mark.parametrize("shared", [0, 4])
+@pytest.mark.parametrize(("trained", "shared"), [("llama", 0), ("qwen3", 4)], indirect=["trained"])
 def test_likelihoods_equal_full_forward_passes(trained: SuperAdapter, shared: int) -> None:
     asked = questions(6, shared=shared)
     answers = Answers(trained, asked)
+    alone = Answers(trained, asked[:1]).log_likelihoods(trained.largest)[0]
+    assert alone == pytest.approx(plain(trained, trained.largest, asked[:1])[0], rel=1e-5)
     for codes in configurations(trained):
         for found, expected in zip(answers.log_likelihoods(codes), plain(trained, codes, asked), strict=True):
             assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_a_single_question_needs_no_common_prefix(trained: SuperAdapter) -> None:
-    asked = questions(1)
-    found = Answers(trained, asked).log_likelihoods(trained.largest)[0]
-    assert found == pytest.approx(plain(trained, trained.largest, asked)[0], rel=1e-5)
-
-
 @pytest.mark.parametrize("scoring", ["sum", "per-character"])
 def test_the_answer_is_the_choice_with_the_highest_score(trained: SuperAdapter, scoring: Any) -> None:
-    asked = questions(40)
+    asked = questions(16)
     right = Answers(trained, asked, scoring=scoring).right(trained.largest)
     expected = []
     for question, found in zip(asked, plain(trained, trained.largest, asked), strict=True):
@@ -103,13 +99,7 @@ def test_the_answer_is_the_choice_with_the_highest_score(trained: SuperAdapter, 
         scores = [each / length for each, length in zip(found, lengths, strict=True)]
         expected.append(scores.index(max(scores)) == question.answer)
     assert right.tolist() == expected
-    assert 0 < right.sum() < 40
-
-
-def test_the_two_scores_differ(trained: SuperAdapter) -> None:
-    asked = questions(40)
-    one, other = (Answers(trained, asked, scoring=each).right(trained.largest) for each in ("sum", "per-character"))
-    assert (one != other).any()
+    assert 0 < right.sum() < 16
 
 
 def test_the_prefix_of_a_question_is_computed_once_for_all_choices(trained: SuperAdapter) -> None:
@@ -144,7 +134,7 @@ def test_answers_of_an_earlier_call_are_not_computed_again(trained: SuperAdapter
 
 
 def test_majority_and_untrained_come_before_the_configurations(trained: SuperAdapter) -> None:
-    asked = questions(30)
+    asked = questions(12)
     answers = Answers(trained, asked)
     found = answers.accuracies({"all": answers.right(trained.largest)}, majority=1)
     assert [each.name for each in found] == ["majority", "untrained", "all"]

@@ -50,18 +50,20 @@ def repaired(limit: Limit, wild: NDArray[np.int64], *, space: Space = SPACE, see
 
 
 @pytest.mark.parametrize("cost", [total, sites, uneven], ids=lambda cost: cost.name)
-@pytest.mark.parametrize("bound", [9.0, 30.0, 100.0])
+@pytest.mark.parametrize("bound", [9.0, 100.0])
 def test_whatever_comes_fits_afterwards_and_has_an_adapter(cost: Cost, bound: float) -> None:
     codes = SPACE.at(repaired(Limit(cost, bound), points()))
     assert np.all(cost(codes) <= bound)
     assert np.all(codes.any(axis=1))
 
 
-def test_what_fits_already_is_left_as_it_is() -> None:
+def test_what_fits_already_is_left_as_it_is_and_the_rest_only_lowered() -> None:
     wild = points()
     fits = total(SPACE.at(wild)) <= 160
     assert 0 < fits.sum() < len(wild)
-    assert np.array_equal(repaired(Limit(total, 160.0), wild)[fits], wild[fits])
+    found = repaired(Limit(total, 160.0), wild)
+    assert np.array_equal(found[fits], wild[fits])
+    assert np.all(found <= wild)
 
 
 def test_the_points_handed_in_are_not_changed() -> None:
@@ -69,11 +71,6 @@ def test_the_points_handed_in_are_not_changed() -> None:
     before = wild.copy()
     repaired(Limit(total, 30.0), wild)
     assert np.array_equal(wild, before)
-
-
-def test_ranks_are_only_lowered() -> None:
-    wild = points()
-    assert np.all(repaired(Limit(total, 30.0), wild) <= wild)
 
 
 def test_no_more_is_lowered_than_one_step_beyond_the_limit() -> None:
@@ -112,21 +109,6 @@ def test_a_limit_that_no_adapter_meets_is_refused_with_the_smallest_value() -> N
         InfeasibleBudgetError, match=r"total <= 1 rank: the smallest reachable is 2 rank, and that of the base 0 rank"
     ):
         BudgetRepair(SPACE, [Limit(total, 1.0)], seed=0)
-
-
-class Energy:
-    """A millijoule for each rank."""
-
-    name = "energy_J"
-
-    def __call__(self, codes: NDArray[np.int64], /) -> NDArray[np.float64]:
-        return 1e-3 * total(codes)
-
-
-def test_an_infeasible_limit_is_named_in_the_unit_of_its_quantity() -> None:
-    message = r"energy <= 1.00 mJ: the smallest reachable is 2.00 mJ, and that of the base 0.00 mJ"
-    with pytest.raises(InfeasibleBudgetError, match=message):
-        BudgetRepair(SPACE, [Limit(Energy(), 1e-3)], seed=0)
 
 
 def test_the_limit_that_is_exceeded_most_is_the_one_named() -> None:
@@ -173,9 +155,7 @@ def test_the_base_among_the_points_becomes_narrower_or_adapted(tmp_path: Path) -
     assert found.tolist() == [[0, 0], [0, 1], [1, 2]]
 
 
-@pytest.mark.parametrize(
-    ("cost", "bound"), [(total, 9.0), (total, 100.0), (sites, 9.0), (sites, 20.0), (uneven, 9.0), (uneven, 30.0)]
-)
+@pytest.mark.parametrize(("cost", "bound"), [(total, 100.0), (sites, 9.0), (uneven, 30.0)])
 def test_filled_points_fit_and_leave_no_step_that_fits(cost: Cost, bound: float) -> None:
     limit = Limit(cost, bound)
     repair = BudgetRepair(SPACE, [limit], seed=0)
@@ -192,9 +172,3 @@ def test_filled_points_fit_and_leave_no_step_that_fits(cost: Cost, bound: float)
 def test_nothing_is_filled_where_the_limit_does_not_bind() -> None:
     wild = points()
     assert np.array_equal(BudgetRepair(SPACE, [Limit(total, 1e6)], seed=0).fill(wild), wild)
-
-
-def test_points_are_filled_in_different_ways() -> None:
-    repair = BudgetRepair(SPACE, [Limit(total, 60.0)], seed=0)
-    filled = repair.fill(repair(np.zeros((20, SPACE.n_axes), dtype=np.int64)))
-    assert len(np.unique(filled, axis=0)) > 15

@@ -30,17 +30,9 @@ def test_objectives_are_columns() -> None:
     assert evaluated(CODES, [Power(1), Power(2)]).tolist() == [[0, 0], [2, 4], [6, 36]]
 
 
-def test_no_rows_are_not_evaluated() -> None:
-    assert evaluated(np.empty((0, 2), dtype=np.int64), [Power(1)]).shape == (0, 1)
-
-
 def test_every_limit_has_to_be_met() -> None:
     assert feasible(CODES, [Limit(Power(1), 6.0), Limit(Power(2), 10.0)]).tolist() == [True, True, False]
     assert feasible(CODES, [Limit(Power(1), 1.0), Limit(Power(2), 10.0)]).tolist() == [True, False, False]
-
-
-def test_everything_is_feasible_without_limits() -> None:
-    assert feasible(CODES, []).all()
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("nan")])

@@ -15,11 +15,6 @@ def test_questions_come_with_their_answers() -> None:
     assert len(set(examples)) > 700
 
 
-def test_no_question_and_no_answer_is_empty() -> None:
-    pytest.importorskip("chatterbot_corpus")
-    assert all(example.prompt and example.completion for example in chatterbot_examples())
-
-
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'adaptare\[demo\]'"):

@@ -36,13 +36,6 @@ def test_a_slice_computes_what_a_plain_adapter_of_that_rank_does(x: torch.Tensor
     assert (layer(x) - plain).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("rank", range(6))
-def test_every_rank_starts_as_the_base(x: torch.Tensor, rank: int) -> None:
-    layer = elastic()
-    layer.rank = rank
-    assert torch.equal(layer(x), layer.base(x))
-
-
 def test_rank_zero_is_the_base_after_training(x: torch.Tensor) -> None:
     layer = trained()
     layer.rank = 0
@@ -52,11 +45,6 @@ def test_rank_zero_is_the_base_after_training(x: torch.Tensor) -> None:
 def test_a_starts_within_the_bounds_of_a_plain_linear() -> None:
     assert elastic().A.abs().max() <= 12**-0.5
     assert float(elastic().A.detach().std()) == pytest.approx(12**-0.5 / 3**0.5, rel=0.15)
-
-
-def test_one_seed_gives_one_start() -> None:
-    assert torch.equal(elastic(seed=4).A, elastic(seed=4).A)
-    assert not torch.equal(elastic(seed=4).A, elastic(seed=5).A)
 
 
 def test_first_update_moves_only_the_active_slice(x: torch.Tensor) -> None:
@@ -72,22 +60,6 @@ def test_first_update_moves_only_the_active_slice(x: torch.Tensor) -> None:
     assert not torch.equal(layer.B[:, :2], before_B[:, :2])
 
 
-def test_momentum_of_an_inactive_slice_runs_out(x: torch.Tensor) -> None:
-    layer = trained()
-    optimiser = torch.optim.AdamW([layer.A, layer.B], lr=0.1, weight_decay=0.0)
-    moves = []
-    for rank in (5, *[2] * 60):
-        layer.rank = rank
-        optimiser.zero_grad()
-        layer(x).square().sum().backward()
-        before = layer.A.detach()[2:].clone()
-        optimiser.step()
-        moves.append(float((layer.A.detach()[2:] - before).abs().max()))
-    # Adam's second step with a gradient of zero, betas 0.9 and 0.999: 0.1 (0.9 / 1.9) / sqrt(0.999 / 1.999).
-    assert moves[1] == pytest.approx(0.0670, rel=1e-3)
-    assert moves[-1] < moves[1] / 100
-
-
 def test_warm_momentum_does_not_move_a_site_that_has_no_part_in_the_step(x: torch.Tensor) -> None:
     layer = trained()
     optimiser = torch.optim.AdamW([layer.A, layer.B], lr=0.1, weight_decay=0.0)
@@ -98,9 +70,3 @@ def test_warm_momentum_does_not_move_a_site_that_has_no_part_in_the_step(x: torc
     layer.rank = 0
     optimiser.step()
     assert torch.equal(layer.A, before)
-
-
-def test_output_keeps_the_dtype_of_the_base(x: torch.Tensor) -> None:
-    layer = trained()
-    layer.base.to(torch.bfloat16)
-    assert layer(x.to(torch.bfloat16)).dtype == torch.bfloat16

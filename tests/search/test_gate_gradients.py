@@ -125,16 +125,6 @@ def test_neurons_and_layers_have_gates(token_examples: Examples, narrow: SuperAd
     assert without[LAYER(1 - left_out)].any()
 
 
-def test_in_bfloat16_they_are_nearly_the_same(trained: SuperAdapter, token_examples: Examples) -> None:
-    examples = token_examples(8)
-    exact = gate_gradients(trained, trained.largest, examples)
-    trained.bf16 = True
-    rounded = gate_gradients(trained, trained.largest, examples)
-    both = [np.concatenate([gates[each].ravel() for each in trained.space.dimensions]) for gates in (exact, rounded)]
-    assert (both[0] != both[1]).all()
-    assert np.corrcoef(*both)[0, 1] > 0.99
-
-
 def test_nothing_of_the_super_adapter_changes(adapted: SuperAdapter, token_examples: Examples) -> None:
     adapted.activate(0 * adapted.largest)
     adapted.model.train()
@@ -144,14 +134,6 @@ def test_nothing_of_the_super_adapter_changes(adapted: SuperAdapter, token_examp
     assert all(weight.grad is None for weight in adapted.model.parameters())
     assert not adapted.active.any()
     assert adapted.model.training
-
-
-def test_a_component_that_does_nothing_has_no_importance(adapted: SuperAdapter, token_examples: Examples) -> None:
-    path = "model.layers.1.self_attn.v_proj"
-    adapted.state()[f"{path}.B"][:, 1] = 0
-    found = gate_gradients(adapted, adapted.largest, token_examples(4))[at(adapted, path)]
-    assert not found[:, 1].any()
-    assert np.all(np.delete(found, 1, axis=1) != 0)
 
 
 def test_examples_are_needed(adapted: SuperAdapter) -> None:
@@ -185,10 +167,7 @@ def test_changes_are_of_first_and_second_order(adapted: SuperAdapter, token_exam
     np.testing.assert_allclose(FisherChanges(adapted, space, examples)(point)[0], expected)
 
 
-@pytest.mark.parametrize("present", [0, 1, 2])
-def test_changes_of_small_updates_are_those_of_the_loss(
-    adapted: SuperAdapter, token_examples: Examples, present: int
-) -> None:
+def test_changes_of_small_updates_are_those_of_the_loss(adapted: SuperAdapter, token_examples: Examples) -> None:
     for layer in adapted.linears.values():
         layer.B.data.mul_(1e-4)
     groups = [
@@ -202,6 +181,6 @@ def test_changes_of_small_updates_are_those_of_the_loss(
             return sum(loss(adapted, example) for example in examples)
 
     true = np.array([total(choice) for choice in range(3)])
-    found = FisherChanges(adapted, space, examples)(np.array([present, 1]))[0]
-    assert np.abs(true - true[present]).max() > 1e-4
-    np.testing.assert_allclose(found, true - true[present], rtol=0.05, atol=1e-6)
+    found = FisherChanges(adapted, space, examples)(np.array([1, 1]))[0]
+    assert np.abs(true - true[1]).max() > 1e-4
+    np.testing.assert_allclose(found, true - true[1], rtol=0.05, atol=1e-6)

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from adaptare.profiler import Space, named_space
 from adaptare.search import Limit, search
-from adaptare.search.algorithms.algorithm import algorithm_named
 from adaptare.search.algorithms.baselines import midpoint
 from adaptare.search.algorithms.hill_climbing import HillClimbing
 from adaptare.testing.algorithm import SHAPE
@@ -30,29 +29,6 @@ def test_begins_with_the_midpoint_and_its_neighbours() -> None:
     assert len({tuple(row) for row in first}) == 9
 
 
-def test_with_all_neighbours_at_once_it_is_steepest_ascent() -> None:
-    """Each answer goes one step along the dimension that gains most, until none does."""
-    climb, path = HillClimbing(SPACE, seed=3), []
-    for _ in range(8):
-        points = climb.ask(9)
-        climb.tell(points, bowl(points)[:, None])
-        path.append(climb._lowest)
-    here, steepest = midpoint(SPACE), []
-    for _ in range(8):
-        around = ALL[np.abs(ALL - here).sum(axis=1) <= 1]
-        here = around[np.argmin(bowl(around))]
-        steepest.append(float(bowl(here[None])[0]))
-    reached = path.index(0.0)
-    assert path[: reached + 1] == steepest[: reached + 1]
-    assert reached < 8
-
-
-def test_does_not_propose_a_neighbour_twice_from_one_place() -> None:
-    climb = HillClimbing(SPACE, seed=0)
-    asked = np.concatenate([climb.ask(3) for _ in range(3)])
-    assert len({tuple(row) for row in asked}) == 9
-
-
 def test_restarts_elsewhere_when_no_neighbour_is_better() -> None:
     climb = HillClimbing(SPACE, seed=0)
     points = climb.ask(9)
@@ -66,7 +42,7 @@ def test_restarts_elsewhere_when_no_neighbour_is_better() -> None:
     assert np.all(np.abs(climb.ask(4) - elsewhere[0]).sum(axis=1) == 1)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_search_finds_the_only_valley_and_never_a_worse_one_than_the_midpoint(seed: int) -> None:
     few = SimpleNamespace(name="few", called=0)
 
@@ -89,10 +65,6 @@ def test_a_search_stays_within_its_limit() -> None:
     front = search(HillClimbing(SPACE, seed=0), SPACE, [best], [Limit(ranks, 40.0)], evaluations=60, seed=0)
     assert all(one.upper[0] <= 40 for one in front.history)
     assert front.members[0].values[0] <= -36
-
-
-def test_it_is_found_by_name() -> None:
-    assert algorithm_named("hill-climbing") is HillClimbing
 
 
 class _Named(SimpleNamespace):

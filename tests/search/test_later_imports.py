@@ -15,12 +15,3 @@ def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MissingPackageError, match=r"torch is not installed; .*pip install 'adaptare\[torch\]'"):
         search.__getattr__("SuperAdapter")
-
-
-def test_what_is_missing_for_another_reason_is_no_matter_of_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'other'", name="other")
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ModuleNotFoundError, match="other"):
-        search.__getattr__("SuperAdapter")

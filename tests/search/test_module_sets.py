@@ -34,7 +34,7 @@ def k_of(name: str) -> int:
     return int(name.rpartition("one layer in ")[2]) if "one layer in" in name else 1
 
 
-@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("n", [1, 3, 7])
 def test_sets_in_all_layers_are_all_that_no_other_kind_fits_into(n: int) -> None:
     found = module_sets(BLOCKS, Limit(Cost(), of_kinds(n, 16)))
     wanted = [Configuration.uniform(SHAPE, 16, kinds=some) for some in combinations(KINDS, n)]
@@ -43,7 +43,7 @@ def test_sets_in_all_layers_are_all_that_no_other_kind_fits_into(n: int) -> None
     assert len(everywhere) == len(wanted)
 
 
-@pytest.mark.parametrize("linears", [1, 5, 6, 9, 14, 20, 41, 42])
+@pytest.mark.parametrize("linears", [5, 6, 20, 41])
 def test_larger_sets_are_in_the_last_of_each_k_layers_with_the_smallest_k_that_fits(linears: int) -> None:
     deep = ModelShape("llama", 6, 64, 4, 2, 16, 96, 64, "{}")
     space = named_space("blocks", deep, ranks=(0, 4, 16))
@@ -105,21 +105,6 @@ def test_sets_of_different_sizes_stand_side_by_side() -> None:
     ]
     assert found == {some for some in fitting if not any(some < more for more in fitting)}
     assert {len(some) for some in found} == {2, 3, 4}
-
-
-def test_fused_linears_are_kinds_of_their_own() -> None:
-    fused = ModelShape("phi3", 2, 64, 4, 2, 16, 96, 64, "{}")
-    space = named_space("blocks", fused, ranks=(0, 4))
-    assert list(module_sets(space, Limit(Cost(), 1e6))) == ["qkv+o+gate_up+down 4"]
-
-
-def test_untied_spaces_have_the_same_codes_and_an_axis_for_each_linear() -> None:
-    untied = BLOCKS.untied
-    assert untied.dimensions == BLOCKS.dimensions
-    assert untied.n_axes == len(BLOCKS.sites)
-    assert {axis.choices for axis in untied.axes} == {(0, 4, 16)}
-    points = np.random.default_rng(0).integers(0, 3, size=(5, untied.n_axes))
-    assert np.array_equal(untied.at(points), np.array([0, 4, 16])[points])
 
 
 def test_linears_outside_the_space_have_no_rank() -> None:

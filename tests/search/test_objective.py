@@ -38,15 +38,9 @@ PREDICTOR: CodesPredictor = TenPerCentAbove()
 CODES = np.array([[1] * len(SITES), [2] * len(SITES)])
 
 
-def test_the_objective_is_the_middle_of_the_prediction() -> None:
-    np.testing.assert_allclose(PredictedLatency(PREDICTOR, SITES)(CODES), [7e-3, 14e-3], rtol=1e-12)
-
-
-def test_the_limited_cost_is_the_upper_end_of_the_prediction() -> None:
-    np.testing.assert_allclose(PredictedUpperEnd(PREDICTOR, SITES)(CODES), [7.7e-3, 15.4e-3], rtol=1e-12)
-
-
-def test_names_end_with_the_unit() -> None:
-    names = [PredictedLatency(PREDICTOR, SITES).name, PredictedUpperEnd(PREDICTOR, SITES).name]
-    assert names == ["predicted_s", "predicted_upper_s"]
+def test_the_objective_is_the_middle_of_the_prediction_and_the_limited_cost_its_upper_end() -> None:
+    middle, upper = PredictedLatency(PREDICTOR, SITES), PredictedUpperEnd(PREDICTOR, SITES)
+    np.testing.assert_allclose(middle(CODES), [7e-3, 14e-3], rtol=1e-12)
+    np.testing.assert_allclose(upper(CODES), [7.7e-3, 15.4e-3], rtol=1e-12)
+    assert (middle.name, upper.name) == ("predicted_s", "predicted_upper_s")
     assert PredictedUpperEnd(TenPerCentAbove("J"), SITES).name == "predicted_upper_J"

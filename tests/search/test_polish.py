@@ -45,10 +45,10 @@ def test_it_begins_where_the_configuration_is_and_learns(
         yield lambda share, text: shares.append(share)
 
     feedback = Feedback(progress=progress)
-    with polished(adapted, CONFIG, examples, steps=12, learning_rate=1e-2, seed=0, feedback=feedback) as only:
+    with polished(adapted, CONFIG, examples, steps=6, learning_rate=2e-2, seed=0, feedback=feedback) as only:
         assert float(CompletionLoss(only, examples)(only.largest[None])[0]) < before - 0.05
         assert only.space.decode(only.largest) == CONFIG
-    assert shares == [step / 12 for step in range(1, 13)]
+    assert shares == [step / 6 for step in range(1, 7)]
 
 
 def test_the_super_adapter_is_as_it_was(adapted: SuperAdapter, token_examples: Examples, ids: torch.Tensor) -> None:

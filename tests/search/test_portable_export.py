@@ -1,8 +1,6 @@
 """Exports for llama.cpp, vLLM and Olive, each read by its own rule, which is written down anew here."""
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +11,7 @@ import torch
 from exports import exported
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from adaptare.core import DeviceError, InputError
 from adaptare.profiler import Configuration, ModelShape, named_space, read_peft
@@ -22,20 +20,16 @@ from adaptare.search.export import peft
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.model import SuperAdapter
 
-COMMON = {
-    "vocab_size": 260,
-    "hidden_size": 36,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-}
-FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON, tie_word_embeddings=True)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON, head_dim=8, tie_word_embeddings=False)),
-}
+BASE = LlamaConfig(
+    vocab_size=260,
+    hidden_size=36,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    max_position_embeddings=64,
+    initializer_range=0.2,
+)
 RANKS = {
     "model.layers.0.self_attn.q_proj": 2,
     "model.layers.0.self_attn.k_proj": 8,
@@ -46,22 +40,16 @@ RANKS = {
 CONFIG = Configuration.of(RANKS)
 
 
-def base(family: str) -> PreTrainedModel:
+def base() -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return FAMILIES[family]().requires_grad_(False).eval()
-
-
-@pytest.fixture(params=list(FAMILIES))
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+        return LlamaForCausalLM(BASE).requires_grad_(False).eval()
 
 
 @pytest.fixture
-def adapted(family: str, tiny: SimpleNamespace) -> SuperAdapter:
-    model = base(family)
-    space = named_space("sites", ModelShape.from_config(model.config), ranks=(0, 1, 2, 4, 8))
-    super_adapter = SuperAdapter(model, space, alpha=3.0, seed=0)
+def adapted(tiny: SimpleNamespace) -> SuperAdapter:
+    space = named_space("sites", ModelShape.from_config(BASE), ranks=(0, 1, 2, 4, 8))
+    super_adapter = SuperAdapter(base(), space, alpha=3.0, seed=0)
     tiny.disturb(super_adapter)
     return super_adapter
 
@@ -81,7 +69,15 @@ def content(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return json.loads((folder / "adapter_config.json").read_text()), load_file(folder / "adapter_model.safetensors")
 
 
-def by_llama_cpp(folder: Path) -> dict[str, np.ndarray]:
+def with_updates(deltas: dict[str, np.ndarray], ids: torch.Tensor) -> np.ndarray:
+    """Logits of a new base whose weights have the updates."""
+    model = base()
+    for name, delta in deltas.items():
+        model.get_parameter(name).data += torch.from_numpy(delta).float()
+    return logits(model, ids)
+
+
+def by_llama_cpp(folder: Path, ids: torch.Tensor) -> np.ndarray:
     """As convert_lora_to_gguf.py and the loader of its file: one 32-bit alpha, over the rank of each B."""
     settings, tensors = content(folder)
     alpha, deltas = np.float32(settings["lora_alpha"]), {}
@@ -89,10 +85,10 @@ def by_llama_cpp(folder: Path) -> dict[str, np.ndarray]:
         A, B = tensors[name], tensors[name.replace("lora_A.", "lora_B.")]
         scale = alpha / np.float32(B.shape[1]) if alpha else np.float32(1)
         deltas[name.replace("base_model.model.", "").replace(".lora_A.weight", ".weight")] = scale * (B @ A)
-    return deltas
+    return with_updates(deltas, ids)
 
 
-def by_vllm(folder: Path) -> dict[str, np.ndarray]:
+def by_vllm(folder: Path, ids: torch.Tensor) -> np.ndarray:
     """As `PEFTHelper`: one scale from `r` and `lora_alpha`; the rows of A must fit into `r`, which is reserved."""
     settings, tensors = content(folder)
     assert not settings.get("modules_to_save")
@@ -106,10 +102,10 @@ def by_vllm(folder: Path) -> dict[str, np.ndarray]:
         if half == "lora_A":
             assert len(A) <= r
             deltas[f"{path}.weight"] = scale * (tensors[name.replace("lora_A", "lora_B")] @ A)
-    return deltas
+    return with_updates(deltas, ids)
 
 
-def by_olive(folder: Path) -> dict[str, np.ndarray]:
+def by_olive(folder: Path, ids: torch.Tensor) -> np.ndarray:
     """As `convert-adapters`: transposed, and every B times one scale."""
     config = LoraConfig.from_pretrained(str(folder))
     _, tensors = content(folder)
@@ -119,104 +115,65 @@ def by_olive(folder: Path) -> dict[str, np.ndarray]:
         for name, tensor in tensors.items()
     }
     pairs = {name: (A, turned[name.replace("_A", "_B")]) for name, A in turned.items() if "lora_A" in name}
-    return {name.replace(".lora_A", ""): (A @ B).T for name, (A, B) in pairs.items()}
+    return with_updates({name.replace(".lora_A", ""): (A @ B).T for name, (A, B) in pairs.items()}, ids)
 
 
-def with_updates(family: str, deltas: dict[str, np.ndarray], ids: torch.Tensor) -> np.ndarray:
-    """Logits of a new base whose weights have the updates."""
-    model = base(family)
-    for name, delta in deltas.items():
-        model.get_parameter(name).data += torch.from_numpy(delta).float()
-    return logits(model, ids)
+def by_peft(folder: Path, ids: torch.Tensor) -> np.ndarray:
+    return logits(PeftModel.from_pretrained(base(), str(folder)).eval(), ids)
 
 
-def by_peft(family: str, folder: Path, ids: torch.Tensor) -> np.ndarray:
-    return logits(PeftModel.from_pretrained(base(family), str(folder)).eval(), ids)
-
-
-def test_a_portable_adapter_is_the_same_in_llama_cpp_and_in_peft(
-    adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "readers", "ranks"),
+    [
+        ("peft-portable", (by_llama_cpp, by_peft), RANKS),
+        ("peft-uniform", (by_vllm, by_olive, by_llama_cpp, by_peft), dict.fromkeys(RANKS, 8)),
+    ],
+)
+def test_an_adapter_is_the_same_in_every_reader_of_its_kind(
+    kind: str, readers: Any, ranks: dict[str, int], adapted: SuperAdapter, ids: torch.Tensor, tmp_path: Path
 ) -> None:
-    difference = exported(adapted, CONFIG, tmp_path / "out", kind="peft-portable", base_name=None)
+    before = [adapted.active.tolist(), as_exported(adapted, ids).tolist()]
+    assert exported(adapted, CONFIG, tmp_path / "out", kind=kind, base_name="some/base") < 1e-5
     expected = as_exported(adapted, ids)
-    assert difference < 1e-5
-    assert np.abs(expected - logits(base(family), ids)).max() > 1e-2
-    assert np.abs(with_updates(family, by_llama_cpp(tmp_path / "out"), ids) - expected).max() < 1e-4
-    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
+    assert np.abs(expected - logits(base(), ids)).max() > 1e-2
+    for read in readers:
+        assert np.abs(read(tmp_path / "out", ids) - expected).max() < 1e-4, read.__name__
     settings, tensors = content(tmp_path / "out")
-    assert not settings["alpha_pattern"]
-    assert read_peft(tmp_path / "out", adapted.shape) == CONFIG
-    assert len(tensors) == 2 * len(RANKS)
-
-
-def test_a_uniform_adapter_is_the_same_in_every_reader(
-    adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
-) -> None:
-    difference = exported(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name="some/base")
-    expected = as_exported(adapted, ids)
-    assert difference < 1e-5
-    for read in (by_vllm, by_olive, by_llama_cpp):
-        deltas = read(tmp_path / "out")
-        assert {name.removesuffix(".weight") for name in deltas} == set(RANKS)
-        assert np.abs(with_updates(family, deltas, ids) - expected).max() < 1e-4, read.__name__
-    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
-    settings, _ = content(tmp_path / "out")
-    assert (settings["r"], settings["lora_alpha"], settings["use_rslora"]) == (8, 8, False)
-    assert not settings["rank_pattern"]
-    assert not settings["alpha_pattern"]
     assert set(settings["target_modules"]) == set(RANKS)
-    assert read_peft(tmp_path / "out", adapted.shape) == Configuration.of(dict.fromkeys(RANKS, 8))
-
-
-def test_what_is_padded_is_zero(adapted: SuperAdapter, tmp_path: Path) -> None:
-    exported(adapted, CONFIG, tmp_path / "out", kind="peft-uniform", base_name=None)
-    _, tensors = content(tmp_path / "out")
-    for path, rank in RANKS.items():
-        A, B = (tensors[f"base_model.model.{path}.lora_{half}.weight"] for half in "AB")
-        assert (len(A), B.shape[1]) == (8, 8)
-        assert not A[rank:].any()
-        assert not B[:, rank:].any()
-        assert np.array_equal(A[:rank], adapted.halves(CONFIG)[path].A)
-
-
-def test_an_adapter_with_patterns_is_read_wrong_by_the_others(
-    adapted: SuperAdapter, family: str, ids: torch.Tensor, tmp_path: Path
-) -> None:
-    exported(adapted, CONFIG, tmp_path / "out", base_name=None)
-    expected = as_exported(adapted, ids)
-    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
-    # One alpha everywhere is what llama.cpp computes.
-    assert np.abs(with_updates(family, by_llama_cpp(tmp_path / "out"), ids) - expected).max() > 1e-2
+    assert len(tensors) == 2 * len(RANKS)
+    assert not settings["alpha_pattern"]
+    assert bool(settings["rank_pattern"]) == (kind == "peft-portable")
+    assert read_peft(tmp_path / "out", adapted.shape) == Configuration.of(ranks)
+    # The check within the export runs the model with hooks.
+    assert [adapted.active.tolist(), expected.tolist()] == before
+    assert not any(module._forward_hooks for module in adapted.model.modules())
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")
-@pytest.mark.parametrize("kind", ["peft-portable", "peft-uniform"])
 @pytest.mark.parametrize(
-    "settings",
+    ("kind", "settings"),
     [
-        {"alpha_pattern": {"q_proj": 5, r"layers\.1\.mlp\.down_proj": 0.5}},
-        {"use_rslora": True},
-        {"use_rslora": True, "alpha_pattern": {"down_proj": 9}},
-        {"lora_alpha": 0.75},
+        ("peft-portable", {"alpha_pattern": {"q_proj": 5, r"layers\.1\.mlp\.down_proj": 0.5}}),
+        ("peft-portable", {"use_rslora": True}),
+        ("peft-uniform", {"use_rslora": True, "alpha_pattern": {"down_proj": 9}}),
+        ("peft-uniform", {"lora_alpha": 0.75}),
     ],
-    ids=["alphas", "rslora", "rslora and alphas", "fraction"],
 )
 def test_a_mixed_rank_folder_of_peft_is_converted(
-    family: str, kind: Any, settings: dict[str, Any], ids: torch.Tensor, tmp_path: Path
+    kind: Any, settings: dict[str, Any], ids: torch.Tensor, tmp_path: Path
 ) -> None:
     arguments = {"r": 4, "lora_alpha": 3, "rank_pattern": {"q_proj": 2, "down_proj": 6}, "init_lora_weights": False}
     arguments |= {"target_modules": ["q_proj", "v_proj", "down_proj"], **settings}
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        theirs = get_peft_model(base(family), LoraConfig(**arguments)).eval()
+        theirs = get_peft_model(base(), LoraConfig(**arguments)).eval()
     theirs.save_pretrained(tmp_path / "adapter")
-    export_adapter(import_peft(tmp_path / "adapter", base(family)), tmp_path / "out", kind=kind)
-    readers = (by_llama_cpp,) if kind == "peft-portable" else (by_vllm, by_olive, by_llama_cpp)
+    export_adapter(import_peft(tmp_path / "adapter", base()), tmp_path / "out", kind=kind)
+    readers = (by_llama_cpp, by_peft) if kind == "peft-portable" else (by_vllm, by_olive, by_llama_cpp, by_peft)
     expected = logits(theirs, ids)
-    assert np.abs(expected - logits(base(family), ids)).max() > 1e-2
+    assert np.abs(expected - logits(base(), ids)).max() > 1e-2
     for read in readers:
-        assert np.abs(with_updates(family, read(tmp_path / "out"), ids) - expected).max() < 1e-4
-    assert np.abs(by_peft(family, tmp_path / "out", ids) - expected).max() < 1e-4
+        assert np.abs(read(tmp_path / "out", ids) - expected).max() < 1e-4
 
 
 @pytest.fixture
@@ -249,40 +206,14 @@ def test_an_export_that_a_reader_misreads_leaves_the_earlier_one(
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_the_check_leaves_model_and_super_adapter_as_they_were(
-    one: SuperAdapter, ids: torch.Tensor, tmp_path: Path
-) -> None:
-    before, active = as_exported(one, ids, SMALL), one.active
-    exported(one, SMALL, tmp_path / "out", kind="peft-uniform", base_name=None)
-    assert np.array_equal(as_exported(one, ids, SMALL), before)
-    assert np.array_equal(one.active, active)
-    assert not any(module._forward_hooks for module in one.model.modules())
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize(
-    "export",
-    [
-        exported,
-        partial(exported, kind="peft-portable"),
-        partial(exported, kind="peft-uniform"),
-    ],
-    ids=["peft", "portable", "uniform"],
-)
+@pytest.mark.parametrize(("kind", "value"), [("peft", "nan"), ("peft-portable", "inf"), ("peft-uniform", "nan")])
 def test_weights_that_are_no_finite_numbers_are_not_written(
-    one: SuperAdapter, export: Callable[..., Any], value: float, tmp_path: Path
+    one: SuperAdapter, kind: str, value: str, tmp_path: Path
 ) -> None:
-    one.state()["model.layers.1.mlp.up_proj.A"][0, 0] = value
+    one.state()["model.layers.1.mlp.up_proj.A"][0, 0] = float(value)
     with pytest.raises(InputError, match=r"adapter of 'model\.layers\.1\.mlp\.up_proj' has NaN or infinite values"):
-        export(one, SMALL, tmp_path / "out", base_name=None)
+        exported(one, SMALL, tmp_path / "out", kind=kind)
     assert not list(tmp_path.iterdir())
-
-
-def test_bad_arguments_are_refused(one: SuperAdapter, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown kind of export 'awq'"):
-        exported(one, SMALL, tmp_path / "out", kind="awq")
-    with pytest.raises(InputError, match="without any site"):
-        exported(one, Configuration(), tmp_path / "out", kind="peft-uniform", base_name=None)
 
 
 def test_a_rank_that_peft_would_not_build_is_found() -> None:

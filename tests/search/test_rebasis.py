@@ -1,7 +1,5 @@
 """Adapters that PEFT saved, in the basis of their singular vectors, against dense decompositions."""
 
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from adaptare.search.export.peft_import import import_peft
 from adaptare.search.super_adapter.model import SuperAdapter
@@ -26,16 +17,6 @@ from adaptare.search.training.token_examples import TokenExample
 
 Array = NDArray[np.float64]
 SIZES = {"vocab_size": 96, "intermediate_size": 40, "num_hidden_layers": 2, "initializer_range": 0.3}
-FAMILIES: dict[str, tuple[type, PretrainedConfig]] = {
-    "llama 9/3": (
-        LlamaForCausalLM,
-        LlamaConfig(hidden_size=36, num_attention_heads=9, num_key_value_heads=3, **SIZES),
-    ),
-    "qwen3": (
-        Qwen3ForCausalLM,
-        Qwen3Config(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=8, **SIZES),
-    ),
-}
 MIXED = {
     "r": 6,
     "lora_alpha": 9,
@@ -47,22 +28,16 @@ MIXED = {
 DOWN = "model.layers.1.mlp.down_proj"
 
 
-@pytest.fixture(params=FAMILIES)
-def base(request: pytest.FixtureRequest) -> Callable[[], PreTrainedModel]:
-    """Makes a model of random weights, the same in every call."""
-    kind, config = FAMILIES[request.param]
-
-    def make() -> PreTrainedModel:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            model: PreTrainedModel = kind(config)
-        return model.eval()
-
-    return make
+def base() -> PreTrainedModel:
+    """Random weights, the same in every call; queries have 9 heads, keys and values 3."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = LlamaConfig(hidden_size=36, num_attention_heads=9, num_key_value_heads=3, **SIZES)
+        return LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture
-def folder(base: Callable[[], PreTrainedModel], tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A trained rsLoRA of mixed ranks and scales, as PEFT saves it."""
     model = get_peft_model(base(), LoraConfig(**MIXED))
     generator = torch.Generator().manual_seed(2)
@@ -75,7 +50,7 @@ def folder(base: Callable[[], PreTrainedModel], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def imported(base: Callable[[], PreTrainedModel], folder: Path) -> SuperAdapter:
+def imported(folder: Path) -> SuperAdapter:
     found = SuperAdapter.of(import_peft(folder, base()))
     return on_space(found, ladder_space(found))
 
@@ -130,7 +105,6 @@ def test_the_ladder_ends_with_the_ranks_that_were_trained(imported: SuperAdapter
 
 @pytest.mark.parametrize("with_data", [False, True])
 def test_at_full_rank_it_computes_what_stock_peft_computes(
-    base: Callable[[], PreTrainedModel],
     folder: Path,
     imported: SuperAdapter,
     examples: list[TokenExample],
@@ -205,10 +179,3 @@ def test_what_moves_to_a_smaller_space_computes_the_same(imported: SuperAdapter)
         moved = on_space(imported, space)
         moved.activate(config)
         torch.testing.assert_close(moved.model(ids).logits, expected)
-
-
-def test_no_warning_of_other_packages_is_shown(base: Callable[[], PreTrainedModel], folder: Path) -> None:
-    with warnings.catch_warnings(record=True) as shown:
-        warnings.simplefilter("always")
-        import_peft(folder, base())
-    assert [str(each.message) for each in shown] == []

@@ -1,5 +1,4 @@
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import pytest
 
@@ -7,11 +6,8 @@ from adaptare.core import InputError
 from adaptare.profiler import ModelShape
 from adaptare.search.algorithms.algorithm import STAGED, algorithm_named
 from adaptare.search.recipes.recipe import DEFAULT_RECIPE, RECIPES, Recipe, all_recipes, recipe_named
-from adaptare.search.training.step import DEFAULT_STEP
 
 SHAPE = ModelShape("llama", 2, 64, 4, 2, 16, 128, 256, "{}")
-FOLDER = Path(__file__).parents[2] / "search" / "recipes"
-MOST_LINES = 60
 
 
 def register(monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None:
@@ -23,14 +19,6 @@ def test_the_default_is_listed_first() -> None:
     assert all_recipes()[0].name == DEFAULT_RECIPE
 
 
-def test_placement_is_trained_by_the_default_step_on_ranks_from_zero() -> None:
-    recipe = recipe_named("placement")
-    space = recipe.space(SHAPE, ranks=recipe.ranks)
-    assert recipe.step == DEFAULT_STEP
-    assert {dimension.choices[0] for dimension in space.axes} == {0}
-    assert recipe.prepare is None
-
-
 @pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 def test_a_recipe_is_whole(recipe: Recipe) -> None:
     assert all((recipe.summary, recipe.paper, recipe.needs, recipe.gives))
@@ -39,15 +27,6 @@ def test_a_recipe_is_whole(recipe: Recipe) -> None:
     assert points.shape == (space.n_axes,)
     assert ((points >= 0) & (points < space.n_choices)).all()
     assert recipe.algorithm == STAGED or callable(algorithm_named(recipe.algorithm))
-
-
-@pytest.mark.parametrize(
-    "file",
-    sorted(set(FOLDER.glob("*.py")) - {FOLDER / "recipe.py", FOLDER / "__init__.py"}),
-    ids=lambda file: file.stem,
-)
-def test_a_recipe_is_a_short_file(file: Path) -> None:
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def test_an_unknown_recipe_is_answered_with_the_known() -> None:

@@ -64,11 +64,6 @@ def test_uniform_draws_every_choice_equally_often(space: Space) -> None:
             assert_frequency(codes[:, column] == rank, 1 / len(ranks))
 
 
-def test_uniform_draws_groups_independently(space: Space) -> None:
-    codes = draws(UniformSampler(), space)
-    assert_frequency((codes[:, 0] == 4) & (codes[:, 1] == 8), 1 / 8)
-
-
 def test_the_largest_has_its_share(space: Space) -> None:
     codes = draws(LargestShareSampler(0.4), space)
     assert_frequency((codes == [4, 8, 6]).all(axis=1), 0.4 + 0.6 / 24)
@@ -82,7 +77,7 @@ def test_spread_visits_few_sites_and_uniform_never_does(deep: Space) -> None:
     assert_frequency(used["SpreadSampler"] <= 0.25, 0.25)
 
 
-@pytest.mark.parametrize("bound", [4.0, 11.0, 25.0])
+@pytest.mark.parametrize("bound", [4.0, 25.0])
 def test_draws_around_a_budget_are_around_it(deep: Space, bound: float) -> None:
     costs = Adapters()(draws(BudgetSampler(Limit(Adapters(), bound), band=0.4), deep, 60))
     assert (costs <= bound + 0.4 * (bound - BASE_S)).all()
@@ -114,12 +109,9 @@ def test_one_state_of_the_generator_gives_one_sequence(deep: Space, sampler: Sam
     assert (draws(sampler, deep, 10) != draws(sampler, deep, 10, seed=1)).any()
 
 
-@pytest.mark.parametrize("band", [0.0, 1.5])
-def test_the_band_must_be_a_share(band: float) -> None:
-    with pytest.raises(InputError, match="a share above 0 and up to 1"):
-        BudgetSampler(Limit(Adapters(), 3.0), band=band)
-
-
-def test_the_share_of_the_largest_must_be_a_share() -> None:
+def test_shares_are_of_one() -> None:
+    for band in (0.0, 1.5):
+        with pytest.raises(InputError, match="a share above 0 and up to 1"):
+            BudgetSampler(Limit(Adapters(), 3.0), band=band)
     with pytest.raises(InputError, match=r"0 to 1, not 1\.5"):
         LargestShareSampler(1.5)

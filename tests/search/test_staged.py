@@ -67,26 +67,10 @@ def test_jumps_over_ranks_where_the_first_step_is_the_dear_one() -> None:
     assert points.tolist() == [0, 2, 0]
 
 
-def test_never_exceeds_the_limit_and_leaves_no_room_for_one_more_step() -> None:
-    for bound in np.linspace(2.5, 8, 23):
-        found = ranks(float(bound))
-        assert found is not None
-        assert Cost()(np.array([found]))[0] <= bound
-        larger = [
-            row for row in product((0, 2, 4), repeat=3) if sum(a != b for a, b in zip(row, found, strict=True)) == 1
-        ]
-        larger = [row for row in larger if sum(row) > sum(found)]
-        assert all(Cost()(np.array([row]))[0] > bound for row in larger)
-
-
 def test_a_group_counts_the_importance_of_all_its_sites() -> None:
     tied = rank_space("tied", SHAPE, [[Q.path, UP.path], [K.path]], [[0, 2], [0, 2]])
     assert ranks(4.0, space=tied) == [2, 2, 0]
     assert ranks(3.0, space=tied) == [0, 0, 2]
-
-
-def test_free_ranks_are_taken_by_importance() -> None:
-    assert ranks(1.0, Cost(site=0.0, rank=0.0)) == [4, 4, 4]
 
 
 def test_widths_stay_those_of_the_base() -> None:
@@ -126,7 +110,7 @@ SEVEN = rank_space("seven", SHAPE, BLOCKS, [[0, 2, 4]] * 7)
 ALL = np.array(list(product(range(3), repeat=7)))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_comes_close_to_the_optimum_of_a_space_that_can_be_enumerated(seed: int) -> None:
     known = Diminishing(SEVEN, seed)
     for bound in (5.0, 7.0, 9.0):
@@ -175,13 +159,9 @@ def test_another_start_is_shrunk_and_filled() -> None:
 
 def test_a_bound_that_nothing_meets_ends_the_curve() -> None:
     known = Diminishing(SEVEN, 0)
-    assert len(staged(SEVEN, known, Limit(Cost(), 5.0), [5.0, 0.5])) == 1
+    for further in (0.5, 1.2):  # below any adapter, and that of the base alone
+        assert len(staged(SEVEN, known, Limit(Cost(), 5.0), [5.0, further])) == 1
     assert lowered(SEVEN, SEVEN.highest, known(SEVEN.highest), Limit(Cost(), 0.5), 0.5) is None
-
-
-def test_the_base_itself_is_no_result() -> None:
-    known = Diminishing(SEVEN, 0)
-    assert len(staged(SEVEN, known, Limit(Cost(), 5.0), [5.0, 1.2])) == 1
 
 
 def test_choices_that_cost_nothing_less_are_not_lowered() -> None:

@@ -57,11 +57,7 @@ def test_the_share_that_is_done_grows_to_one_with_each_configuration() -> None:
     assert shares[7] == pytest.approx(1 / 4)
 
 
-def test_one_configuration_is_left_of_one() -> None:
-    assert race(Noisy(np.ones(1)), CODES[:1]).left == [0]
-
-
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_better_one_replaces_the_incumbent(seed: int) -> None:
     loss = Noisy(np.array([1.0, 1.3, 1.2, 0.7, 1.0, 1.0, 1.1, 1.2]), seed=seed)
     left = race(loss, CODES).left
@@ -87,8 +83,8 @@ def test_what_noise_explains_does_not_replace_the_incumbent(worse: list[float]) 
     assert np.mean([chosen(means, seed=seed) > 1 for seed in range(100)]) < 0.1
 
 
-@pytest.mark.parametrize("spread", [0.03, 0.1])
-def test_chosen_ones_are_better_on_the_mean_where_others_differ(spread: float) -> None:
+def test_chosen_ones_are_better_on_the_mean_where_others_differ() -> None:
+    spread = 0.03
     drawn = [np.random.default_rng(seed).normal(1.0 + spread, spread, size=8) for seed in range(100)]
     found = [chosen(np.array([1.0, *means[1:]]), noise=0.4, seed=seed) for seed, means in enumerate(drawn)]
     assert np.mean(found) < 1 - 0.2 * spread
@@ -99,7 +95,9 @@ def test_one_rival_replaces_the_incumbent_if_its_loss_is_lower() -> None:
         assert chosen(np.array(means), noise=1e-4) == min(means)
 
 
-def test_equal_losses_and_single_examples_replace_nothing() -> None:
+def test_equal_losses_single_examples_and_no_rivals_replace_nothing() -> None:
+    assert race(Noisy(np.ones(1)), CODES[:1]).left == [0]
+    assert decide(Noisy(np.ones(1)), CODES[0], CODES[:0]) is None
     assert decide(Noisy(np.ones(8), noise=0.0), CODES[0], CODES[1:]) is None
     assert decide(Noisy(np.arange(8.0)[::-1], noise=0.0, n=1), CODES[0], CODES[1:]) is None
 
@@ -110,7 +108,3 @@ def test_of_rivals_that_noise_makes_different_the_lowest_is_chosen() -> None:
         loss = Noisy(np.array([1.5, *[1.0] * 7]), seed=seed)
         found.append(decide(loss, CODES[0], CODES[1:]) == np.argmin(loss.each(CODES[1:]).sum(axis=1)))
     assert np.mean(found) > 0.9
-
-
-def test_an_incumbent_without_rival_stays() -> None:
-    assert decide(Noisy(np.ones(1)), CODES[0], CODES[:0]) is None

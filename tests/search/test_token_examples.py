@@ -46,11 +46,6 @@ def test_earlier_turns_are_in_the_prompt_of_the_template(tokenizer: PreTrainedTo
     assert spelled(tokenizer, tokens[0]) == (before, "7</>")
 
 
-def test_without_a_template_earlier_answers_end_as_in_training(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokens = tokenize_examples([CONVERSATION], tokenizer)
-    assert spelled(tokenizer, tokens[0]) == ("Brief.\n2 + 2?\n4<end>And?\n", "7<end>")
-
-
 def test_without_a_template_and_an_end_of_text_answers_end_with_the_line(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.eos_token = None
     tokens = tokenize_examples([CONVERSATION], tokenizer)

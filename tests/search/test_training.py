@@ -2,7 +2,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,6 @@ from adaptare.search.super_adapter.model import SuperAdapter
 from adaptare.search.super_adapter.quantised import MaskedElasticLinear
 from adaptare.search.training import train as train_module
 from adaptare.search.training.adapter_trainer import check_trackers
-from adaptare.search.training.quality import CompletionLoss
 from adaptare.search.training.record import TrainingSettings
 from adaptare.search.training.step import SANDWICH, TrainingStep, UniformSampler
 from adaptare.search.training.token_examples import TokenExample
@@ -30,19 +29,23 @@ STEPS = 8
 UNIFORM = TrainingStep(UniformSampler())
 
 
-@pytest.fixture
-def train(token_examples: Examples, tmp_path: Path) -> Train:
-    """Trains for a few steps, with more steps than one pass over the examples has."""
-    folder = tmp_path / "training"
+@pytest.fixture(scope="module")
+def train_in(token_examples: Examples) -> Train:
+    """Trains in a folder for a few steps, with more steps than one pass over the examples has."""
 
-    def run(super_adapter: SuperAdapter, **changes: object) -> tuple[float, ...]:
+    def run(folder: Path, super_adapter: SuperAdapter, **changes: object) -> tuple[float, ...]:
         numbers = {"steps": STEPS, "batch_size": 2, "learning_rate": 1e-2, "seed": 3, "save_every": 3}
         names = {field.name for field in fields(TrainingSettings)}
         settings = TrainingSettings(**{**numbers, **{name: changes[name] for name in names & changes.keys()}})
         others = {name: change for name, change in changes.items() if name not in names}
-        return train_super_adapter(super_adapter, token_examples(7), settings, **{"folder": folder, **others})
+        return train_super_adapter(super_adapter, token_examples(7), settings, folder=folder, **others)
 
     return run
+
+
+@pytest.fixture
+def train(train_in: Train, tmp_path: Path) -> Train:
+    return lambda super_adapter, **changes: train_in(tmp_path / "training", super_adapter, **changes)
 
 
 def fresh(tiny: SimpleNamespace) -> SuperAdapter:
@@ -63,78 +66,170 @@ def files(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_loss_falls_on_what_is_learned(super_adapter: SuperAdapter, train: Train, token_examples: Examples) -> None:
-    examples = token_examples(7)
-    before = CompletionLoss(super_adapter, examples)(super_adapter.largest[None])
-    train(super_adapter, steps=30)
-    assert CompletionLoss(super_adapter, examples)(super_adapter.largest[None]) < 0.8 * before
+@dataclass(frozen=True)
+class Run:
+    """A finished training, which no test changes."""
+
+    folder: Path
+    super_adapter: SuperAdapter
+    losses: tuple[float, ...]
+    reports: list[tuple[int, int, float]]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: SimpleNamespace, train_in: Train, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder, super_adapter = tmp_path_factory.mktemp("whole"), fresh(tiny)
+    super_adapter.activate(super_adapter.largest // 2)
+    reports: list[tuple[int, int, float]] = []
+    losses = train_in(folder, super_adapter, progress=lambda *report: reports.append(report))
+    return Run(folder, super_adapter, losses, reports)
+
+
+@pytest.fixture(scope="module")
+def after_one_step(tiny: SimpleNamespace, train_in: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped")
+    train_in(folder, fresh(tiny), max_seconds=0.0)
+    return folder
+
+
+@pytest.fixture
+def stopped(after_one_step: Path, tmp_path: Path) -> Path:
+    """Folder of a training that was stopped after its first step, where `train` goes on; its checkpoint."""
+    shutil.copytree(after_one_step, tmp_path / "training")
+    return tmp_path / "training" / "checkpoint-1"
+
+
+def test_a_training_leaves_base_and_configuration_as_they_were(whole: Run, tiny: SimpleNamespace) -> None:
+    super_adapter, base = whole.super_adapter, tiny.model()
+    assert super_adapter.model.config.to_dict() == base.config.to_dict()
+    assert not super_adapter.model.training
+    assert (super_adapter.active == super_adapter.largest // 2).all()
+    with super_adapter.lifted():
+        assert_same(super_adapter.model.state_dict(), base.state_dict())
+
+
+def test_the_folder_holds_the_super_adapter_and_no_base(whole: Run, tiny: SimpleNamespace) -> None:
+    assert files(whole.folder) == ["super_adapter.json", "super_adapter.safetensors", "training.json"]
+    assert_same(load_super_adapter(whole.folder, tiny.model()).state(), whole.super_adapter.state())
+
+
+def test_a_finished_training_is_loaded_and_not_repeated(whole: Run, tiny: SimpleNamespace, train_in: Train) -> None:
+    again, steps = fresh(tiny), []
+    assert train_in(whole.folder, again, progress=lambda *report: steps.append(report)) == whole.losses
+    assert steps == []
+    assert_same(again.state(), whole.super_adapter.state())
+
+
+def test_every_step_is_reported_and_nothing_printed(
+    whole: Run, tiny: SimpleNamespace, train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert whole.reports == [(step, STEPS, loss) for step, loss in enumerate(whole.losses, start=1)]
+    assert len(whole.losses) == STEPS
+    train(fresh(tiny), steps=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def stopping(train: Train, super_adapter: SuperAdapter) -> None:
+    calls = iter(range(1, 100))
+    assert len(train(super_adapter, stop=lambda: next(calls) == 5)) == 5
+
+
+def interrupted(train: Train, super_adapter: SuperAdapter) -> None:
+    def interrupting(done: int, of: int, loss: float) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(super_adapter, progress=interrupting)
+
+
+def crashed(train: Train, super_adapter: SuperAdapter) -> None:
+    def crashing(done: int, of: int, loss: float) -> None:
+        if done == 5:
+            raise RuntimeError("power failure")
+
+    with pytest.raises(RuntimeError, match="power failure"):
+        train(super_adapter, progress=crashing)
+
+
+@pytest.mark.parametrize(("end", "done"), [(stopping, 5), (interrupted, 4), (crashed, 3)])
+def test_a_training_that_ended_early_goes_on_to_the_weights_of_one_run(
+    end: Callable[[Train, SuperAdapter], None],
+    done: int,
+    whole: Run,
+    tiny: SimpleNamespace,
+    train: Train,
+    tmp_path: Path,
+) -> None:
+    end(train, fresh(tiny))
+    # As if it had ended while a checkpoint was written.
+    (tmp_path / "training" / "checkpoint-7").mkdir()
+    shutil.copytree(tmp_path / "training" / f"checkpoint-{done}", tmp_path / "training" / "checkpoint-9.bak")
+    resumed, steps = fresh(tiny), []
+    losses = train(resumed, progress=lambda step, of, loss: steps.append(step))
+    assert steps == list(range(done + 1, STEPS + 1))
+    assert_same(resumed.state(), whole.super_adapter.state())
+    assert losses == pytest.approx(whole.losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{"step": SANDWICH, "micro_batches": 2, "activation_checkpointing": True}, {"bf16": True}]
+)
+def test_every_way_to_compute_is_resumed(
+    changes: dict[str, object], tiny: SimpleNamespace, train: Train, train_in: Train, tmp_path: Path
+) -> None:
+    once, resumed, calls = fresh(tiny), fresh(tiny), iter(range(1, 100))
+    train_in(tmp_path / "once", once, **changes)
+    train(fresh(tiny), stop=lambda: next(calls) == 5, **changes)
+    train(resumed, **changes)
+    assert_same(resumed.state(), once.state())
 
 
 def test_in_bfloat16_it_learns_nearly_the_same_and_weights_stay_in_float32(
-    tiny: SimpleNamespace, train: Train, tmp_path: Path
+    whole: Run, tiny: SimpleNamespace, train: Train
 ) -> None:
-    exact, rounded = fresh(tiny), fresh(tiny)
-    losses = [
-        train(each, steps=30, bf16=bf16, folder=tmp_path / str(bf16))
-        for each, bf16 in ((exact, False), (rounded, True))
-    ]
-    assert losses[0] != losses[1]
-    assert np.mean(losses[1][-7:]) == pytest.approx(np.mean(losses[0][-7:]), rel=0.1)
+    rounded = fresh(tiny)
+    losses = train(rounded, bf16=True)
+    assert losses != whole.losses
+    assert np.mean(losses) == pytest.approx(np.mean(whole.losses), rel=0.1)
     assert {tensor.dtype for tensor in rounded.state().values()} == {torch.float32}
+    rounded.remove()
+    assert_same(rounded.model.state_dict(), tiny.model().state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "space", "changes"),
     [
-        (ElasticLinear, "sites", {}),
         (MaskedElasticLinear, "sites", {}),
-        (ElasticLinear, "subnet", {"step": SANDWICH}),
         (ElasticLinear, "subnet", {"step": SANDWICH, "activation_checkpointing": True}),
     ],
-    ids=["ranks", "masked", "widths", "checkpointed"],
+    ids=["masked", "checkpointed widths"],
 )
 def test_frozen_weights_that_are_cast_once_change_no_bit_of_a_training_in_bfloat16(
     tiny: SimpleNamespace,
-    train: Train,
+    train_in: Train,
     layer: type[ElasticLinear],
     space: str,
     changes: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen = []
-
-    def trained(name: str) -> dict[str, torch.Tensor]:
-        model = tiny.model()
+    def trained(name: str) -> tuple[dict[str, torch.Tensor], set[torch.dtype]]:
+        model, seen = tiny.model(), set()
         made = SuperAdapter(model, tiny.space(model, space), seed=0, layer=layer)
         base = next(each.base for each in model.modules() if isinstance(each, ElasticLinear))
-        changed = {**changes, "progress": lambda *_: seen.append(base.weight.dtype)}
-        train(made, bf16=True, folder=tmp_path / name, **changed)
-        return copied(made)
+        noted = {**changes, "progress": lambda *_: seen.add(base.weight.dtype)}
+        train_in(tmp_path / name, made, bf16=True, steps=2, **noted)
+        return copied(made), seen
 
-    at_once = trained("at once")
-    assert set(seen) == {torch.bfloat16 if layer.separable else torch.float32}
+    at_once, types = trained("at once")
+    assert types == {torch.bfloat16 if layer.separable else torch.float32}
     monkeypatch.setattr(train_module, "frozen_weights_in_bfloat16", lambda model, **options: nullcontext())
-    seen.clear()
-    assert_same(at_once, trained("by autocast"))
-    assert set(seen) == {torch.float32}
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_base_weights_are_the_same_to_the_bit(tiny: SimpleNamespace, train: Train, bf16: bool) -> None:
-    super_adapter = fresh(tiny)
-    train(super_adapter, bf16=bf16)
-    super_adapter.remove()
-    assert_same(super_adapter.model.state_dict(), tiny.model().state_dict())
-
-
-def test_model_and_config_are_left_as_they_were(super_adapter: SuperAdapter, train: Train) -> None:
-    super_adapter.activate(super_adapter.largest // 2)
-    before = super_adapter.model.config.to_dict()
-    train(super_adapter)
-    assert super_adapter.model.config.to_dict() == before
-    assert not super_adapter.model.training
-    assert (super_adapter.active == super_adapter.largest // 2).all()
+    by_autocast, types = trained("by autocast")
+    assert types == {torch.float32}
+    assert_same(at_once, by_autocast)
 
 
 def test_each_step_has_the_configuration_of_its_number_in_every_micro_batch(
@@ -155,17 +250,8 @@ def test_each_step_has_the_configuration_of_its_number_in_every_micro_batch(
     assert np.array_equal(seen, expected)
 
 
-def test_the_folder_holds_the_super_adapter_and_no_base(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
-    super_adapter = fresh(tiny)
-    train(super_adapter)
-    assert files(tmp_path / "training") == ["super_adapter.json", "super_adapter.safetensors", "training.json"]
-    assert_same(load_super_adapter(tmp_path / "training", tiny.model()).state(), super_adapter.state())
-
-
-def test_checkpoints_hold_no_base_weights(super_adapter: SuperAdapter, train: Train, tmp_path: Path) -> None:
-    train(super_adapter, max_seconds=0.0)
-    (checkpoint,) = (tmp_path / "training").glob("checkpoint-*")
-    assert files(checkpoint) == [
+def test_checkpoints_hold_no_base_weights(stopped: Path) -> None:
+    assert files(stopped) == [
         "optimizer.pt",
         "rng_state.pth",
         "scheduler.pt",
@@ -175,162 +261,39 @@ def test_checkpoints_hold_no_base_weights(super_adapter: SuperAdapter, train: Tr
     ]
 
 
-@pytest.mark.slow_after(2)
-@pytest.mark.parametrize(
-    ("stop_after", "changes"),
-    [
-        *((steps, {}) for steps in (1, 3, 5, 7)),
-        (5, {"step": SANDWICH, "micro_batches": 2, "activation_checkpointing": True}),
-        (5, {"bf16": True}),
-    ],
-)
-def test_stopped_and_resumed_ends_with_the_weights_of_one_run(
-    tiny: SimpleNamespace, train: Train, tmp_path: Path, stop_after: int, changes: dict[str, object]
+def test_a_folder_of_another_training_is_refused(
+    stopped: Path, tiny: SimpleNamespace, train: Train, token_examples: Examples
 ) -> None:
-    whole, parts = fresh(tiny), fresh(tiny)
-    in_one = train(whole, folder=tmp_path / "whole", **changes)
-    calls = iter(range(1, 100))
-    first = train(parts, stop=lambda: next(calls) == stop_after, **changes)
-    assert len(first) == stop_after
-    resumed = fresh(tiny)
-    second = train(resumed, **changes)
-    assert len(second) == STEPS
-    assert_same(resumed.state(), whole.state())
-    assert second == pytest.approx(in_one)
-
-
-def test_interrupt_saves_and_is_passed_on(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
-    whole, parts = fresh(tiny), fresh(tiny)
-    train(whole, folder=tmp_path / "whole")
-
-    def interrupting(done: int, of: int, loss: float) -> None:
-        if done == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(parts, progress=interrupting)
-    resumed = fresh(tiny)
-    assert len(train(resumed)) == STEPS
-    assert_same(resumed.state(), whole.state())
-
-
-@pytest.mark.slow
-def test_after_a_crash_it_goes_on_from_the_last_checkpoint(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
-    def crashing(done: int, of: int, loss: float) -> None:
-        if done == 5:
-            raise RuntimeError("power failure")
-
-    whole, done = fresh(tiny), []
-    train(whole, folder=tmp_path / "whole")
-    with pytest.raises(RuntimeError, match="power failure"):
-        train(fresh(tiny), progress=crashing)
-    # As if it had happened while a checkpoint was written.
-    (tmp_path / "training" / "checkpoint-5").mkdir()
-    shutil.copytree(tmp_path / "training" / "checkpoint-3", tmp_path / "training" / "checkpoint-9.bak")
-    resumed = fresh(tiny)
-    train(resumed, progress=lambda step, of, loss: done.append(step))
-    assert done == [4, 5, 6, 7, 8]
-    assert_same(resumed.state(), whole.state())
-
-
-def test_a_finished_training_is_loaded_and_not_repeated(tiny: SimpleNamespace, train: Train) -> None:
-    first = fresh(tiny)
-    done = train(first)
-    again, steps = fresh(tiny), []
-    outcome = train(again, progress=lambda step, of, loss: steps.append(step))
-    assert (outcome, len(outcome), steps) == (done, STEPS, [])
-    assert_same(again.state(), first.state())
-
-
-def test_every_step_is_reported_and_nothing_printed(
-    super_adapter: SuperAdapter, train: Train, capfd: pytest.CaptureFixture[str]
-) -> None:
-    reports = []
-    outcome = train(super_adapter, progress=lambda *report: reports.append(report))
-    assert [(done, of) for done, of, _ in reports] == [(step, STEPS) for step in range(1, STEPS + 1)]
-    assert tuple(loss for *_, loss in reports) == outcome
-    assert capfd.readouterr() == ("", "")
-
-
-def test_one_seed_gives_one_result(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
-    one, same, other = fresh(tiny), fresh(tiny), fresh(tiny)
-    train(one, folder=tmp_path / "one")
-    train(same, folder=tmp_path / "same")
-    train(other, folder=tmp_path / "other", seed=4)
-    assert_same(one.state(), same.state())
-    assert any(not torch.equal(one.state()[name], other.state()[name]) for name in one.state())
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"learning_rate": 2e-2}, "a training with learning_rate 0.01, not 0.02"),
-        ({"steps": 9}, "a training with steps 8, not 9"),
+    for changes, message in (
+        ({"seed": 4}, "a training with seed 3, not 4"),
         ({"step": UNIFORM}, r"a training with step TrainingStep\(.*\), not TrainingStep\(sampler=UniformSampler\(\),"),
         ({"bf16": True}, "a training with bf16 False, not True"),
-    ],
-)
-def test_a_folder_of_another_training_is_refused(
-    tiny: SimpleNamespace, train: Train, changes: dict[str, object], message: str
-) -> None:
-    train(fresh(tiny), max_seconds=0.0)
-    with pytest.raises(InputError, match=message):
-        train(fresh(tiny), **changes)
-
-
-def test_other_examples_in_the_same_folder_are_refused(
-    tiny: SimpleNamespace, train: Train, token_examples: Examples, tmp_path: Path
-) -> None:
-    train(fresh(tiny), max_seconds=0.0)
+    ):
+        with pytest.raises(InputError, match=message):
+            train(fresh(tiny), **changes)
     settings = TrainingSettings(STEPS, 3, batch_size=2, learning_rate=1e-2)
     with pytest.raises(InputError, match="a training with examples"):
-        train_super_adapter(fresh(tiny), token_examples(6), settings, folder=tmp_path / "training")
+        train_super_adapter(fresh(tiny), token_examples(6), settings, folder=stopped.parent)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"steps": 0}, "steps must be at least 1, not 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"micro_batches": 0}, "micro_batches must be at least 1, not 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0 and below 1, not 0.0"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(
-    super_adapter: SuperAdapter, train: Train, tmp_path: Path, changes: dict[str, object], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        train(super_adapter, **changes)
-    assert not (tmp_path / "training").exists()
+@pytest.mark.parametrize("name", ["steps", "batch_size", "micro_batches", "learning_rate"])
+def test_settings_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name} must be .*, not 0"):
+        TrainingSettings(**{"steps": 1, "seed": 0, name: 0})
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(
-    super_adapter: SuperAdapter, train: Train, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_is_full_is_a_storage_error(
+    tiny: SimpleNamespace, train: Train, train_in: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(StorageError, match=r"cannot write to .*is the disk full"):
-        train(super_adapter)
-
-
-def test_a_folder_that_cannot_be_made_is_a_storage_error(
-    super_adapter: SuperAdapter, train: Train, tmp_path: Path
-) -> None:
+        train(fresh(tiny), save_every=1)
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
-        train(super_adapter, folder=tmp_path / "file" / "training")
-
-
-@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trainer_state.json"])
-def test_a_damaged_checkpoint_is_refused(tiny: SimpleNamespace, train: Train, tmp_path: Path, name: str) -> None:
-    train(fresh(tiny), max_seconds=0.0)
-    (checkpoint,) = (tmp_path / "training").glob("checkpoint-*")
-    content = (checkpoint / name).read_bytes()
-    (checkpoint / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"the checkpoint '.*checkpoint-1' cannot be read: .*; remove it"):
-        train(fresh(tiny))
+        train_in(tmp_path / "file" / "training", fresh(tiny))
 
 
 class Bomb:
@@ -340,27 +303,28 @@ class Bomb:
         return exec, ("raise SystemExit('code in a checkpoint was run')",)
 
 
-def test_code_in_a_checkpoint_is_not_run(tiny: SimpleNamespace, train: Train, tmp_path: Path) -> None:
-    train(fresh(tiny), max_seconds=0.0)
-    (checkpoint,) = (tmp_path / "training").glob("checkpoint-*")
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        before = (checkpoint / name).read_bytes()
-        torch.save({"state": Bomb()}, checkpoint / name)
-        with pytest.raises(InputError, match=r"cannot be read: Weights only load failed"):
+def test_a_damaged_checkpoint_is_refused_and_code_in_it_is_not_run(
+    stopped: Path, tiny: SimpleNamespace, train: Train
+) -> None:
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        content = (stopped / name).read_bytes()
+        (stopped / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(InputError, match=r"the checkpoint '.*checkpoint-1' cannot be read: .*; remove it"):
             train(fresh(tiny))
-        (checkpoint / name).write_bytes(before)
+        if name != "trainer_state.json":
+            torch.save({"state": Bomb()}, stopped / name)
+            with pytest.raises(InputError, match=r"cannot be read: Weights only load failed"):
+                train(fresh(tiny))
+        (stopped / name).write_bytes(content)
     assert len(train(fresh(tiny))) == STEPS
 
 
 def test_trackers_get_the_loss_of_each_step_and_change_nothing(
-    tiny: SimpleNamespace, train: Train, tmp_path: Path
+    whole: Run, tiny: SimpleNamespace, train: Train, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboardX")
-    plain, reported = fresh(tiny), fresh(tiny)
-    losses = train(plain)
-    assert train(reported, folder=tmp_path / "reported", report_to=("tensorboard",)) == losses
-    assert_same(plain.state(), reported.state())
-    (events,) = (tmp_path / "reported").rglob("events.out.tfevents.*")
+    assert train(fresh(tiny), report_to=("tensorboard",)) == whole.losses
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
     assert events.read_bytes().count(b"train/loss") == STEPS
 
 

@@ -28,20 +28,14 @@ def test_empty_lines_are_skipped_and_broken_ones_named_by_their_number(tmp_path:
         read_examples(written(tmp_path, line, "", "{"))
 
 
-@pytest.mark.parametrize("content", ["", "\n \n"])
-def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(InputError, match="is empty"):
-        read_examples(written(tmp_path, content))
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_examples(tmp_path / "none.jsonl")
-
-
-def test_other_encodings_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_bytes(b'{"prompt": "\xe9", "completion": "b"}')
-    with pytest.raises(InputError, match="is not UTF-8"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\n \n", "is empty"), (b'{"prompt": "\xe9", "completion": "b"}', "is not UTF-8"), (None, "No such file")],
+)
+def test_a_file_that_cannot_be_read_is_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "data.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=message):
         read_examples(tmp_path / "data.jsonl")
 
 
@@ -68,17 +62,12 @@ def test_split_depends_on_the_seed_and_not_on_the_order() -> None:
     assert split(0, many(20)) != split(1, many(20))
 
 
-def test_small_sets_still_fill_all_parts() -> None:
-    split = split_examples(many(3), seed=0)
-    assert [len(part) for part in (split.train, split.validation, split.test)] == [1, 1, 1]
-
-
 def test_too_few_prompts_are_refused() -> None:
     with pytest.raises(InputError, match="1 different prompts cannot be split"):
         split_examples([Example("a", "b")] * 9, seed=0)
 
 
-@pytest.mark.parametrize("shares", [(0.0, 0.1), (0.1, 1.0), (0.5, 0.5)])
+@pytest.mark.parametrize("shares", [(0.0, 0.1), (0.5, 0.5)])
 def test_shares_must_leave_something_to_train_on(shares: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="shares of validation and test"):
         split_examples(many(9), seed=0, validation=shares[0], test=shares[1])
@@ -93,17 +82,12 @@ def test_parts_of_their_own_are_taken_whole_and_the_others_drawn() -> None:
     assert both.test == split_examples(many(20), seed=0, validation=given[:1], test=given[:0:-1]).test
 
 
-@pytest.mark.parametrize(("part", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+@pytest.mark.parametrize(("part", "other"), [("train", "test"), ("validation", "test")])
 def test_parts_that_share_a_prompt_are_refused(part: str, other: str) -> None:
     parts = {"train": tuple(many(3)), "validation": (Example("v", "v"),), "test": (Example("t", "t"),)}
     parts[other] += (Example(parts[part][0].prompt, "another answer"),)
     with pytest.raises(InputError, match=f"1 of the 2 prompts for {other} are prompts for {part} too, such as"):
         Split(**parts)
-
-
-def test_a_given_test_that_repeats_a_prompt_of_the_training_is_refused() -> None:
-    with pytest.raises(InputError, match="1 of the 1 prompts for test are prompts for train too, such as 'question 3'"):
-        split_examples(many(9), seed=0, validation=[Example("v", "v")], test=[Example("question 3", "other")])
 
 
 def test_turns_of_a_conversation_stay_together() -> None:

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from adaptare.core import InputError
 from adaptare.profiler import ModelShape, Space
-from adaptare.profiler.workloads.space_file import rank_space
+from adaptare.profiler.workloads.space_file import grouped_space, rank_space
 from adaptare.search.training.step import DEFAULT_STEP, SANDWICH, Distillation, TrainingStep, UniformSampler
 
 ONE = TrainingStep(UniformSampler())
@@ -54,6 +54,13 @@ def test_a_draw_of_the_base_is_drawn_again() -> None:
     assert share == pytest.approx(1 / 7, abs=3 * np.sqrt(6 / 49 / 3000))
 
 
+@pytest.mark.parametrize("step", [SANDWICH, ONE], ids=["sandwich", "uniform"])
+def test_a_step_never_trains_widths_without_an_adapter(step: TrainingStep) -> None:
+    groups = [{"sites": "*.q_proj", "ranks": [0, 2], "tie": "all"}, {"widths": [4, 8]}]
+    few = grouped_space("few", groups, ModelShape("llama", 3, 8, 1, 1, 8, 8, 8, "{}"))
+    assert all(few.has_adapter(codes).all() for codes in steps(step, few, 20))
+
+
 def test_a_space_without_any_rank_is_refused() -> None:
     with pytest.raises(InputError, match="give it ranks above 0"):
         ONE.codes(space((0,), (0,)), seed=0, step=0)
@@ -71,13 +78,8 @@ def test_distillation_needs_a_teacher() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"labels": -0.5}, {"outputs": 0.0}, {"temperature": 0.0}, {"outputs": float("nan")}, {"labels": float("inf")}],
+    [{"labels": -0.5}, {"temperature": 0.0}, {"outputs": float("nan")}],
 )
 def test_weights_of_distillation_are_positive(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="weight of the labels of 0 or more"):
         Distillation(**wrong)
-
-
-def test_a_step_takes_no_truth_value_for_distillation() -> None:
-    with pytest.raises(InputError, match=r"must be a Distillation, such as Distillation\(\), or None, not True"):
-        TrainingStep(UniformSampler(), ends=True, distil=True)  # type: ignore[arg-type]

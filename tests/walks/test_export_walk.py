@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from installing import installed
 
 from adaptare.core import InputError
 from adaptare.profiler import Configuration, ModelShape, named_space, open_model
@@ -17,11 +18,7 @@ Q = "model.layers.1.self_attn.q_proj"
 @pytest.fixture
 def super_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SuperAdapter:
     """On a tiny model, where the kind is installed."""
-    metadata = tmp_path / "packages" / "toys-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text("[adaptare.exports]\narrays = toy_export:ARRAYS\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.syspath_prepend(installed(tmp_path / "packages", "adaptare.exports", "arrays = toy_export:ARRAYS"))
     model, _ = load_base(open_model("tiny-random", cache=tmp_path / "cache").weights_folder())
     made = SuperAdapter(model, named_space("sites", ModelShape.from_config(model.config), ranks=(0, 2, 4)), seed=0)
     for tensor in made.state().values():
@@ -38,9 +35,6 @@ def test_it_writes_what_the_super_adapter_adds_to_the_weights(super_adapter: Sup
     assert found.files == [Q]
     assert np.allclose(found[Q], expected.numpy(), atol=1e-5)
     assert json.loads((tmp_path / "out" / "adaptare.json").read_text())["kind"] == "arrays"
-
-
-def test_what_it_refuses_leaves_no_file(super_adapter: SuperAdapter, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose another configuration"):
-        export_adapter(super_adapter.sub_adapter(Configuration()), tmp_path / "out", kind="arrays")
-    assert not (tmp_path / "out").exists()
+        export_adapter(super_adapter.sub_adapter(Configuration()), tmp_path / "refused", kind="arrays")
+    assert not (tmp_path / "refused").exists()

@@ -1,12 +1,14 @@
 """A recipe of another package, from its name on the command line to the prepared base that later commands load."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from installing import installed
 from typer.testing import CliRunner
 
 from adaptare.app import app
@@ -18,23 +20,29 @@ Run = Callable[..., Any]
 TRAIN = ("train", "tiny-random", "-o", "run", "--data", "data.jsonl", "--steps", "2", "--held-out", "6")
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs commands in a folder with examples, where the recipe is installed."""
-    metadata = tmp_path / "packages" / "toys-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text("[adaptare.recipes]\ntrimmed = toy_recipe:TRIMMED\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("walk")
     rows = [{"prompt": f"{a}+{b}", "completion": str(a + b)} for a in range(8) for b in range(8)]
-    Path("data.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(installed(folder / "packages", "adaptare.recipes", "trimmed = toy_recipe:TRIMMED"))
+        patch.chdir(folder)
 
-    def call(*words: str) -> Any:
-        monkeypatch.setattr("sys.argv", ["adaptare", *words])
-        return CliRunner().invoke(app, words)
+        def call(*words: str) -> Any:
+            patch.setattr("sys.argv", ["adaptare", *words])
+            return CliRunner().invoke(app, words)
 
-    return call
+        yield call
+
+
+@pytest.fixture(scope="module")
+def trained(run: Run) -> Any:
+    """What the command said that trained the folder `run`."""
+    done = run(*TRAIN, "--recipe", "trimmed", "--json")
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def zeros(model: Any) -> float:
@@ -43,44 +51,37 @@ def zeros(model: Any) -> float:
     return float((weights == 0).float().mean())
 
 
-def test_its_prepared_base_is_trained_on_saved_and_loaded_again(run: Run) -> None:
-    done = run(*TRAIN, "--recipe", "trimmed", "--json")
-    assert done.exit_code == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["recipe"] == "trimmed"
-    assert said["start_loss"] == said["full_loss"], "the recipe starts with the largest"
+def test_its_prepared_base_is_trained_on_saved_and_loaded_again(trained: Any) -> None:
+    assert trained["recipe"] == "trimmed"
+    assert trained["start_loss"] == trained["full_loss"], "the recipe starts with the largest"
     adaptation, super_adapter = reload_adaptation(Path("run"))
     assert adaptation.base == Path("run/base").resolve()
     assert adaptation.base_name == str(adaptation.base)
     assert {site.kind for site in super_adapter.space.sites} == {"q_proj", "v_proj"}
     assert {each.choices for each in super_adapter.space.axes} == {(0, 2, 8)}
     loss = CompletionLoss(super_adapter, adaptation.examples.validation)
-    assert loss(super_adapter.largest[None])[0] == pytest.approx(said["full_loss"], rel=1e-6)
+    assert loss(super_adapter.largest[None])[0] == pytest.approx(trained["full_loss"], rel=1e-6)
     super_adapter.remove()
     original, _ = load_base(adaptation.task.model)
     assert zeros(original) == 0
     assert 0.2 < zeros(adaptation.model) < 0.5
 
 
-def test_its_base_is_prepared_once(run: Run) -> None:
-    assert run(*TRAIN, "--recipe", "trimmed").exit_code == 0
+@pytest.mark.usefixtures("trained")
+def test_its_base_is_prepared_once_and_by_no_other_recipe(run: Run) -> None:
     before = Path("run/base/config.json").stat().st_mtime_ns
     assert run(*TRAIN, "--recipe", "trimmed").exit_code == 0
     assert Path("run/base/config.json").stat().st_mtime_ns == before
-
-
-def test_a_folder_without_its_prepared_base_is_refused(run: Run) -> None:
-    assert run(*TRAIN, "--recipe", "trimmed").exit_code == 0
-    Path("run/base").rename("elsewhere")
-    with pytest.raises(InputError, match=r"lacks the base that the recipe 'trimmed' prepared: there is no .*; train"):
-        reload_adaptation(Path("run"))
-
-
-def test_a_folder_of_one_recipe_is_not_trained_by_another(run: Run) -> None:
-    assert run(*TRAIN, "--recipe", "trimmed").exit_code == 0
     other = run(*TRAIN)
     assert other.exit_code == 2
     assert "recipe 'trimmed', not 'placement'" in other.stderr
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_folder_without_its_prepared_base_is_refused() -> None:
+    shutil.copytree("run", "without", ignore=shutil.ignore_patterns("base"))
+    with pytest.raises(InputError, match=r"lacks the base that the recipe 'trimmed' prepared: there is no .*; train"):
+        reload_adaptation(Path("without"))
 
 
 def test_it_is_listed_after_the_default_with_what_it_needs_and_gives(run: Run) -> None:
@@ -93,8 +94,8 @@ def test_it_is_listed_after_the_default_with_what_it_needs_and_gives(run: Run) -
 
 
 def test_ranks_and_space_on_the_command_line_replace_those_of_the_recipe(run: Run) -> None:
-    words = (*TRAIN, "--recipe", "trimmed", "--rank", "0,4", "--space", "layers")
+    words = (*TRAIN, "--recipe", "trimmed", "--rank", "0,4", "--space", "layers", "-o", "other")
     assert run(*words).exit_code == 0
-    _, super_adapter = reload_adaptation(Path("run"))
+    _, super_adapter = reload_adaptation(Path("other"))
     assert {each.choices for each in super_adapter.space.axes} == {(0, 4)}
     assert "down_proj" in {site.kind for site in super_adapter.space.sites}

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from installing import installed
 from toy_runtime import ToyPrograms, ToyRuntime, toy
 
 from adaptare.devices import AgentDevice, Program, program_file
 from adaptare.testing import FEEDS, DevicePrograms, DeviceSuite, ProgramBuilderSuite, RuntimeProgram, RuntimeSuite
 
 HERE = Path(__file__).parent
-ENTRY_POINTS = "[adaptare.devices]\ntoy = toy_runtime:toy\n[adaptare.programs]\ntoy = toy_runtime:ToyPrograms\n"
+ENTRY_POINTS = ("adaptare.devices", "toy = toy_runtime:toy", "[adaptare.programs]", "toy = toy_runtime:ToyPrograms")
 GOOD = [("linear", 0, 8, 16, 2, False), ("tanh",)]
 
 
@@ -75,11 +76,8 @@ class TestToyPrograms(ProgramBuilderSuite):
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., dict[str, object]]:
     """Runs commands where the runtime is installed."""
-    metadata = tmp_path / "toys-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
+    package = installed(tmp_path / "packages", *ENTRY_POINTS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), os.environ["PYTHONPATH"]])}
 
     def run(*words: str) -> dict[str, object]:
         done = subprocess.run(

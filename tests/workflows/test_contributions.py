@@ -66,17 +66,14 @@ def test_a_winner_that_breaks_ties_has_those_of_each_linear() -> None:
     assert found == tuple(Contribution(path, 1.0, 2 / 4) for path in paths)
 
 
-def test_a_winner_of_another_rank_has_none() -> None:
-    assert of_winner(Configuration.uniform(SHAPE, 2)).contributions == ()
-
-
-def test_merged_adapters_have_none() -> None:
-    assert of_winner(Configuration.uniform(SHAPE, 4), mode="merged").contributions == ()
-
-
-def test_without_a_rank_of_zero_there_are_none() -> None:
-    space = named_space("blocks", SHAPE, ranks=(4, 16))
-    assert of_winner(Configuration.uniform(SHAPE, 4), space).contributions == ()
+@pytest.mark.parametrize(
+    ("rank", "choices", "mode"),
+    [(2, (0, 4, 16), "swappable"), (4, (0, 4, 16), "merged"), (4, (4, 16), "swappable")],
+    ids=["rank outside the space", "merged", "no rank of zero"],
+)
+def test_where_nothing_can_be_left_out_there_are_none(rank: int, choices: tuple[int, ...], mode: Mode) -> None:
+    space = named_space("blocks", SHAPE, ranks=choices)
+    assert of_winner(Configuration.uniform(SHAPE, rank), space, mode).contributions == ()
 
 
 def contributing() -> SearchResult:

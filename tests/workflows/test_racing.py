@@ -14,7 +14,6 @@ from adaptare.predictor import Prediction
 from adaptare.profiler import ModelShape, Space, named_space
 from adaptare.search.algorithms import module_sets
 from adaptare.search.training.quality import PairedLosses
-from adaptare.workflows.search import racing
 from adaptare.workflows.search.problem import Problem
 from adaptare.workflows.search.racing import Raced, raced, settled
 
@@ -153,15 +152,6 @@ def test_evaluations_are_counted_on_all_examples() -> None:
     of_sets = len(started(found)[1])
     assert math.ceil(totals[0]) + of_sets <= found.evaluations <= math.ceil(totals[1]) + of_sets
     assert race_at(BASE + 8 * 26, evaluations=8)[1].evaluations == 8
-
-
-def test_what_sets_shrink_to_counts_as_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, changes = LossOfKindsInLayers(), OfLayers()
-    found = race_at(BASE + 4 * 26, 120, loss=loss, changes=changes)[1]
-    monkeypatch.setattr(racing, "PER_SET", math.inf)
-    without = race_at(BASE + 4 * 26, 120, loss=loss, changes=changes)[1]
-    assert not started(without)[1]
-    assert found.evaluations - without.evaluations == len(started(found)[1]) > 0
 
 
 def test_no_set_starts_where_the_largest_fits() -> None:

@@ -46,8 +46,8 @@ def test_a_result_comes_back_from_its_file(configuration: Configuration, tmp_pat
 def test_its_files_may_be_moved_together(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     save_result(replace(RESULT, folder=tmp_path / "run", predictor=tmp_path / "predictor"), tmp_path / "front.json")
-    moved = (tmp_path / "front.json").rename(tmp_path / "there" / "front.json")
-    assert load_result(moved).folder == tmp_path / "there" / "run"
+    moved = load_result((tmp_path / "front.json").rename(tmp_path / "there" / "front.json"))
+    assert (moved.folder, moved.predictor) == (tmp_path / "there" / "run", tmp_path / "there" / "predictor")
 
 
 def test_its_paths_hold_where_its_folder_is_a_link(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_its_paths_hold_where_its_folder_is_a_link(tmp_path: Path) -> None:
     assert load_result(file).folder.samefile(tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "4.5"])
+@pytest.mark.parametrize("number", ["NaN", "4.5"])
 def test_a_rank_that_is_no_whole_number_is_refused(number: str, tmp_path: Path) -> None:
     file = tmp_path / "front.json"
     save_result(RESULT, file)

@@ -12,9 +12,7 @@ from adaptare.workflows.target import named_target, target_of
     ("spelling", "device", "quantisation"),
     [
         ("simulated", "simulated", "none"),
-        ("ort-cpu:int4,threads=1", "ort-cpu:threads=1", "int4"),
         ("ort-cpu:threads=1,int8,spinning=no", "ort-cpu:threads=1,spinning=no", "int8"),
-        ("torch-cpu:threads=1", "torch-cpu:threads=1", "none"),
         ("torch-cpu:float32,threads=1", "torch-cpu:threads=1", "none"),
     ],
 )
@@ -25,7 +23,7 @@ def test_a_spelling_names_a_device_and_how_the_base_is_quantised(spelling: str, 
     assert target.name == (device if quantisation == "none" else f"{device},{quantisation}")
 
 
-@pytest.mark.parametrize("spelling", ["simulated:int4", "torch-cpu:threads=1,bfloat16", "ort-cpu:threads=1"])
+@pytest.mark.parametrize("spelling", ["simulated:int4", "ort-cpu:threads=1"])
 def test_the_name_of_a_target_is_a_spelling_of_it(spelling: str) -> None:
     assert target_of(target_of(spelling).name).name == target_of(spelling).name == spelling
 
@@ -37,14 +35,6 @@ def test_a_transport_stands_before_what_is_told_of_the_base() -> None:
         target_of("ssh://pi@board:22/ort-cpu:q4")
 
 
-def test_weights_in_floating_point_may_be_narrower() -> None:
-    target = target_of("torch-cpu:bfloat16,threads=1")
-    assert (target.name, target.weights) == (
-        "torch-cpu:threads=1,bfloat16",
-        {"quantisation": "none", "dtype": "bfloat16"},
-    )
-
-
 def test_other_words_are_no_quantisation() -> None:
     with pytest.raises(
         InputError,
@@ -53,8 +43,6 @@ def test_other_words_are_no_quantisation() -> None:
         target_of("ort-cpu:q4")
     with pytest.raises(InputError, match="'none' is none of int8, int4"):
         target_of("ort-cpu:none")
-    with pytest.raises(InputError, match="names two bases, int4 and int8; choose one"):
-        target_of("ort-cpu:int4,int8")
     with pytest.raises(InputError, match="names two bases, int4 and bfloat16; choose one"):
         target_of("ort-cpu:int4,bfloat16")
 

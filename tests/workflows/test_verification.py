@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from adaptare.console import Console
-from adaptare.core.codec import to_json
 from adaptare.core.table import Note
 from adaptare.devices import DeviceInfo, SimulatedDevice
 from adaptare.exit_codes import ExitCode
@@ -92,19 +91,16 @@ def verdict(measurement: Measurement, result: SearchResult | None = None) -> str
     return judged(measurement, result or searched()).verdict
 
 
-def test_an_interval_within_the_budget_meets_it() -> None:
-    assert verdict(measured([1.08, 1.10, 1.09, 1.11])) == "met"
-
-
-def test_an_interval_above_the_budget_misses_it() -> None:
-    assert verdict(measured([1.38, 1.40, 1.39, 1.41])) == "missed"
-
-
-def test_an_interval_around_the_budget_is_no_answer() -> None:
-    """As 1.09 ms [0.68, 1.74] was against 1.2 ms, which was said to be a no."""
-    unsure = measured([0.8, 1.3, 1.05, 1.15])
-    assert unsure.lower_s < unsure.latency_s < 1.2e-3 < unsure.upper_s
-    assert verdict(unsure) == "ambiguous"
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (measured([1.08, 1.10, 1.09, 1.11]), "met"),
+        (measured([1.38, 1.40, 1.39, 1.41]), "missed"),
+        (measured([0.8, 1.3, 1.05, 1.15]), "ambiguous"),  # as 1.09 ms [0.68, 1.74], which was said to be a no
+    ],
+)
+def test_the_whole_interval_lies_within_the_budget_or_above_it(found: Measurement, expected: str) -> None:
+    assert verdict(found) == expected
 
 
 def test_fewer_than_four_openings_meet_and_miss_no_budget() -> None:
@@ -154,7 +150,6 @@ def with_energy(*joules: float, failure: str = "") -> Measurement:
     ("budget", "limit", "expected"),
     [
         ("energy=5mJ", 0.005, "met"),
-        ("energy=4.2mJ", 0.0042, "missed"),
         ("energy=4.4mJ", 0.0044, "ambiguous"),
         ("energy=+20%", 0.0048, "met"),
     ],
@@ -176,13 +171,9 @@ def test_a_quantity_that_could_not_be_measured_has_no_verdict() -> None:
     for row, why in (
         (with_energy(failure="no counter"), "no counter"),
         (measured([1.0]), "energy was not measured"),
+        (measured([1.0], failure="out of memory"), "out of memory"),
     ):
         assert judged(row, searched("energy=5mJ", 0.005)) == Measured(failure=why)
-
-
-def test_what_could_not_be_measured_has_no_verdict() -> None:
-    failed = replace(measured([1.0]), failure="out of memory")
-    assert judged(failed, searched()) == Measured(verdict=None, failure="out of memory")
 
 
 MET, MISSED, UNSURE = (
@@ -270,19 +261,11 @@ def test_an_ambiguous_winner_is_measured_again_and_all_of_it_counts(
     assert [(each["seed"], each["half_width"]) for each in sessions.calls] == [(5, 0.004), (6, 0.002)]
 
 
-def test_it_ends_after_so_many_repeats(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_it_ends_after_so_many_repeats_and_calibrates_only_once(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     sessions = Sessions(*[measured([0.8, 1.55, 1.05, 1.3])] * 9)
-    (winner,) = verify(sessions, monkeypatch, store, repeats=2)
+    (winner,) = verify(sessions, monkeypatch, store, repeats=2, recalibrate=True)
     assert winner.verdict == "ambiguous"
-    assert len(sessions.calls) == 3
-
-
-def test_the_device_is_calibrated_anew_once_where_that_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, store: Store
-) -> None:
-    sessions = Sessions(UNSURE, UNSURE)
-    verify(sessions, monkeypatch, store, repeats=1, recalibrate=True)
-    assert [each["recalibrate"] for each in sessions.calls] == [True, False]
+    assert [each["recalibrate"] for each in sessions.calls] == [True, False, False]
 
 
 OTHERS = [replace(CHOICE, name=f"choice {rank}", configuration=Configuration.uniform(SHAPE, rank)) for rank in (2, 3)]
@@ -318,18 +301,14 @@ def test_winners_after_one_that_is_not_met_share_one_error(
     assert [each.confidence for each in winners] == pytest.approx([0.95, later, later], abs=1e-3)
 
 
-def test_what_failed_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_what_failed_is_not_measured_again_and_a_repeat_that_fails_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
     failed = replace(UNSURE, visits=(), reference_visits=(), failure="out of memory")
-    sessions = Sessions(UNSURE, failed, UNSURE)
-    verify(sessions, monkeypatch, store, chosen=searched(winners=[CHOICE, OTHERS[0]]), repeats=1)
+    sessions = Sessions(UNSURE, failed, failed)
+    winner, _ = verify(sessions, monkeypatch, store, chosen=searched(winners=[CHOICE, OTHERS[0]]), repeats=1)
     assert [len(each["workloads"]) for each in sessions.calls] == [2, 1]
-
-
-def test_a_repeat_that_fails_takes_nothing_away(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    failed = replace(UNSURE, visits=(), reference_visits=(), failure="out of memory")
-    (winner,) = verify(Sessions(UNSURE, failed), monkeypatch, store, repeats=1)
-    assert winner == judged(UNSURE, searched(), error=look_errors(2, 0.025)[1])
-    assert winner.verdict == "ambiguous"
+    assert winner == judged(UNSURE, searched(), error=look_errors(2, 0.025)[1])  # what fails takes nothing away
 
 
 def test_seconds_slowdown_and_ratio_are_told(
@@ -337,11 +316,6 @@ def test_seconds_slowdown_and_ratio_are_told(
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     result = verified(measured([1.1, 1.1, 1.1, 1.1], slow=1.5))
-    row = to_json(result)["winners"][0]["measured"]
-    assert row["value"]["middle"] == pytest.approx(1.5 * 1.1e-3)
-    assert row["overhead"]["middle"] == pytest.approx(0.1)
-    assert row["slowdown"] == pytest.approx(0.5)
-    assert (row["verdict"], row["too_few_openings"]) == ("missed", 0)
     Console(as_json=False).show(result, view.sections)
     shown = capsys.readouterr().out
     assert "base 1.00 ms, in this session 1.50 ms (+50.0%)" in shown

@@ -1,4 +1,4 @@
-"""Tiny random models of two families, pruned by half, and super-adapters on them as if trained."""
+"""A tiny random model, pruned by half, and super-adapters on it."""
 
 from __future__ import annotations
 
@@ -12,68 +12,38 @@ import pytest
 from adaptare.profiler import ModelShape
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from adaptare.search.super_adapter.elastic import ElasticLinear
     from adaptare.search.super_adapter.model import SuperAdapter
     from adaptare.search.training.token_examples import TokenExample
 
 RANKS = (2, 4, 6)
-SIZES: dict[str, dict[str, Any]] = {
-    # Nine heads that share three; 72 is no multiple of the blocks of 32.
-    "llama": {
-        "hidden_size": 72,
-        "intermediate_size": 160,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "head_dim": 16,
-    },
-    # Normed queries and keys, whose heads are wider than the model.
-    "qwen3": {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 32,
-    },
+# Normed queries and keys, whose heads are wider than the model; 80 is no multiple of the blocks of 32.
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 80,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 260,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "tie_word_embeddings": True,
 }
 
 
-def _model(family: str, **sizes: int) -> PreTrainedModel:
+@pytest.fixture
+def dense(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """Tests may set other sizes as its parameter."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    fixed = {"vocab_size": 260, "num_hidden_layers": 2, "max_position_embeddings": 128, "initializer_range": 0.2}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = AutoConfig.for_model(family, **{**fixed, "tie_word_embeddings": True, **SIZES[family], **sizes})
-        model = AutoModelForCausalLM.from_config(config)
+        model = Qwen3ForCausalLM(Qwen3Config(**{**SIZES, **getattr(request, "param", {})}))
     return model.requires_grad_(False).eval()
-
-
-def _disturb(super_adapter: SuperAdapter, scale: float = 0.3) -> None:
-    """Random weights everywhere, as if it had been trained."""
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    for tensor in super_adapter.state().values():
-        tensor.copy_(scale * torch.randn(tensor.shape, generator=generator))
-
-
-@pytest.fixture(params=["llama", "qwen3"])
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make_model() -> Callable[..., PreTrainedModel]:
-    return _model
-
-
-@pytest.fixture
-def dense(family: str) -> PreTrainedModel:
-    return _model(family)
 
 
 @pytest.fixture
@@ -94,29 +64,27 @@ def pruned(dense: PreTrainedModel, examples: list[TokenExample]) -> PreTrainedMo
 
 
 @pytest.fixture
-def base(pruned: PreTrainedModel, tmp_path: Path) -> Path:
+def base(pruned: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
     """The sparse base in a folder."""
     pruned.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
     return tmp_path / "base"
 
 
 @pytest.fixture
 def adapted(pruned: PreTrainedModel) -> Callable[[type[ElasticLinear]], SuperAdapter]:
-    """Super-adapters of the layers given, on the sparse base."""
+    """Super-adapters of the layers given, on the sparse base, as if they had been trained."""
+    import torch
+
     from adaptare.search.recipes.shears import space
     from adaptare.search.super_adapter.model import SuperAdapter
 
     def make(layer: type[ElasticLinear]) -> SuperAdapter:
         shape = ModelShape.from_config(pruned.config)
         super_adapter = SuperAdapter(pruned, space(shape, ranks=RANKS), seed=0, layer=layer)
-        _disturb(super_adapter, scale=0.1)
+        generator = torch.Generator().manual_seed(1)
+        for tensor in super_adapter.state().values():
+            tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
         return super_adapter
 
     return make
-
-
-@pytest.fixture
-def ids() -> torch.Tensor:
-    import torch
-
-    return torch.tensor(np.random.default_rng(3).integers(0, 260, size=(2, 9)))

@@ -15,6 +15,7 @@ def drawn(kind: str, shape: tuple[int, int] = (7, 96)) -> torch.Tensor:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     if kind == "bfloat16":  # many ties, also for the largest of a block
         weight = weight.bfloat16().float()
+        weight[0, 0], weight[0, 1] = 9, -9
     if kind == "sparse":
         weight[:, ::2] = 0
         weight[0], weight[1, :BLOCK] = 0, 0
@@ -26,11 +27,8 @@ def rounded(weight: torch.Tensor, block: int = BLOCK) -> NDArray[np.float32]:
     return rounded_weights({"w": weight.T.numpy()}, "int4", block=block)["w"].T
 
 
-KINDS = pytest.mark.parametrize("kind", ["normal", "bfloat16", "sparse", "partial block"])
-
-
-@KINDS
-@pytest.mark.parametrize("block", [BLOCK, 64, 128])
+@pytest.mark.parametrize("kind", ["normal", "bfloat16", "sparse", "partial block"])
+@pytest.mark.parametrize("block", [BLOCK, 64])
 def test_values_are_those_of_the_quantiser(kind: str, block: int) -> None:
     weight = drawn(kind)
     scales = int4_scales(weight, block=block)
@@ -38,26 +36,13 @@ def test_values_are_those_of_the_quantiser(kind: str, block: int) -> None:
     assert np.array_equal(values.numpy(), rounded(weight, block))
 
 
-@KINDS
-def test_codes_are_whole_and_zero_has_code_eight(kind: str) -> None:
-    weight = drawn(kind)
-    codes = int4_codes(weight, int4_scales(weight))
-    assert set(codes.unique().tolist()) <= set(range(16))
-    assert (codes[weight == 0] == 8).all()
-
-
-def test_values_beyond_the_scales_are_clamped() -> None:
-    weight = drawn("normal")
-    scales = int4_scales(weight)
-    codes = int4_codes(10 * weight, scales)
-    assert (codes.min(), codes.max()) == (0, 15)
-
-
 def test_the_gradient_passes_within_the_range_and_not_beyond() -> None:
     weight = drawn("normal")
     scales = int4_scales(weight)
     moved = (weight * torch.tensor([1.0] * 64 + [10.0] * 32)).requires_grad_()
-    int4_values(int4_codes(moved, scales), scales).sum().backward()
+    codes = int4_codes(moved, scales)
+    assert (codes.min(), codes.max()) == (0, 15)
+    int4_values(codes, scales).sum().backward()
     assert moved.grad is not None
     rounded = torch.floor(moved.detach().reshape(7, 3, BLOCK) / scales[..., None] + 8.5)
     inside = ((rounded >= 0) & (rounded <= 15)).reshape(7, 96)

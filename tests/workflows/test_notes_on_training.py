@@ -1,4 +1,4 @@
-"""The note on a task on which training is not better than what needs no training."""
+"""Notes on a training that is no better than what needs none, or whose validation loss rises."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,20 @@ import pytest
 
 from adaptare.core.progress import Feedback
 from adaptare.search import TrainingSettings
+from adaptare.search.training import Remembered
+from adaptare.workflows.train.result import TrainResult
 from adaptare.workflows.train.task import TrainingData
-from adaptare.workflows.train.training import TrainRequest, _warn_of_a_worse_cut, _warn_of_no_signal, train
+from adaptare.workflows.train.training import (
+    TrainRequest,
+    _warn_of_a_worse_cut,
+    _warn_of_no_signal,
+    _warn_of_overfitting,
+    train,
+)
 
 TOKENS = np.full(40, 4)
 NOISE = np.sin(np.arange(40))
+LOSSES = np.linspace(8.0, 12.0, 40)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +49,7 @@ def test_a_smaller_model_that_is_worse_than_its_base_is_noted(rise: float, noted
     assert [f"than the base without adapter (+{rise / 4:.1f}" in note for note in notes] == [True] * noted
 
 
-@pytest.mark.parametrize(("recipe", "noted"), [("lonas", True), ("shears", False)])
+@pytest.mark.parametrize(("recipe", "noted"), [("lonas", True), pytest.param("shears", False, marks=pytest.mark.slow)])
 def test_only_recipes_that_cut_the_base_are_compared_with_it(
     tmp_path: Path, model_cache: Path, recipe: str, noted: bool
 ) -> None:
@@ -67,3 +76,41 @@ def test_answers_that_do_not_depend_on_prompts_are_noted(tmp_path: Path, model_c
     assert result.constant_loss is not None
     assert result.constant_loss < 1 < result.full_loss
     assert any("than that of frequencies of tokens without any prompt" in note for note in notes)
+
+
+@pytest.mark.parametrize(("rise", "noted"), [(0.4, True), (-0.4, False), (0.0, False)])
+def test_a_rise_of_the_validation_loss_is_noted_with_the_better_step(rise: float, noted: bool) -> None:
+    notes: list[str] = []
+    last = LOSSES + rise + 0.05 * NOISE
+    _warn_of_overfitting({50: LOSSES + 4.0, 100: LOSSES}, last, TOKENS, Feedback(note=notes.append))
+    assert bool(notes) == noted
+    if noted:
+        assert "rose from 2.500 after 100 steps to 2.6" in notes[0]
+        assert "with about 100 steps" in notes[0]
+
+
+def test_looks_are_kept_and_those_beyond_the_steps_that_were_made_do_not_count(
+    tmp_path: Path, model_cache: Path
+) -> None:
+    """Losses of zero stand for a look before overfitting; each look is at a third of the steps."""
+    rows = [{"prompt": f"{number} and 1", "completion": f"{number + 1}"} for number in range(40)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    notes: list[str] = []
+    run, data = tmp_path / "run", TrainingData(0, tmp_path / "data.jsonl")
+
+    def trained(max_seconds: float | None) -> TrainResult:
+        request = TrainRequest(
+            "tiny-random", run, data, TrainingSettings(6, 0), max_seconds=max_seconds, cache=model_cache
+        )
+        return train(request, feedback=Feedback(note=notes.append))
+
+    assert trained(0.0).steps == 1
+    looks = Remembered(run / "looks.jsonl")
+    looks.keep(4, np.zeros(6))
+    assert trained(0.0).steps < 4
+    assert not any("overfits" in note for note in notes)
+    assert trained(None).steps == 6
+    assert Remembered(run / "looks.jsonl").find(2) is not None
+    looks.keep(4, np.zeros(6))
+    trained(None)
+    assert sum("rose from 0.000 after 4 steps" in note for note in notes) == 1
