@@ -56,4 +56,4 @@ run-docs:
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 clean:  ## remove the environment and everything built
-	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

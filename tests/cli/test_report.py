@@ -57,7 +57,7 @@ def test_reading_a_store_shows_progress(shares_of: Callable[..., list[int]], the
     answer = there("report", "overheads.db")
     assert answer.code == 0, answer.err
     shares = shares_of(answer, "reading")
-    assert shares[0] > 0
+    assert 0 < shares[0] < 70
     assert 70 in shares  # then overheads and sessions are computed
 
 
